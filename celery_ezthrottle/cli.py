@@ -1,0 +1,7 @@
+"""What the command runs."""
+import click
+
+
+@click.group(name="ezthrottle")
+def ezthrottle() -> None:
+    """EZThrottle: receiver and gateway."""
