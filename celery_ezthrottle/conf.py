@@ -173,20 +173,16 @@ def load_settings(app: Celery, *, environ: Mapping[str, str] | None = None) -> S
 
 def validate(settings: Settings, app: Celery) -> None:
     """Refuse settings that are missing or contradict each other: one error that names all of them and the remedies."""
-    problems: list[str] = []
-    for name, what in (("api_key", "the API key of your EZThrottle account"), ("webhook_url", "the receiver's public URL")):
-        if not getattr(settings, name):
-            problems.append(f"ezthrottle_{name} is not set: set it to {what} ({_both(name)}).")
-    problems += secret_problems(settings)
-    for name in ("url", "tracktags_url", "webhook_url"):
-        value = getattr(settings, name)
-        if value and not _is_http_url(value):
+    problems = receiver_problems(settings)
+    if not settings.api_key:
+        problems.append(
+            f"ezthrottle_api_key is not set: set it to the API key of your EZThrottle account ({_both('api_key')})."
+        )
+    for name in ("url", "tracktags_url"):
+        if not _is_http_url(getattr(settings, name)):
             problems.append(f"ezthrottle_{name} is not an http:// or https:// URL.")
-    if settings.webhook_url and urlsplit(settings.webhook_url).fragment:
-        problems.append("ezthrottle_webhook_url has a fragment (#...): a request never carries one; remove it.")
     if settings.dialect not in DIALECTS:
         problems.append(f"ezthrottle_dialect is {settings.dialect!r}: it must be one of {', '.join(DIALECTS)}.")
-    problems += store_problems(settings)
     if settings.submit_timeout > settings.result_timeout:
         problems.append(
             "ezthrottle_submit_timeout is above ezthrottle_result_timeout: a job cannot be submitted after its task "
@@ -202,9 +198,17 @@ def validate(settings: Settings, app: Celery) -> None:
         raise ConfigurationError(_report(problems))
 
 
-def secret_problems(settings: Settings) -> list[str]:
-    """What is wrong with the webhook secrets; they are never optional."""
-    problems = []
+def receiver_problems(settings: Settings) -> list[str]:
+    """What keeps a receiver from starting. Webhooks are never taken unsigned: a secret is not optional."""
+    problems = _store_problems(settings)
+    if not settings.webhook_url:
+        problems.append(
+            f"ezthrottle_webhook_url is not set: set it to the receiver's public URL ({_both('webhook_url')})."
+        )
+    elif not _is_http_url(settings.webhook_url):
+        problems.append("ezthrottle_webhook_url is not an http:// or https:// URL.")
+    elif urlsplit(settings.webhook_url).fragment:
+        problems.append("ezthrottle_webhook_url has a fragment (#...): a request never carries one; remove it.")
     if not settings.webhook_secret:
         problems.append(
             "ezthrottle_webhook_secret is not set: webhooks are only accepted signed; set it to the secret of your "
@@ -217,7 +221,7 @@ def secret_problems(settings: Settings) -> list[str]:
     return problems
 
 
-def store_problems(settings: Settings) -> list[str]:
+def _store_problems(settings: Settings) -> list[str]:
     if not settings.store:
         return [
             "ezthrottle_store is not set, and neither the result backend nor the broker is a Redis: set it to the "
@@ -266,5 +270,4 @@ def _result_expires(app: Celery) -> float:
 
 
 def _is_http_url(value: str) -> bool:
-    parts = urlsplit(value)
-    return parts.scheme in {"http", "https"} and bool(parts.hostname)
+    return value.startswith(("http://", "https://")) and bool(urlsplit(value).hostname)

@@ -1,0 +1,212 @@
+"""Continuations: suspend, submit, deliver, publish, expire.
+
+Each act is one atomic step in the store, then the I/O it stands for. Whatever is lost in between – an answer, a process –
+is found by a sweep and done again, under the same idempotency key or against the same claim.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import threading
+import time
+from functools import cached_property
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from . import message, outcome
+from .client import EZThrottle
+from .conf import Settings, load_settings
+from .errors import EZThrottleError, ServiceUnavailable, StoreError, SubmitRefused
+from .job import Job
+from .log import logger
+from .stores.base import Claim, Parked, State, Store, SuspendOutcome
+from .stores.redis import RedisStore
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+__all__ = ["Continuations"]
+
+#: Seconds for which a process that submits or publishes has a continuation for itself.
+LEASE = 60.0
+#: Seconds until a published message that did not start is published again; doubled each time.
+REPUBLISH_AFTER = 300.0
+REPUBLISH_AT_MOST_EVERY = 6 * 3600.0
+MAX_BACKOFF = 60.0
+
+
+class Continuations:
+    """The continuations of one app, in this process.
+
+    Get it with :meth:`of`: connections are made when they are first used, and anew after a fork.
+    """
+
+    def __init__(self, app: Celery, settings: Settings) -> None:
+        self.app = app
+        self.settings = settings
+
+    @cached_property
+    def store(self) -> Store:
+        return RedisStore.from_url(self.settings.store, prefix=self.settings.key_prefix)
+
+    @cached_property
+    def client(self) -> EZThrottle:
+        return EZThrottle.from_settings(self.settings)
+
+    @classmethod
+    def of(cls, app: Celery) -> Continuations:
+        """The one of ``app`` in this process.
+
+        Raises:
+            ConfigurationError: when a setting has the wrong type.
+        """
+        with _lock:
+            found = _instances.get(app)
+            if found is None:
+                found = _instances[app] = cls(app, load_settings(app))
+            return found
+
+    def suspend(self, parked: Parked) -> tuple[SuspendOutcome, EZThrottleError | None]:
+        """Park a run, and submit its job.
+
+        Gives SUSPENDED and None when the task is suspended; STALE or ALREADY and None when this run has no say any
+        more; SUSPENDED and the refusal when the service refused the job for good: then nothing is parked any more, and
+        the run goes on.
+
+        Raises:
+            StoreError: nothing was parked, nothing submitted.
+        """
+        parked_as = self.store.suspend(parked)
+        if parked_as is not SuspendOutcome.SUSPENDED:
+            return parked_as, None
+        try:
+            self._submit(parked.id, parked.job, attempts=0, submit_deadline=parked.submit_deadline)
+        except SubmitRefused as refusal:
+            if self.store.withdraw(parked.id):
+                return parked_as, refusal
+        except StoreError:
+            # Parked is parked: a sweep submits it, if need be again, under the same key.
+            logger.warning("Task %s is suspended; the store was lost while its job was submitted.", parked.task_id)
+        return parked_as, None
+
+    def deliver(self, continuation_id: str | None, job_id: str, result: bytes) -> bool:
+        """Keep the result of a job, then resume who waits for it. Gives whether it was the first result.
+
+        Durable once this returns: what could not be published is published by a sweep.
+
+        Raises:
+            StoreError: nothing was kept.
+        """
+        first, woken = self.store.deliver(continuation_id, job_id, result, time.time())
+        for waiter in woken:
+            self.publish_now(waiter)
+        return first
+
+    def publish_now(self, continuation_id: str) -> None:
+        """Publish the parked message of a delivered continuation; failing that, leave it to a sweep."""
+        try:
+            now = time.time()
+            claim = self.store.claim(continuation_id, now, now + LEASE)
+            if claim is not None:
+                self._publish(claim)
+        except StoreError as exc:
+            logger.warning("Continuation %s is not published yet: %s", continuation_id, exc)
+        except self._broker_errors() as exc:
+            logger.warning("Continuation %s is not published yet: %s", continuation_id, type(exc).__name__)
+
+    def sweep(self, limit: int = 100) -> int:
+        """Do what is due: submit, publish, expire. Gives how many continuations were acted on, ``limit`` at most.
+
+        Raises:
+            StoreError: the store is out of reach.
+        """
+        acted = 0
+        # A few at a time: a process that dies leaves only these to wait for its lease to end.
+        while acted < limit:
+            now = time.time()
+            claims = self.store.claim_due(now, now + LEASE, min(10, limit - acted))
+            for claim in claims:
+                self._act(claim)
+            acted += len(claims)
+            if not claims:
+                break
+        return acted
+
+    def _act(self, claim: Claim) -> None:
+        now = time.time()
+        if claim.state in {State.DELIVERED, State.PUBLISHED}:
+            try:
+                self._publish(claim)
+            except self._broker_errors() as exc:
+                logger.warning("Continuation %s is not published yet: %s", claim.id, type(exc).__name__)
+        elif claim.state is State.SUBMITTED and now >= claim.deadline:
+            self._settle_unknown(claim, now)
+        elif claim.state is State.STORED and now >= claim.submit_deadline:
+            if claim.maybe_accepted:
+                self._settle_unknown(claim, now)
+            else:
+                waited = now - claim.suspended_at
+                note = f"EZThrottle did not take the request within {waited:.0f} s; the call is as it was before."
+                self._settle(claim, outcome.never_taken(note), now)
+        elif claim.state is State.STORED:
+            try:
+                self._submit(claim.id, claim.job, claim.attempts, claim.submit_deadline)
+            except SubmitRefused as refusal:
+                self._settle(claim, outcome.never_taken(f"EZThrottle refused the request: {refusal}"), now)
+
+    def _submit(self, continuation_id: str, job: bytes, attempts: int, submit_deadline: float) -> None:
+        """Submit, then bind or postpone.
+
+        Raises:
+            SubmitRefused: the service refused the job for good.
+            StoreError: what became of the submission could not be stored.
+        """
+        try:
+            submitted = self.client.submit(Job.from_wire(json.loads(job)))
+        except ServiceUnavailable as exc:
+            now = time.time()
+            wait = min(MAX_BACKOFF, 2.0 ** min(attempts, 10)) * random.uniform(0.5, 1.0)  # noqa: S311 -- no secret
+            due = max(now + wait, exc.retry_at or 0.0)
+            self.store.postpone(continuation_id, min(due, submit_deadline), maybe_accepted=exc.maybe_accepted)
+            logger.warning("Continuation %s will be submitted again in %.0f s: %s", continuation_id, due - now, exc)
+            return
+        state = self.store.bind(continuation_id, submitted.job_id, time.time())
+        if state is State.DELIVERED:  # the result was there before the answer to the submission
+            self.publish_now(continuation_id)
+
+    def _publish(self, claim: Claim) -> None:
+        message.publish(self.app, claim.message, claim.envelope, claim.id)
+        wait = min(REPUBLISH_AT_MOST_EVERY, REPUBLISH_AFTER * 2.0 ** min(claim.publications, 10))
+        self.store.published(claim.id, time.time() + wait)
+
+    def _settle_unknown(self, claim: Claim, now: float) -> None:
+        job = f"job {claim.job_id}" if claim.job_id else "its job"
+        text = (
+            f"No result of {job} came within {now - claim.suspended_at:.0f} s: whether the request was executed is "
+            "not known. Look it up at the service or upstream before running the task again."
+        )
+        self._settle(claim, outcome.unknown(text), now)
+
+    def _settle(self, claim: Claim, result: bytes, now: float) -> None:
+        if self.store.settle(claim.id, result, now):
+            self.publish_now(claim.id)
+
+    def _broker_errors(self) -> tuple[type[Exception], ...]:
+        with self.app.connection_for_write() as connection:
+            return (*connection.recoverable_connection_errors, *connection.recoverable_channel_errors, OSError)
+
+
+_lock = threading.Lock()
+_instances: WeakKeyDictionary[Celery, Continuations] = WeakKeyDictionary()
+
+
+def _start_anew() -> None:
+    """In a forked child: connections are the parent's, and the lock may have been held by another of its threads."""
+    global _lock  # noqa: PLW0603
+    _lock = threading.Lock()
+    _instances.clear()
+
+
+os.register_at_fork(after_in_child=_start_anew)

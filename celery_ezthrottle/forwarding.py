@@ -1,0 +1,113 @@
+"""From a failed call to the job that is forwarded. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import requests
+
+from .conf import Settings
+from .errors import InvalidJob
+from .job import Job
+from .options import Options
+from .recorder import Call
+from .webhook.signatures import mac_token
+
+__all__ = ["build_job", "webhook_url"]
+
+#: Computed anew by whoever sends, or the connection's own (RFC 9110, section 7.6.1).
+_NOT_FORWARDED = frozenset(
+    {
+        "accept-encoding",
+        "connection",
+        "content-length",
+        "host",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+
+
+def build_job(
+    call: Call,
+    options: Options,
+    settings: Settings,
+    *,
+    continuation_id: str,
+    task_id: str,
+    forward: int,
+    arguments: Mapping[str, Any],
+) -> Job:
+    """The job for ``call``: its request as it was sent.
+
+    Args:
+        forward: number of this forward of the task, from 1.
+        arguments: of the task, by name.
+
+    Raises:
+        InvalidJob: the wire cannot carry the request, or its idempotency key.
+    """
+    request = call.last_request
+    body = request.body
+    ours = {"url": webhook_url(settings, continuation_id)}
+    fields: dict[str, Any] = {
+        name: value
+        for name in ("regions", "region_policy", "execution_mode", "retry_policy", "webhook_quorum", "metadata")
+        if (value := getattr(options, name)) is not None
+    }
+    fields["webhooks"] = (*options.webhooks, ours)
+    return Job(
+        url=request.url or "",
+        method=request.method or "GET",
+        headers=_forwarded_headers(request),
+        body=body.decode() if isinstance(body, bytes) else body,
+        idempotent_key=_key(request, options, task_id, forward, arguments),
+        **fields,
+    )
+
+
+def webhook_url(settings: Settings, continuation_id: str) -> str:
+    """The receiver's URL with a token that names the continuation, and that nobody else can make."""
+    token = f"{continuation_id}.{mac_token(settings.webhook_secret, continuation_id)}"
+    parts = urlsplit(settings.webhook_url)
+    return parts._replace(query=f"{parts.query}&ez={token}" if parts.query else f"ez={token}").geturl()
+
+
+def _forwarded_headers(request: requests.PreparedRequest) -> dict[str, str]:
+    headers = {_text(name): _text(value) for name, value in request.headers.items()}
+    listed = {name.strip().lower() for name in headers.get("Connection", "").split(",")}
+    return {name: value for name, value in headers.items() if name.lower() not in _NOT_FORWARDED | listed}
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else value
+
+
+def _key(
+    request: requests.PreparedRequest, options: Options, task_id: str, forward: int, arguments: Mapping[str, Any]
+) -> str | None:
+    strategy = options.idempotency
+    if callable(strategy):
+        key: object = strategy(request)
+        if not isinstance(key, str) or not key:
+            raise InvalidJob(f"the idempotency callable must return a non-empty string, not {type(key).__name__}.")
+        return key
+    if strategy == "task":
+        return f"celery-{task_id}-{forward}"
+    if strategy == "unique":
+        return uuid4().hex
+    if strategy == "hash":
+        return None
+    try:
+        return strategy.format(**arguments)
+    except (KeyError, IndexError, AttributeError, ValueError) as exc:
+        raise InvalidJob(f"the idempotency string {strategy!r} does not fit the task's arguments: {exc!r}.") from exc

@@ -1,0 +1,72 @@
+"""Which hosts requests are forwarded to: decided by name and literal address, without a DNS look-up."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+from urllib.parse import urlsplit
+
+__all__ = ["is_public_host", "may_forward"]
+
+# Special-use names (RFC 6761, 6762, 7686, 8375, 9476) and names that are in wide private use.
+_PRIVATE_SUFFIXES = tuple(
+    [
+        ".local",
+        ".localhost",
+        ".localdomain",
+        ".internal",
+        ".intranet",
+        ".private",
+        ".corp",
+        ".home",
+        ".lan",
+        ".home.arpa",
+        ".test",
+        ".invalid",
+        ".onion",
+        ".alt",
+    ]
+)
+
+
+def is_public_host(host: str) -> bool:
+    """Whether ``host`` names a place on the public Internet, as far as the name or literal address tells."""
+    host = host.strip("[]").rstrip(".").lower()
+    address = _literal_address(host)
+    if address is not None:
+        mapped = getattr(address, "ipv4_mapped", None)
+        return (mapped or address).is_global and not address.is_multicast
+    return "." in host and not host.endswith(_PRIVATE_SUFFIXES)
+
+
+def may_forward(url: str, patterns: Iterable[str]) -> bool:
+    """Whether a request to ``url`` may leave through the service.
+
+    Args:
+        patterns: host names as in fnmatch, with or without ``:port``; "public" stands for every public host. A URL with user
+            info matches only a pattern of its own.
+    """
+    parts = urlsplit(url)
+    host = (parts.hostname or "").rstrip(".")
+    with_port = f"{host}:{parts.port or {'http': 80, 'https': 443}.get(parts.scheme, 0)}"
+    for pattern in patterns:
+        if pattern == "public":
+            if parts.username is None and parts.password is None and is_public_host(host):
+                return True
+        elif fnmatchcase(host, pattern.lower()) or fnmatchcase(with_port, pattern.lower()):
+            return True
+    return False
+
+
+def _literal_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        pass
+    try:
+        # The short and octal forms that resolvers take for addresses: 127.1, 0x7f.0.0.1, 2130706433.
+        return ipaddress.IPv4Address(socket.inet_aton(host))
+    except (OSError, UnicodeEncodeError):
+        return None

@@ -1,0 +1,259 @@
+"""The journal of a task: the HTTP calls it has had answered, and which of them answers a call of a later run. No I/O.
+
+An entry holds digests of its request, never the request. A call of a resumed run is answered by the first unused entry of the
+same method, URL and body; failing that, by the first one whose body is the same but for what looks like a UUID or a time.
+Nothing looser: the answer to one item must never be given to another.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from enum import Enum
+from typing import Any
+from urllib.parse import urlsplit
+
+__all__ = [
+    "Entry",
+    "Fingerprint",
+    "Match",
+    "Replay",
+    "StoredError",
+    "StoredResponse",
+    "dump_answer",
+    "dump_entries",
+    "fingerprint",
+    "load_answer",
+    "load_entries",
+]
+
+#: Methods whose repetition changes nothing at the origin server (RFC 9110, section 9.2.1).
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+
+_VARYING = re.compile(
+    rb"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"  # UUID
+    rb"|(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])"  # UUID as plain hex
+    rb"|\d{4}-\d\d-\d\d(?:[T ]|%20|\+)\d\d(?::|%3a)\d\d(?:(?::|%3a)\d\d(?:[.,]\d+)?)?(?:z|(?:[+-]|%2b)\d\d(?::|%3a)?\d\d)?"
+    rb"|(?<![\d.])1[5-9]\d{8}(?:\.\d+|\d{3}|\d{6}|\d{9})?(?![\d.])",  # Unix time in s, ms, us or ns
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What identifies a request in the journal.
+
+    Attributes:
+        exact: digest of method, URL and body.
+        loose: the same, the body's UUIDs and times masked.
+        place: digest of origin and path.
+        safe: the method is safe (RFC 9110, section 9.2.1).
+    """
+
+    exact: str
+    loose: str
+    place: str
+    safe: bool
+
+
+def fingerprint(method: str, url: str, body: bytes | None) -> Fingerprint:
+    """Digest a request. A body of None and an empty one are the same."""
+    body = body or b""
+    parts = urlsplit(url)
+    # A fragment never goes on the wire.
+    head = f"{method.upper()} {parts._replace(fragment='').geturl()}\n".encode("utf-8", "surrogatepass")
+    place = f"{parts.scheme}://{parts.netloc}{parts.path}".encode("utf-8", "surrogatepass")
+    return Fingerprint(
+        exact=_digest(head + body),
+        loose=_digest(head + _VARYING.sub(b"*", body)),
+        place=_digest(place),
+        safe=method.upper() in SAFE_METHODS,
+    )
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredResponse:
+    """A response as it is kept: enough to build a ``requests.Response`` again. ``elapsed`` is in seconds."""
+
+    status_code: int
+    reason: str | None = None
+    url: str = ""
+    method: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+    content: bytes = field(default=b"", repr=False)
+    encoding: str | None = None
+    elapsed: float = 0.0
+    history: tuple[StoredResponse, ...] = ()
+
+    @property
+    def size(self) -> int:
+        return len(self.content) + sum(hop.size for hop in self.history)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredError:
+    """An exception as it is kept.
+
+    Attributes:
+        name: of the class: one of ``requests.exceptions`` or of this package.
+        text: its text.
+        note: what is added to the error when it is raised again, or "".
+    """
+
+    name: str
+    text: str
+    note: str = ""
+
+    @property
+    def size(self) -> int:
+        return len(self.text)
+
+
+Answer = StoredResponse | StoredError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One call of an earlier run.
+
+    ``answer`` is None for a call that failed in a run that Celery retried, and for the forwarded one while it waits: a
+    call that matches the first goes out, the second gets its answer from the service before the run starts.
+    """
+
+    fingerprint: Fingerprint
+    answer: Answer | None
+    forwarded: bool = False
+
+
+class Match(Enum):
+    ANSWERED = "answered"
+    SEND = "send"
+    MISMATCH = "mismatch"
+
+
+class Replay:
+    """The entries of earlier runs, used up call by call.
+
+    Using the last entry ends the replay: from then on every call goes out. Entries may stay unused.
+    """
+
+    def __init__(self, entries: Sequence[Entry] = ()) -> None:
+        self.entries = tuple(entries)
+        self._used: set[int] = set()
+        self.ended = not entries
+
+    def match(self, call: Fingerprint) -> tuple[Match, Entry | None]:
+        """Find what answers ``call``, and use it up."""
+        if self.ended:
+            return Match.SEND, None
+        index = self._find(lambda entry: entry.fingerprint.exact == call.exact)
+        if index is None:
+            index = self._find(lambda entry: entry.fingerprint.loose == call.loose)
+        if index is None:
+            if not call.safe and self._has_unused_unsafe(call.place):
+                return Match.MISMATCH, None
+            return Match.SEND, None
+        self._used.add(index)
+        self.ended = index == len(self.entries) - 1
+        entry = self.entries[index]
+        return (Match.SEND if entry.answer is None else Match.ANSWERED), entry
+
+    def _find(self, matches: Any) -> int | None:
+        return next((i for i, entry in enumerate(self.entries) if i not in self._used and matches(entry)), None)
+
+    def _has_unused_unsafe(self, place: str) -> bool:
+        return any(
+            i not in self._used and not entry.fingerprint.safe and entry.fingerprint.place == place
+            for i, entry in enumerate(self.entries)
+        )
+
+
+def for_suspension(earlier: Iterable[Entry], calls: Iterable[Entry], forwarded: Fingerprint) -> tuple[Entry, ...]:
+    """The journal of a task that suspends for ``forwarded``, which becomes the last entry.
+
+    ``calls`` are those of this run that went out, without the forwarded one. Failed tries at the very request that is
+    forwarded are left out: its answer supersedes them.
+    """
+    kept = [entry for entry in calls if not (entry.fingerprint.exact == forwarded.exact and _failed(entry.answer))]
+    return (*earlier, *kept, Entry(fingerprint=forwarded, answer=None, forwarded=True))
+
+
+def for_retry(earlier: Iterable[Entry], calls: Iterable[Entry]) -> tuple[Entry, ...]:
+    """The journal of a task that Celery retries: answers that succeeded stay, failed ones are asked for again."""
+    return tuple(
+        replace(entry, answer=None if _failed(entry.answer) else entry.answer, forwarded=False)
+        for entry in (*earlier, *calls)
+    )
+
+
+def with_answer(entries: Iterable[Entry], answer: Answer) -> tuple[Entry, ...]:
+    """The journal with the answer to its forwarded entry."""
+    return tuple(
+        replace(entry, answer=answer) if entry.forwarded and entry.answer is None else entry for entry in entries
+    )
+
+
+def _failed(answer: Answer | None) -> bool:
+    return not isinstance(answer, StoredResponse) or answer.status_code >= 400
+
+
+# The stored form: JSON.
+
+
+def dump_answer(answer: Answer | None) -> Any:
+    if answer is None:
+        return None
+    if isinstance(answer, StoredError):
+        return {"error": asdict(answer)}
+    stored = {name: getattr(answer, name) for name in ("status_code", "reason", "url", "method", "encoding", "elapsed")}
+    stored["headers"] = [list(pair) for pair in answer.headers]
+    stored["history"] = [dump_answer(hop)["response"] for hop in answer.history]
+    try:
+        stored["text"] = answer.content.decode()
+    except UnicodeDecodeError:
+        stored["base64"] = base64.b64encode(answer.content).decode("ascii")
+    return {"response": stored}
+
+
+def load_answer(stored: Any) -> Answer | None:
+    if stored is None:
+        return None
+    if "error" in stored:
+        return StoredError(**stored["error"])
+    fields = dict(stored["response"])
+    text, encoded = fields.pop("text", None), fields.pop("base64", None)
+    fields["content"] = base64.b64decode(encoded) if text is None else text.encode()
+    fields["headers"] = tuple((name, value) for name, value in fields["headers"])
+    hops = tuple(load_answer({"response": hop}) for hop in fields.pop("history"))
+    return StoredResponse(**fields, history=tuple(hop for hop in hops if isinstance(hop, StoredResponse)))
+
+
+def dump_entries(entries: Iterable[Entry]) -> bytes:
+    return json.dumps(
+        [
+            {"request": asdict(entry.fingerprint), "forwarded": entry.forwarded, "answer": dump_answer(entry.answer)}
+            for entry in entries
+        ],
+        separators=(",", ":"),
+    ).encode()
+
+
+def load_entries(stored: bytes) -> tuple[Entry, ...]:
+    if not stored:
+        return ()
+    return tuple(
+        Entry(
+            fingerprint=Fingerprint(**entry["request"]),
+            forwarded=entry["forwarded"],
+            answer=load_answer(entry["answer"]),
+        )
+        for entry in json.loads(stored)
+    )

@@ -1,0 +1,87 @@
+"""What became of a forwarded call: as the store keeps it, and as the resumed run gets it. No I/O."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import Any
+
+from .journal import Answer, StoredError, StoredResponse, load_answer
+
+__all__ = ["Outcome", "never_taken", "of_job", "read", "unknown"]
+
+#: Of no use once the service has decoded the body.
+_ENCODING_HEADERS = frozenset({"content-encoding", "transfer-encoding", "content-length"})
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What answers the forwarded call.
+
+    ``given_up`` is True when the service has tried and gives up: Celery's own retries would only repeat that.
+    """
+
+    answer: Answer
+    given_up: bool
+
+
+def of_job(job_id: str, status: str, response: dict[str, Any] | None, reason: str | None) -> bytes:
+    """A result that the service delivered. ``response`` has ``status_code``, ``headers`` and ``body``."""
+    return _dump({"kind": "job", "job_id": job_id, "status": status, "response": response, "reason": reason})
+
+
+def never_taken(note: str) -> bytes:
+    """The service never took the job: the call fails as it did, and ``note`` says why it was not forwarded."""
+    return _dump({"kind": "never_taken", "note": note})
+
+
+def unknown(text: str) -> bytes:
+    """The service took the job, or may have, and its result never came."""
+    return _dump({"kind": "unknown", "text": text})
+
+
+def read(result: bytes, failure: bytes, *, elapsed: float) -> Outcome:
+    """What a resumed run gets.
+
+    Args:
+        result: as made by the functions above.
+        failure: how the call failed before it was forwarded, as made by ``dump_answer``, as JSON.
+        elapsed: seconds from the suspension to the delivery.
+    """
+    data = json.loads(result)
+    failed = load_answer(json.loads(failure))
+    if data["kind"] == "never_taken":
+        return Outcome(_failed_as_before(failed, data["note"]), given_up=False)
+    if data["kind"] == "unknown":
+        return Outcome(StoredError(name="OutcomeUnknown", text=data["text"]), given_up=True)
+    if data["response"] is None:
+        text = f"EZThrottle gave job {data['job_id']} up without a response: {data['reason'] or 'no reason given'}"
+        return Outcome(StoredError(name="JobFailed", text=text), given_up=True)
+    return Outcome(_delivered(data["response"], failed, elapsed), given_up=data["status"] == "failed")
+
+
+def _delivered(response: dict[str, Any], failed: Answer | None, elapsed: float) -> StoredResponse:
+    before = failed if isinstance(failed, StoredResponse) else StoredResponse(status_code=0)
+    headers = tuple(pair for pair in response["headers"].items() if pair[0].lower() not in _ENCODING_HEADERS)
+    return StoredResponse(
+        status_code=response["status_code"],
+        url=before.url,
+        method=before.method,
+        headers=headers,
+        content=response["body"].encode("utf-8", "surrogatepass"),
+        encoding="utf-8",
+        elapsed=elapsed,
+        history=before.history,
+    )
+
+
+def _failed_as_before(failed: Answer | None, note: str) -> Answer:
+    if isinstance(failed, StoredError):
+        return replace(failed, note=note)
+    if isinstance(failed, StoredResponse):
+        return failed
+    return StoredError(name="RequestException", text="the call failed before it was to be forwarded", note=note)
+
+
+def _dump(data: dict[str, Any]) -> bytes:
+    return json.dumps(data, separators=(",", ":")).encode()

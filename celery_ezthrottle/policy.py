@@ -1,0 +1,175 @@
+"""From what left the body of a task to "forward this request" or "not ours". Pure: looks, decides, does nothing.
+
+The body ends by itself first. Then its last HTTP call decides, together with what leaves the body: only a call that
+failed in a way that is forwarded, and that the task wants again, is forwarded.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from enum import Enum
+
+import requests
+import urllib3
+from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
+from requests.utils import select_proxy
+
+from .hosts import may_forward
+from .options import Options
+from .recorder import Call, Source
+
+__all__ = ["Failure", "failure_of", "is_wanted", "obstacle"]
+
+#: Methods that may be sent again without harm (RFC 9110, section 9.2.2).
+IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
+
+_GAVE_UP_ON = re.compile(r"too many (\d{3}) error responses")
+_SIGNED_SCHEMES = ("oauth ", "aws4-hmac-sha256", "signature ", "hmac ", "digest ")
+_SIGNED_HEADERS = ("signature", "signature-input", "x-signature", "x-hub-signature", "x-amz-date", "x-goog-date")
+_SIGNED_QUERY = re.compile(r"[?&](?:x-amz-signature|x-goog-signature|oauth_signature|signature|sig)=", re.IGNORECASE)
+
+
+class Failure(Enum):
+    """How a call failed, of the ways that are forwarded."""
+
+    LIMITED = "limited"  # a response that says: not now
+    NETWORK = "network"  # no response
+
+
+def failure_of(call: Call, options: Options) -> Failure | None:
+    """How ``call`` failed; None when it did not, or not in a way that is forwarded, or was answered and not sent."""
+    if call.source is not Source.SENT:
+        return None
+    if call.response is not None:
+        limited = call.response.status_code in options.forward_on
+        if not limited and options.is_limited is not None:
+            limited = options.is_limited(call.response)
+        return Failure.LIMITED if limited else None
+    if isinstance(call.error, requests.exceptions.RetryError):
+        return Failure.LIMITED if _status_given_up_on(call.error) in options.forward_on else None
+    if _is_network_error(call.error) and _may_send_again(call, options):
+        return Failure.NETWORK
+    return None
+
+
+def is_wanted(call: Call, failure: Failure, leaving: BaseException, options: Options) -> bool:
+    """Whether the task wants ``call``, its last one, again, judged by the exception that leaves its body."""
+    if not isinstance(leaving, Exception) or isinstance(leaving, (Ignore, Reject, Retry, SoftTimeLimitExceeded)):
+        return False  # what the task says to Celery stays Celery's
+    if any(_is_of(call, error) for error in _with_causes(leaving)):
+        return True
+    # An error of the task's own after it has looked at the status. One that had raise_for_status() raise, and went on,
+    # has tolerated the limit.
+    return options.forward_on_retry and failure is Failure.LIMITED and not call.raised and call.error is None
+
+
+def obstacle(call: Call, options: Options, *, max_request_body: int) -> str | None:
+    """Why ``call`` cannot be forwarded although it failed in a way that is, or None. "" = without a warning."""
+    request = call.last_request
+    url = request.url or ""
+    if call.fingerprint is None or not _is_text(request):
+        return "its request body is streamed, binary or multipart; only text can be forwarded"
+    if call.streamed:
+        return "its response is streamed (stream=True); a resumed run could not be given it"
+    if call.arguments.get("cert"):
+        return "it uses a client certificate, which cannot be forwarded"
+    if not _is_default_verify(call.arguments.get("verify")):
+        return "it uses a verify setting of its own, which cannot be forwarded"
+    if select_proxy(url, call.arguments.get("proxies")):
+        return "it goes through a proxy, which cannot be forwarded"
+    if not may_forward(url, options.forward_hosts):
+        return "its host is not a public one or not listed; list it in forward_hosts to forward it"
+    if _is_signed(request) and not may_forward(url, options.forward_signed_hosts):
+        return (
+            "it is signed, probably for a time or once only, and would be refused when it is sent later; list its "
+            "host in forward_signed_hosts if its signature stays valid"
+        )
+    if len(_body_bytes(request)) > max_request_body:
+        return "its request body is too large; raise ezthrottle_max_request_body"
+    if options.forward_if is not None and not options.forward_if(request):
+        return ""
+    return None
+
+
+def _status_given_up_on(error: requests.exceptions.RetryError) -> int | None:
+    found = _GAVE_UP_ON.search(str(error))
+    return int(found[1]) if found else None
+
+
+def _is_network_error(error: BaseException | None) -> bool:
+    # An SSLError is a ConnectionError too, and the same certificate will be there next time.
+    return isinstance(
+        error, (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
+    ) and not isinstance(error, requests.exceptions.SSLError)
+
+
+def _may_send_again(call: Call, options: Options) -> bool:
+    if options.forward_on_network_error != "safe":
+        return options.forward_on_network_error == "always"
+    request = call.last_request
+    return (
+        _certainly_not_sent(call.error)
+        or (request.method or "").upper() in IDEMPOTENT_METHODS
+        or "Idempotency-Key" in request.headers
+    )
+
+
+def _certainly_not_sent(error: BaseException | None) -> bool:
+    if isinstance(error, requests.ConnectTimeout):
+        return True
+    cause = error.args[0] if isinstance(error, requests.ConnectionError) and error.args else None
+    return isinstance(getattr(cause, "reason", cause), urllib3.exceptions.NewConnectionError)
+
+
+def _with_causes(error: BaseException) -> Iterator[BaseException]:
+    """The error, and all that is behind it."""
+    seen: set[int] = set()
+    todo: list[BaseException | None] = [error]
+    while todo:
+        current = todo.pop()
+        if current is None or id(current) in seen:
+            continue
+        seen.add(id(current))
+        yield current
+        todo += [current.__cause__, current.__context__]
+        if isinstance(current, BaseExceptionGroup):
+            todo += current.exceptions
+
+
+def _is_of(call: Call, error: BaseException) -> bool:
+    return error is call.error or (call.response is not None and getattr(error, "response", None) is call.response)
+
+
+def _is_default_verify(verify: object) -> bool:
+    # requests puts a bundle from the environment into each call: that is the machine's, not the call's.
+    return verify in (True, None) or verify in (os.environ.get("REQUESTS_CA_BUNDLE"), os.environ.get("CURL_CA_BUNDLE"))
+
+
+def _is_text(request: requests.PreparedRequest) -> bool:
+    body: object = request.body
+    if not isinstance(body, (str, bytes, type(None))):
+        return False
+    if str(request.headers.get("Content-Type", "")).lower().startswith("multipart/"):
+        return False
+    try:
+        _body_bytes(request).decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _body_bytes(request: requests.PreparedRequest) -> bytes:
+    body = request.body
+    return body.encode("utf-8", "surrogatepass") if isinstance(body, str) else body or b""
+
+
+def _is_signed(request: requests.PreparedRequest) -> bool:
+    authorization = request.headers.get("Authorization", b"")
+    text = authorization.decode("latin-1") if isinstance(authorization, bytes) else authorization
+    return (
+        text.lower().startswith(_SIGNED_SCHEMES)
+        or any(name in request.headers for name in _SIGNED_HEADERS)
+        or bool(_SIGNED_QUERY.search(request.url or ""))
+    )

@@ -1,0 +1,253 @@
+"""Record the HTTP calls of one run of a task, and answer those that an earlier run has had answered.
+
+Stands in front of ``requests.Session.send``: installed once for the class, active only while a context variable holds a
+recorder, and blind to the sends a send makes itself (redirects, authentication).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import requests
+
+from .errors import ReplayMismatch
+from .journal import Answer, Entry, Fingerprint, Match, Replay, StoredError, fingerprint
+from .responses import build_error, build_response, store_error, store_response
+
+__all__ = ["Call", "Recorder", "Source", "install", "recording"]
+
+_current: ContextVar[Recorder | None] = ContextVar("celery_ezthrottle_recorder", default=None)
+
+
+class Source(Enum):
+    """Where the answer to a call came from."""
+
+    SENT = "sent"
+    JOURNAL = "journal"  # an earlier run of this task had it
+    SERVICE = "service"  # EZThrottle delivered it
+
+
+@dataclass(eq=False)
+class Call:
+    """One HTTP call of this run.
+
+    Attributes:
+        request: as handed to the session: the first hop.
+        arguments: of ``Session.send``: stream, verify, cert, proxies and others.
+        fingerprint: None when the body is a stream.
+        response: of the last hop, if there was one.
+        error: what the call raised, if it did.
+        raised: ``response.raise_for_status()`` has raised.
+        forgotten: the content was let go of, for its size.
+    """
+
+    request: requests.PreparedRequest
+    arguments: dict[str, Any]
+    fingerprint: Fingerprint | None
+    source: Source = Source.SENT
+    response: requests.Response | None = None
+    error: BaseException | None = None
+    raised: bool = False
+    forgotten: bool = False
+
+    @property
+    def last_request(self) -> requests.PreparedRequest:
+        """The request of the last hop."""
+        if self.response is not None and self.response.request is not None:
+            return self.response.request
+        request = getattr(self.error, "request", None)
+        return request if isinstance(request, requests.PreparedRequest) else self.request
+
+    @property
+    def streamed(self) -> bool:
+        return bool(self.arguments.get("stream"))
+
+    def answer(self) -> Answer | None:
+        """The call's answer as it is stored; None when there is none to store."""
+        if self.response is not None:
+            return store_response(self.response)
+        return store_error(self.error) if self.error is not None else None
+
+
+class Recorder:
+    """The calls of one run.
+
+    Args:
+        replay: what earlier runs have had answered.
+        max_response, max_journal: bytes that one response, and all, may have to be answered on resume.
+        send_unmatched: send an unsafe call that looks like an earlier one, instead of raising ReplayMismatch.
+    """
+
+    def __init__(
+        self, replay: Replay | None = None, *, max_response: int, max_journal: int, send_unmatched: bool = False
+    ) -> None:
+        self.replay = replay or Replay()
+        self.calls: list[Call] = []
+        self._max_response = max_response
+        self._max_journal = max_journal
+        self._send_unmatched = send_unmatched
+        self._size = 0
+
+    @property
+    def last(self) -> Call | None:
+        return self.calls[-1] if self.calls else None
+
+    def entries(self, *, without: Call | None = None) -> list[Entry]:
+        """The calls of this run that went out, as entries of a journal."""
+        return [
+            Entry(fingerprint=call.fingerprint, answer=call.answer())
+            for call in self.calls
+            if call.source is Source.SENT and call is not without and call.fingerprint and not call.forgotten
+        ]
+
+    def obstacle(self, forwarded: Call) -> str | None:
+        """Why a resumed run could not be given the answers of this one, or None."""
+        for call in self.calls:
+            if call.source is not Source.SENT or call is forwarded:
+                continue
+            if call.fingerprint is None:
+                return "an earlier call of the task streamed its request, so a resumed run could not have its answer"
+            if call.streamed and call.response is not None:
+                return "an earlier call of the task streamed its response, so a resumed run could not be given it"
+            if call.forgotten:
+                return (
+                    "the responses of the task's earlier calls are too large to be kept for a resumed run; "
+                    "raise ezthrottle_max_response or ezthrottle_max_journal"
+                )
+        return None
+
+    def send(
+        self,
+        original: Callable[..., requests.Response],
+        session: requests.Session,
+        request: requests.PreparedRequest,
+        arguments: dict[str, Any],
+    ) -> requests.Response:
+        call = Call(request=request, arguments=self._effective(session, arguments), fingerprint=_fingerprint(request))
+        if call.fingerprint is not None:
+            match, entry = self.replay.match(call.fingerprint)
+            if match is Match.MISMATCH and not self._send_unmatched:
+                raise ReplayMismatch(
+                    f"The resumed task makes a {request.method} call to a place it has called before, with another "
+                    "body; it was not sent, since that might execute it twice. Derive the body from the task's "
+                    "arguments, or set the task option send_unmatched=True."
+                )
+            if match is Match.ANSWERED and entry is not None:
+                self.calls.append(call)
+                return self._answer(call, entry, session)
+        self.calls.append(call)
+        return self._send(call, original, session)
+
+    def note_raised(self, response: requests.Response) -> None:
+        for call in reversed(self.calls):
+            if call.response is response:
+                call.raised = True
+                return
+
+    def _send(
+        self, call: Call, original: Callable[..., requests.Response], session: requests.Session
+    ) -> requests.Response:
+        token = _current.set(None)
+        try:
+            call.response = original(session, call.request, **call.arguments)
+        except BaseException as exc:
+            call.error = exc
+            response = getattr(exc, "response", None)
+            if isinstance(response, requests.Response):  # raised by a hook of the user's, for that response
+                call.response, call.raised = response, True
+            raise
+        finally:
+            _current.reset(token)
+            self._account(call)
+        return call.response
+
+    def _account(self, call: Call) -> None:
+        """Keep no more than is allowed: a task that downloads for hours must not fill the memory."""
+        if call.response is None or call.streamed:
+            return
+        size = len(call.response.content or b"")
+        self._size += size
+        if size > self._max_response:
+            call.forgotten = True
+        if self._size > self._max_journal:
+            for earlier in self.calls[:-1]:
+                earlier.forgotten = True
+        for earlier in self.calls[:-1]:
+            if earlier.forgotten:
+                earlier.response = None
+
+    def _answer(self, call: Call, entry: Entry, session: requests.Session) -> requests.Response:
+        call.source = Source.SERVICE if entry.forwarded else Source.JOURNAL
+        if isinstance(entry.answer, StoredError):
+            call.error = build_error(entry.answer, call.request)
+            raise call.error
+        assert entry.answer is not None  # noqa: S101 -- Match.ANSWERED says so
+        call.response = build_response(entry.answer, call.request, session)
+        try:
+            dispatch_hook: Any = requests.hooks.dispatch_hook
+            call.response = dispatch_hook("response", call.request.hooks, call.response, **call.arguments)
+        except Exception as exc:
+            call.error, call.raised = exc, True
+            raise
+        assert call.response is not None  # noqa: S101 -- dispatch_hook gives back what it got
+        return call.response
+
+    @staticmethod
+    def _effective(session: requests.Session, arguments: dict[str, Any]) -> dict[str, Any]:
+        defaults = {name: getattr(session, name) for name in ("stream", "verify", "cert")}
+        return {**defaults, **arguments}
+
+
+def _fingerprint(request: requests.PreparedRequest) -> Fingerprint | None:
+    body: object = request.body  # a stream or a generator too, whatever the type says
+    if isinstance(body, str):
+        body = body.encode("utf-8", "surrogatepass")
+    if body is not None and not isinstance(body, (bytes, bytearray)):
+        return None
+    return fingerprint(request.method or "GET", request.url or "", bytes(body) if body else None)
+
+
+@contextmanager
+def recording(recorder: Recorder | None) -> Iterator[None]:
+    """Record with ``recorder`` in this context; None records nothing."""
+    token = _current.set(recorder)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def install() -> None:
+    """Put the recorder in front of ``requests.Session.send`` and ``Response.raise_for_status``. Idempotent."""
+    send: Any = requests.Session.send
+    if getattr(send, "_celery_ezthrottle", False):
+        return
+    raise_for_status: Any = requests.Response.raise_for_status
+
+    @functools.wraps(send)
+    def recorded_send(self: requests.Session, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
+        recorder = _current.get()
+        if recorder is None:
+            response: requests.Response = send(self, request, **kwargs)
+            return response
+        return recorder.send(send, self, request, kwargs)
+
+    @functools.wraps(raise_for_status)
+    def noted_raise_for_status(self: requests.Response) -> None:
+        try:
+            raise_for_status(self)
+        except requests.HTTPError:
+            recorder = _current.get()
+            if recorder is not None:
+                recorder.note_raised(self)
+            raise
+
+    recorded_send._celery_ezthrottle = True  # type: ignore[attr-defined]
+    requests.Session.send = recorded_send  # type: ignore[method-assign]
+    requests.Response.raise_for_status = noted_raise_for_status  # type: ignore[method-assign]

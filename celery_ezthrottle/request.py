@@ -1,0 +1,111 @@
+"""The worker-side request: hands the message to the run, and keeps a suspended run from being failed.
+
+Stands in ``Task.Request``, Celery's documented hook. Works in the worker's main process.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from celery.exceptions import Ignore, Terminated, TimeLimitExceeded, WorkerLostError
+from celery.utils.imports import symbol_by_name
+from celery.worker.state import task_ready
+
+from .continuation import Continuations
+from .errors import StoreError
+from .log import logger
+from .message import RESUME_HEADER, capture
+
+if TYPE_CHECKING:
+    from celery.worker.request import Request
+
+__all__ = ["HANDOFF", "Suspended", "guarded"]
+
+#: Key in the message properties that a run sees, under which the request hands over what a suspension needs.
+#: Properties are never published again, so nothing of it can leak into a retried message.
+HANDOFF = "ezthrottle"
+
+#: What the main process says of a run whose child did not end by itself.
+_NOT_BY_ITSELF = (WorkerLostError, Terminated, TimeLimitExceeded, SystemExit, KeyboardInterrupt)
+
+
+class Suspended(Ignore):
+    """The task is suspended: no result, no callback, no error; its message is acknowledged."""
+
+
+def guarded(base: str | type[Request]) -> type[Request]:
+    """The request class ``base``, or the one of that qualified name, with the guard."""
+    cls: Any = symbol_by_name(base) if isinstance(base, str) else base
+    if not getattr(cls, "_ezthrottle_guard", False) and cls not in _classes:
+        _classes[cls] = type(f"Guarded{cls.__name__}", (_Guard, cls), {"__module__": __name__})
+    found: type[Request] = _classes.get(cls, cls)
+    return found
+
+
+_classes: dict[type, Any] = {}
+
+
+class _Guard:
+    """Mixed in before a request class of Celery's."""
+
+    _ezthrottle_guard = True
+    _ezthrottle_suspended: bool | None = None
+
+    if TYPE_CHECKING:
+        id: str
+        app: Any
+        task: Any
+        _request_dict: dict[str, Any]
+
+        def acknowledge(self) -> None: ...
+        def send_event(self, type: str, **fields: Any) -> None: ...  # noqa: A002 -- Celery's name
+
+    def __init__(self, message: Any, **kwargs: Any) -> None:
+        super().__init__(message, **kwargs)  # type: ignore[call-arg]
+        self._ezthrottle_run = uuid4().hex
+        request = self._request_dict
+        handoff = {
+            "run": self._ezthrottle_run,
+            "resume": request.pop(RESUME_HEADER, None),
+            "redelivered": bool(message.delivery_info.get("redelivered")),
+        }
+        if not kwargs.get("decoded"):  # a message of protocol 1 has no body of its own
+            handoff["message"] = capture(message, self.app)
+        request["properties"] = {**(request.get("properties") or {}), HANDOFF: handoff}
+
+    def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
+        error = exc_info.exception
+        error = getattr(error, "exc", error) if type(error).__name__ == "ExceptionWithTraceback" else error
+        if isinstance(error, Suspended):
+            task_ready(self)
+            self.acknowledge()
+            # Without an event monitors show the task as started for as long as it waits.
+            self.send_event("task-retried", exception=repr(error), traceback="")
+            return None
+        if isinstance(error, _NOT_BY_ITSELF) and self._is_suspended():
+            return self._leave_suspended(type(error).__name__)
+        return super().on_failure(exc_info, send_failed_event, return_ok)  # type: ignore[misc]
+
+    def on_timeout(self, soft: bool, timeout: float) -> Any:
+        if not soft and self._is_suspended():
+            return self._leave_suspended("TimeLimitExceeded")
+        return super().on_timeout(soft, timeout)  # type: ignore[misc]
+
+    def _leave_suspended(self, reason: str) -> None:
+        task_ready(self)
+        self.acknowledge()
+        logger.info("Task %s was suspended before its process ended (%s); it stays suspended.", self.id, reason)
+        self.send_event("task-retried", exception=repr(Suspended(reason)), traceback="")
+
+    def _is_suspended(self) -> bool:
+        """Whether this run has suspended its task. If not, it never can any more."""
+        if self._ezthrottle_suspended is None:
+            try:
+                continuations = Continuations.of(self.app)
+                self._ezthrottle_suspended = continuations.store.close_run(self.id, self._ezthrottle_run, time.time())
+            except StoreError as exc:
+                logger.error("Task %s: cannot tell whether it was suspended, so Celery fails it: %s", self.id, exc)
+                return False
+        return self._ezthrottle_suspended

@@ -1,0 +1,153 @@
+"""What proves that a webhook is genuine: the signature over its body, and the token in its URL. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from collections.abc import Sequence
+
+from celery_ezthrottle.errors import ConfigurationError, EZThrottleError
+
+__all__ = ["SIGNATURE_HEADER", "BadSignature", "mac_token", "sign", "split_token", "verify"]
+
+SIGNATURE_HEADER = "X-EZThrottle-Signature"
+
+# Separates the keys: a MAC made for a URL is never one of a body, although both come from the same secret.
+_URL_LABEL = b"celery-ezthrottle webhook url"
+_URL_MAC_LENGTH = 32  # hex digits: 128 bits
+# Fifteen digits are 30 million years; int() of an unbounded string is slow and, from 4,301 digits on, an error.
+_TIMESTAMP = re.compile(r"[0-9]{1,15}")
+
+
+class BadSignature(EZThrottleError):
+    """A webhook does not prove that EZThrottle sent it: answer 401 and keep nothing of it.
+
+    Attributes:
+        reason: what is wrong, without any part of a secret or of a MAC.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def sign(secret: str, body: bytes, timestamp: int) -> str:
+    """Make the value of ``X-EZThrottle-Signature``: ``t=<Unix seconds>,v1=<64 hex digits>``.
+
+    Args:
+        secret: the webhook secret.
+        body: the raw bytes that are sent.
+        timestamp: now, in whole Unix seconds.
+
+    Raises:
+        ConfigurationError: the secret is empty.
+    """
+    (key,) = _keys([secret])
+    return f"t={timestamp},v1={_body_mac(key, str(timestamp), body)}"
+
+
+def verify(header: str | None, body: bytes, secrets: Sequence[str], *, now: float, tolerance: float) -> None:
+    """Accept a webhook that one of ``secrets`` signed and whose timestamp is near ``now``; return nothing.
+
+    Args:
+        header: the value of ``X-EZThrottle-Signature``, or None when the request has none. Several ``v1`` entries,
+            spaces around entries, upper-case hex digits and entries of other names are fine.
+        body: the raw bytes as received.
+        secrets: the primary secret and, while rotating, the secondary one; empty ones are passed over.
+        now: Unix time in seconds.
+        tolerance: how many seconds the timestamp may be from ``now``, either way.
+
+    Raises:
+        BadSignature: with the reason.
+        ConfigurationError: there is no secret that is not empty.
+    """
+    keys = _keys(secrets)
+    timestamp, signatures = _parse(header)
+    matched = False
+    for key in keys:
+        expected = _body_mac(key, timestamp, body)
+        for signature in signatures:
+            # No early exit: the time taken would tell which secret it was.
+            matched |= hmac.compare_digest(expected, signature)
+    if not matched:
+        raise BadSignature(
+            "The signature matches none of the webhook secrets: set the secret that the EZThrottle account signs with, "
+            "and see that nothing between changes the body."
+        )
+    ahead = int(timestamp) - now
+    if not abs(ahead) <= tolerance:
+        raise BadSignature(
+            f"The clocks differ: the signature was made {abs(ahead):.0f} s {'after' if ahead > 0 else 'before'} this "
+            f"machine's time, more than the {tolerance:g} s allowed. Set the clock; or it is an old webhook, replayed."
+        )
+
+
+def mac_token(secret: str, continuation_id: str) -> str:
+    """Make the MAC of a webhook URL: 32 hex digits, to be appended to ``continuation_id`` after a dot.
+
+    Raises:
+        ConfigurationError: the secret is empty.
+    """
+    (key,) = _keys([secret])
+    return _url_mac(key, continuation_id)
+
+
+def split_token(token: str, secrets: Sequence[str]) -> str:
+    """Return the continuation id of the token ``<continuation id>.<mac>`` that a webhook URL carries.
+
+    Args:
+        token: as it came in the URL.
+        secrets: the primary secret and, while rotating, the secondary one; empty ones are passed over.
+
+    Raises:
+        BadSignature: the token has another form, or none of the secrets made it.
+        ConfigurationError: there is no secret that is not empty.
+    """
+    keys = _keys(secrets)
+    continuation_id, _, mac = token.rpartition(".")
+    if not continuation_id or not token.isascii():
+        raise BadSignature("The token in the webhook URL is missing or incomplete: use the URL of the job unchanged.")
+    matched = False
+    for key in keys:
+        matched |= hmac.compare_digest(_url_mac(key, continuation_id), mac)
+    if not matched:
+        raise BadSignature("The token in the webhook URL was made with none of the webhook secrets of this receiver.")
+    return continuation_id
+
+
+def _keys(secrets: Sequence[str]) -> list[bytes]:
+    if isinstance(secrets, str):
+        # A string is a sequence of strings: each of its characters would be a secret.
+        raise TypeError("secrets must be a list or tuple of strings, not one string.")
+    keys = [secret.encode() for secret in secrets if secret]
+    if not keys:
+        raise ConfigurationError(
+            "There is no webhook secret: set ezthrottle_webhook_secret to the secret of your EZThrottle account."
+        )
+    return keys
+
+
+def _parse(header: str | None) -> tuple[str, list[str]]:
+    """The timestamp as it was written, because the MAC covers that text, and every ``v1``, in lower case."""
+    if not header:
+        raise BadSignature(f"The header {SIGNATURE_HEADER} is missing: webhooks are only accepted signed.")
+    if not header.isascii():
+        raise BadSignature(f"The header {SIGNATURE_HEADER} has characters other than ASCII.")
+    entries = [entry.strip().partition("=") for entry in header.split(",")]
+    timestamps = [value for name, _, value in entries if name == "t"]
+    signatures = [value.lower() for name, _, value in entries if name == "v1"]
+    if len(timestamps) != 1 or not _TIMESTAMP.fullmatch(timestamps[0]):
+        raise BadSignature(f"The header {SIGNATURE_HEADER} needs exactly one t=<Unix seconds>.")
+    if not signatures:
+        raise BadSignature(f"The header {SIGNATURE_HEADER} has no v1=<hex>.")
+    return timestamps[0], signatures
+
+
+def _body_mac(key: bytes, timestamp: str, body: bytes) -> str:
+    return hmac.new(key, timestamp.encode() + b"." + body, hashlib.sha256).hexdigest()
+
+
+def _url_mac(key: bytes, continuation_id: str) -> str:
+    derived = hmac.new(key, _URL_LABEL, hashlib.sha256).digest()
+    return hmac.new(derived, continuation_id.encode(), hashlib.sha256).hexdigest()[:_URL_MAC_LENGTH]

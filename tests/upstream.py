@@ -1,0 +1,121 @@
+"""The outside world: an upstream API that answers as it is told, and remembers every request it got."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+__all__ = ["Answer", "Handler", "Received", "Upstream", "running"]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What to answer. ``hang_up`` closes the connection without an answer; ``wait_for`` waits before answering."""
+
+    status: int = 200
+    body: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    hang_up: bool = False
+    wait_for: threading.Event | None = None
+
+
+@dataclass(frozen=True)
+class Received:
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: str
+
+    @property
+    def by_service(self) -> bool:
+        return "X-Job" in self.headers
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Reads the request whole, then hands it to ``respond``; HTTP/1.1 with keep-alive."""
+
+    protocol_version = "HTTP/1.1"
+    respond: Callable[[Received], Answer]
+
+    def handle_any(self) -> None:
+        length = int(self.headers.get("Content-Length") or 0)
+        body = self.rfile.read(length).decode("utf-8", "replace")
+        answer = type(self).respond(Received(self.command, self.path, dict(self.headers), body))
+        if answer.wait_for is not None:
+            assert answer.wait_for.wait(30), "nobody let the upstream answer"
+        if answer.hang_up:
+            self.close_connection = True
+            return
+        content = (answer.body or "").encode()
+        self.send_response(answer.status)
+        for name, value in answer.headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = handle_any
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 -- the base class's name
+        pass
+
+
+@contextmanager
+def running(respond: Callable[[Received], Answer]) -> Iterator[str]:
+    """An HTTP server on loopback that answers with ``respond``; yields its base URL."""
+    handler = type("BoundHandler", (Handler,), {"respond": staticmethod(respond)})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+class Upstream:
+    """Answers 200 with JSON ``{"path": …, "n": how many requests this path has had}``, unless told otherwise."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._planned: dict[str, deque[Answer]] = defaultdict(deque)
+        self._received: dict[str, list[Received]] = defaultdict(list)
+        self.url = ""
+
+    def plan(self, path: str, *answers: Answer | int) -> None:
+        """The next answers of ``path``, one for each request."""
+        with self._lock:
+            self._planned[path] += [answer if isinstance(answer, Answer) else Answer(answer) for answer in answers]
+
+    def received(self, path: str) -> list[Received]:
+        """The requests that ``path`` got, oldest first."""
+        with self._lock:
+            return list(self._received[path])
+
+    def by_worker(self, path: str) -> int:
+        """How many requests came from the worker itself."""
+        return sum(not received.by_service for received in self.received(path))
+
+    def by_service(self, path: str) -> int:
+        """How many requests the service made."""
+        return sum(received.by_service for received in self.received(path))
+
+    def respond(self, received: Received) -> Answer:
+        path = received.path.partition("?")[0]
+        with self._lock:
+            self._received[path].append(received)
+            planned = self._planned[path].popleft() if self._planned[path] else Answer()
+            if planned.body is not None or planned.hang_up:
+                return planned
+            body = json.dumps({"path": path, "n": len(self._received[path])})
+        headers = {"Content-Type": "application/json", **planned.headers}
+        return Answer(planned.status, body, headers, wait_for=planned.wait_for)
