@@ -14,7 +14,7 @@ from typing import Any
 
 from .errors import ConfigurationError
 
-__all__ = ["parse_bind", "require", "serve"]
+__all__ = ["parse_bind", "require", "serve_application"]
 
 
 def require(what: str, extra: str, modules: Sequence[str]) -> None:
@@ -41,7 +41,7 @@ def parse_bind(bind: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def serve(make_app: Callable[[Callable[[], None]], Any], *, name: str, bind: str) -> None:
+def serve_application(make_app: Callable[[Callable[[], None]], Any], *, name: str, bind: str) -> None:
     """Serve until SIGTERM or SIGINT; then return, having ended what was on its way within a few seconds.
 
     Prints ``<name> listening on http://HOST:PORT`` to stdout once it takes requests.

@@ -1,0 +1,63 @@
+"""What a gateway is told when it starts."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from celery_ezthrottle.conf import MIN_SECRET
+from celery_ezthrottle.errors import ConfigurationError
+from celery_ezthrottle.serving import parse_bind
+
+__all__ = ["GatewayConfig"]
+
+
+@dataclass(frozen=True)
+class GatewayConfig:
+    """The settings of one gateway. Secrets stay out of ``repr``.
+
+    Raises:
+        ConfigurationError: naming every setting that is missing or wrong.
+    """
+
+    #: What clients must present. Required.
+    api_key: str = field(repr=False)
+    #: Signs the webhooks; at least 16 characters. Required.
+    webhook_secret: str = field(repr=False)
+    #: ``host:port`` to listen on; port 0 takes any free one.
+    bind: str = "127.0.0.1:8086"
+    #: The SQLite file that keeps jobs and undelivered webhooks; only one gateway may use it.
+    database: str | os.PathLike[str] = "ezthrottle-gateway.sqlite3"
+    #: Requests per second to each target host.
+    default_rate: float = 2.0
+    #: Requests per second by ``host`` or ``host:port``; the latter wins.
+    rates: Mapping[str, float] = field(default_factory=dict)
+    #: How often a request is sent at most, the first time included; a job's ``retry_policy.max_retries`` wins.
+    max_attempts: int = 5
+    #: Seconds until an upstream must have answered completely.
+    timeout: float = 30.0
+
+    def __post_init__(self) -> None:
+        problems = []
+        if not self.api_key:
+            problems.append("api_key is not set: choose the key that clients must present.")
+        if len(self.webhook_secret) < MIN_SECRET:
+            problems.append(f"webhook_secret is shorter than {MIN_SECRET} characters: use a longer one.")
+        try:
+            parse_bind(self.bind)
+        except ConfigurationError as exc:
+            problems.append(str(exc))
+        for name, rate in {
+            "default_rate": self.default_rate,
+            **{f"the rate of {h}": r for h, r in self.rates.items()},
+        }.items():
+            if not 0 < rate < math.inf:
+                problems.append(f"{name} is {rate!r}: it must be a number of requests per second above 0.")
+        if self.max_attempts < 1:
+            problems.append("max_attempts is below 1: a job is sent at least once.")
+        if not 0 < self.timeout < math.inf:
+            problems.append("timeout must be a number of seconds above 0.")
+        if problems:
+            raise ConfigurationError("The gateway cannot start. " + " ".join(problems))

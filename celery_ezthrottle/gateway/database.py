@@ -1,0 +1,234 @@
+"""Jobs and undelivered webhooks in one SQLite file. What a method wrote is on disk when it returns.
+
+The methods block; call them through :func:`asyncio.to_thread`. A finished job keeps neither its headers nor its body.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from celery_ezthrottle.errors import ConfigurationError
+
+__all__ = ["Database", "Delivery", "JobState", "Waiting", "Work"]
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS jobs (
+    id TEXT PRIMARY KEY,
+    dedupe TEXT NOT NULL UNIQUE,     -- what makes two submissions one job
+    host TEXT NOT NULL,              -- what it is paced with
+    url TEXT NOT NULL,
+    method TEXT NOT NULL,
+    wire TEXT,                       -- the job; NULL once it is finished
+    status TEXT NOT NULL,            -- queued, completed, failed
+    attempts INTEGER NOT NULL,
+    due REAL NOT NULL,
+    answer TEXT,                     -- the last one that was not the end, as JSON
+    created_at REAL NOT NULL,
+    finished_at REAL
+) STRICT;
+CREATE INDEX IF NOT EXISTS jobs_queued ON jobs (due) WHERE status = 'queued';
+CREATE INDEX IF NOT EXISTS jobs_finished ON jobs (finished_at) WHERE finished_at IS NOT NULL;
+CREATE TABLE IF NOT EXISTS deliveries (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    job_id TEXT NOT NULL REFERENCES jobs,
+    url TEXT NOT NULL,
+    body BLOB NOT NULL,
+    attempts INTEGER NOT NULL,
+    due REAL NOT NULL,
+    expires REAL NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS deliveries_job ON deliveries (job_id);
+"""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A job in the queue. Small: the queue holds all of them in memory."""
+
+    id: str
+    host: str
+    due: float
+    attempts: int = 0
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one attempt needs: the job and, if an earlier attempt got one, the last answer; both as JSON text."""
+
+    dedupe: str
+    wire: str
+    answer: str | None
+
+
+@dataclass(frozen=True)
+class JobState:
+    """What a client is told. ``created_at`` is Unix seconds."""
+
+    job_id: str
+    status: str
+    url: str
+    method: str
+    created_at: float
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A webhook that nobody has taken yet. ``expires`` is Unix seconds."""
+
+    job_id: str
+    url: str
+    body: bytes
+    attempts: int
+    expires: float
+
+
+class Database:
+    """One connection, one user at a time.
+
+    Raises:
+        ConfigurationError: the file cannot be opened, is none of SQLite's, or another gateway uses it.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._lock = threading.Lock()
+        try:
+            # It holds requests with their headers: nobody else's to read. SQLite gives its other files the same mode.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            self._connection = sqlite3.connect(path, timeout=1.0, isolation_level=None, check_same_thread=False)
+        except (OSError, sqlite3.Error) as exc:
+            raise ConfigurationError(f"The gateway cannot open its database {Path(path)}: {exc}.") from exc
+        try:
+            # Two gateways on one file would send every job twice.
+            self._connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute("PRAGMA synchronous = FULL")
+            self._connection.executescript(SCHEMA)
+        except sqlite3.Error as exc:
+            self._connection.close()
+            raise ConfigurationError(
+                f"The gateway cannot use its database {Path(path)}: {exc}. Give each gateway a file of its own."
+            ) from exc
+
+    def close(self) -> None:
+        """Close the file; nothing may be called afterwards."""
+        with self._lock:
+            self._connection.close()
+
+    def add(self, dedupe: str, host: str, url: str, method: str, wire: str, due: float) -> tuple[Waiting, bool]:
+        """Store a job, unless there is one with the same ``dedupe``: that one, and False for "not new"."""
+        now = time.time()
+        with self._transaction() as connection:
+            known = connection.execute("SELECT id, host, due FROM jobs WHERE dedupe = ?", (dedupe,)).fetchone()
+            if known:
+                return Waiting(*known), False
+            job_id = _new_id(connection, now)
+            connection.execute(
+                "INSERT INTO jobs (id, dedupe, host, url, method, wire, status, attempts, due, created_at) "
+                "VALUES (?, ?, ?, ?, ?, ?, 'queued', 0, ?, ?)",
+                (job_id, dedupe, host, url, method, wire, due, now),
+            )
+        return Waiting(job_id, host, due), True
+
+    def state(self, job_id: str) -> JobState | None:
+        """What a client may know about a job, or None."""
+        row = self._one("SELECT id, status, url, method, created_at FROM jobs WHERE id = ?", job_id)
+        return JobState(*row) if row else None
+
+    def queued(self) -> list[Waiting]:
+        """Every job that is not finished, those due first at the front."""
+        with self._transaction() as connection:
+            rows = connection.execute(
+                "SELECT id, host, due, attempts FROM jobs WHERE status = 'queued' ORDER BY due, created_at"
+            )
+            return [Waiting(*row) for row in rows]
+
+    def work(self, job_id: str) -> Work | None:
+        """What an attempt at a queued job needs, or None when it is not queued."""
+        row = self._one("SELECT dedupe, wire, answer FROM jobs WHERE id = ? AND status = 'queued'", job_id)
+        return Work(*row) if row else None
+
+    def postpone(self, job_id: str, attempts: int, due: float, answer: str | None) -> None:
+        """Note that ``attempts`` have failed; None keeps the ``answer`` of an earlier one."""
+        with self._transaction() as connection:
+            connection.execute(
+                "UPDATE jobs SET attempts = ?, due = ?, answer = coalesce(?, answer) WHERE id = ?",
+                (attempts, due, answer, job_id),
+            )
+
+    def finish(self, job_id: str, status: str, webhooks: Sequence[str], body: bytes, expires: float) -> list[int]:
+        """End a job and, in the same transaction, store what is to be delivered; return the ids of the deliveries."""
+        now = time.time()
+        with self._transaction() as connection:
+            connection.execute(
+                "UPDATE jobs SET status = ?, finished_at = ?, wire = NULL, answer = NULL WHERE id = ?",
+                (status, now, job_id),
+            )
+            inserts = (
+                connection.execute(
+                    "INSERT INTO deliveries (job_id, url, body, attempts, due, expires) VALUES (?, ?, ?, 0, ?, ?)",
+                    (job_id, url, body, now, expires),
+                )
+                for url in webhooks
+            )
+            return [insert.lastrowid or 0 for insert in inserts]
+
+    def undelivered(self) -> list[tuple[int, float]]:
+        """The id and due time of every delivery."""
+        with self._transaction() as connection:
+            return list(connection.execute("SELECT id, due FROM deliveries ORDER BY due"))
+
+    def delivery(self, delivery_id: int) -> Delivery | None:
+        """One delivery, or None when it is done."""
+        row = self._one("SELECT job_id, url, body, attempts, expires FROM deliveries WHERE id = ?", delivery_id)
+        return Delivery(*row) if row else None
+
+    def redeliver(self, delivery_id: int, attempts: int, due: float) -> None:
+        """Note that ``attempts`` at a delivery have failed."""
+        with self._transaction() as connection:
+            connection.execute("UPDATE deliveries SET attempts = ?, due = ? WHERE id = ?", (attempts, due, delivery_id))
+
+    def end_delivery(self, delivery_id: int) -> None:
+        """Forget a delivery: it was taken, or given up."""
+        with self._transaction() as connection:
+            connection.execute("DELETE FROM deliveries WHERE id = ?", (delivery_id,))
+
+    def purge(self, before: float) -> None:
+        """Delete jobs that were finished before that Unix time and have nothing left to deliver."""
+        with self._transaction() as connection:
+            connection.execute(
+                "DELETE FROM jobs WHERE finished_at < ? "
+                "AND NOT EXISTS (SELECT 1 FROM deliveries WHERE deliveries.job_id = jobs.id)",
+                (before,),
+            )
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
+
+    def _one(self, query: str, key: str | int) -> tuple[Any, ...] | None:
+        with self._lock:
+            row: tuple[Any, ...] | None = self._connection.execute(query, (key,)).fetchone()
+            return row
+
+
+def _new_id(connection: sqlite3.Connection, now: float) -> str:
+    while True:
+        job_id = f"job_{int(now * 1000)}_{secrets.randbelow(1_000_000):06}"
+        if not connection.execute("SELECT 1 FROM jobs WHERE id = ?", (job_id,)).fetchone():
+            return job_id

@@ -1,0 +1,113 @@
+"""Signed webhooks, sent until somebody takes them. Nothing here waits for the pacing of upstreams."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+import httpx
+
+from celery_ezthrottle.retry_after import parse_retry_after
+from celery_ezthrottle.webhook.signatures import SIGNATURE_HEADER, sign
+
+from .background import Background, DueQueue
+from .database import Database, Delivery
+from .exchange import NoAnswer, exchange
+
+__all__ = ["GIVE_UP_AFTER", "Deliveries"]
+
+logger = logging.getLogger(__name__)
+
+GIVE_UP_AFTER = 24 * 3600.0  # seconds from when the job ended
+TIMEOUT = 10.0  # seconds until a receiver must have answered
+FIRST_PAUSE = 0.5
+LONGEST_PAUSE = 60.0
+AT_ONCE = 64
+LARGEST_ANSWER = 64 * 1024  # bytes; nobody looks at it
+
+
+class Deliveries:
+    """Sends every webhook of the database when it is due."""
+
+    def __init__(self, database: Database, client: httpx.AsyncClient, secret: str) -> None:
+        self._database = database
+        self._client = client
+        self._secret = secret
+        self._queue: DueQueue[int] = DueQueue()
+        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._loop = Background()
+        self._attempts = Background()
+
+    async def start(self) -> None:
+        """Take up what an earlier process left undelivered."""
+        for delivery_id, due in await asyncio.to_thread(self._database.undelivered):
+            self._queue.put(due, delivery_id)
+        self._loop.spawn(self._run())
+
+    async def close(self, grace: float) -> None:
+        """Start nothing more, and give what is on its way ``grace`` seconds."""
+        await self._loop.close(0)
+        await self._attempts.close(grace)
+
+    def add(self, delivery_ids: Iterable[int]) -> None:
+        """Send these, which are in the database, at once."""
+        for delivery_id in delivery_ids:
+            self._queue.put(time.time(), delivery_id)
+
+    async def _run(self) -> None:
+        while True:
+            delivery_id = await self._queue.get()
+            await self._slots.acquire()
+            self._attempts.spawn(self._attempt(delivery_id))
+
+    async def _attempt(self, delivery_id: int) -> None:
+        try:
+            delivery = await asyncio.to_thread(self._database.delivery, delivery_id)
+            if delivery is None:
+                return
+            problem, asked = await self._send(delivery)
+            attempts = delivery.attempts + 1
+            now = time.time()
+            if not problem:
+                await asyncio.to_thread(self._database.end_delivery, delivery_id)
+            elif now >= delivery.expires:
+                logger.error("The webhook of %s is given up after %d attempts: %s", delivery.job_id, attempts, problem)
+                await asyncio.to_thread(self._database.end_delivery, delivery_id)
+            else:
+                if attempts == 1:
+                    logger.warning("The webhook of %s was not taken and is tried again: %s", delivery.job_id, problem)
+                due = min(max(now + _pause(attempts), asked), delivery.expires)
+                await asyncio.to_thread(self._database.redeliver, delivery_id, attempts, due)
+                self._queue.put(due, delivery_id)
+        finally:
+            self._slots.release()
+
+    async def _send(self, delivery: Delivery) -> tuple[str, float]:
+        """What went wrong, or "", and the Unix time before which the receiver asked not to be called, or 0."""
+        headers = {
+            "Content-Type": "application/json",
+            # Signed anew each time: a receiver refuses an old timestamp.
+            SIGNATURE_HEADER: sign(self._secret, delivery.body, int(time.time())),
+        }
+        host = urlsplit(delivery.url).netloc.rpartition("@")[2]  # the rest of the URL holds the receiver's token
+        asked = 0.0
+        try:
+            answer = await exchange(
+                self._client, "POST", delivery.url, headers, delivery.body, timeout=TIMEOUT, limit=LARGEST_ANSWER
+            )
+            status = answer.status_code
+            if status == 503:
+                asked = parse_retry_after(answer.headers.get("retry-after", ""), time.time()) or 0.0
+        except NoAnswer as exc:
+            if exc.status_code is None:
+                return f"{host}: {exc}", asked
+            status = exc.status_code
+        return ("" if 200 <= status < 300 else f"{host} answered {status}."), asked
+
+
+def _pause(attempts: int) -> float:
+    # The exponent is bounded: a day of attempts must not overflow.
+    return float(min(FIRST_PAUSE * 2 ** min(attempts - 1, 16), LONGEST_PAUSE))

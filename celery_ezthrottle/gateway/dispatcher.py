@@ -1,0 +1,196 @@
+"""Sends jobs upstream: paced by host, tried again when that may help, ended with a webhook.
+
+A job stays queued in the database until it is finished, so a process that dies leaves nothing half done there: what was
+on its way is sent once more by the next one, with the same headers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from dataclasses import replace
+from typing import Any
+
+import httpx
+
+from celery_ezthrottle.job import Job
+from celery_ezthrottle.retry_after import parse_retry_after
+
+from .background import Background, DueQueue
+from .config import GatewayConfig
+from .database import Database, Waiting, Work
+from .delivery import GIVE_UP_AFTER, Deliveries
+from .exchange import Answer, NoAnswer, exchange
+from .pacing import Pace, rate_of
+
+__all__ = ["Dispatcher"]
+
+logger = logging.getLogger(__name__)
+
+RETRY_CODES = frozenset({429, 500, 502, 503, 504})
+PAUSING_CODES = frozenset({429, 503})  # their Retry-After speaks for the host, not for one request
+FIRST_PAUSE = 0.5
+LONGEST_PAUSE = 30.0
+AT_ONCE = 64  # requests on their way to one host; a slow one would else use up the file descriptors
+LARGEST_RESPONSE = 8 * 1024 * 1024  # bytes
+IDLE = 60.0  # seconds until a host without jobs is forgotten
+
+
+class _Lane:
+    """What goes to one host."""
+
+    def __init__(self, rate: float) -> None:
+        self.queue: DueQueue[Waiting] = DueQueue()
+        self.pace = Pace(rate)
+        self.slots = asyncio.Semaphore(AT_ONCE)
+
+
+class Dispatcher:
+    """Works through the queued jobs of the database.
+
+    Attributes:
+        in_flight: ids of the jobs that are being sent right now.
+    """
+
+    def __init__(
+        self, config: GatewayConfig, database: Database, client: httpx.AsyncClient, deliveries: Deliveries
+    ) -> None:
+        self._config = config
+        self._database = database
+        self._client = client
+        self._deliveries = deliveries
+        self._lanes: dict[str, _Lane] = {}
+        self._loops = Background()
+        self._attempts = Background()
+        self.in_flight: set[str] = set()
+
+    async def start(self) -> None:
+        """Take up what an earlier process left unfinished."""
+        for waiting in await asyncio.to_thread(self._database.queued):
+            self.enqueue(waiting)
+
+    async def close(self, grace: float) -> None:
+        """Start nothing more, and give what is on its way ``grace`` seconds; the next start sends the rest again."""
+        await self._loops.close(0)
+        await self._attempts.close(grace)
+
+    def enqueue(self, waiting: Waiting) -> None:
+        """Send a job, which is in the database, when it is due and its host's turn comes."""
+        self._lane(waiting.host).queue.put(waiting.due, waiting)
+
+    def _lane(self, host: str) -> _Lane:
+        lane = self._lanes.get(host)
+        if lane is None:
+            lane = self._lanes[host] = _Lane(rate_of(host, self._config.rates, self._config.default_rate))
+            self._loops.spawn(self._run(host, lane))
+        return lane
+
+    async def _run(self, host: str, lane: _Lane) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(IDLE):
+                    waiting = await lane.queue.get()
+            except TimeoutError:
+                if lane.queue or lane.pace.delay(time.monotonic()):
+                    continue
+                del self._lanes[host]
+                return
+            # Read before the turn comes, so that the spacing does not depend on the disk.
+            work = await self._work(waiting.id)
+            if work is None:
+                continue
+            await lane.slots.acquire()
+            while delay := lane.pace.delay(time.monotonic()):
+                await asyncio.sleep(delay)
+            lane.pace.take(time.monotonic())
+            self._attempts.spawn(self._attempt(waiting, work, lane.slots))
+
+    async def _work(self, job_id: str) -> Work | None:
+        try:
+            return await asyncio.to_thread(self._database.work, job_id)
+        except Exception:
+            # One job that cannot be read must not stop its host; it is still queued at the next start.
+            logger.exception(
+                "The gateway could not read %s; it is tried again when the gateway is started again.", job_id
+            )
+            return None
+
+    async def _attempt(self, waiting: Waiting, work: Work, slot: asyncio.Semaphore) -> None:
+        self.in_flight.add(waiting.id)
+        try:
+            job = Job.from_wire(json.loads(work.wire))
+            answer: Answer | None = None
+            failure: NoAnswer | None = None
+            try:
+                answer = await self._send(job)
+            except NoAnswer as exc:
+                failure = exc
+            asked = _asked(answer)
+            if answer and answer.status_code in PAUSING_CODES and asked:
+                self._lane(waiting.host).pace.pause(time.monotonic() + asked - time.time())
+            attempts = waiting.attempts + 1
+            if attempts < self._most_attempts(job) and _may_help(job, answer, failure):
+                due = max(time.time() + _pause(attempts), asked)
+                kept = json.dumps(answer.to_wire()) if answer else None
+                await asyncio.to_thread(self._database.postpone, waiting.id, attempts, due, kept)
+                self.enqueue(replace(waiting, attempts=attempts, due=due))
+            else:
+                await self._finish(waiting.id, job, work, answer, failure)
+        finally:
+            self.in_flight.discard(waiting.id)
+            slot.release()
+
+    async def _send(self, job: Job) -> Answer:
+        body = None if job.body is None else job.body.encode()
+        return await exchange(
+            self._client, job.method, job.url, job.headers, body, timeout=self._config.timeout, limit=LARGEST_RESPONSE
+        )
+
+    async def _finish(self, job_id: str, job: Job, work: Work, answer: Answer | None, failure: NoAnswer | None) -> None:
+        response: dict[str, Any] | None = answer.to_wire() if answer else None
+        if response is None and work.answer is not None:
+            response = json.loads(work.answer)  # an earlier attempt got further than this one
+        success = answer is not None and answer.status_code < 400
+        content = {
+            "job_id": job_id,
+            "idempotent_key": job.idempotent_key or work.dedupe.partition(":")[2],
+            "status": "success" if success else "failed",
+            "response": response,
+            "metadata": dict(job.metadata),
+        }
+        if failure is not None:
+            content["error"] = str(failure)
+        delivery_ids = await asyncio.to_thread(
+            self._database.finish,
+            job_id,
+            "completed" if success else "failed",
+            [webhook.url for webhook in job.webhooks],
+            json.dumps(content).encode(),
+            time.time() + GIVE_UP_AFTER,
+        )
+        self._deliveries.add(delivery_ids)
+
+    def _most_attempts(self, job: Job) -> int:
+        retries = job.retry_policy.max_retries if job.retry_policy else None
+        return self._config.max_attempts if retries is None else retries + 1
+
+
+def _may_help(job: Job, answer: Answer | None, failure: NoAnswer | None) -> bool:
+    """Whether sending the request again may give another outcome."""
+    if answer is None:
+        return failure is not None and not failure.final
+    codes = job.retry_policy.retry_codes if job.retry_policy else None
+    return answer.status_code in (RETRY_CODES if codes is None else codes)
+
+
+def _asked(answer: Answer | None) -> float:
+    """The Unix time before which the upstream asked not to be called, or 0."""
+    if answer is None:
+        return 0.0
+    return parse_retry_after(answer.headers.get("retry-after", ""), time.time()) or 0.0
+
+
+def _pause(attempts: int) -> float:
+    return float(min(FIRST_PAUSE * 2 ** min(attempts - 1, 16), LONGEST_PAUSE))

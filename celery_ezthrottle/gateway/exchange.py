@@ -1,0 +1,134 @@
+"""One HTTP exchange: what was sent is what was asked for, and what came back is bounded."""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Any
+
+import httpx
+
+__all__ = ["Answer", "NoAnswer", "exchange", "make_client"]
+
+# The connection's own, or no longer true of a body that was decoded.
+_DROPPED_FROM_ANSWERS = {"content-encoding", "content-length", "transfer-encoding"}
+# They say where a body ends: httpx writes them for the body that it sends.
+_DROPPED_FROM_REQUESTS = {"content-length", "transfer-encoding"}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A response: status, headers with lower-case names, decoded text."""
+
+    status_code: int
+    headers: dict[str, str]
+    body: str
+
+    def to_wire(self) -> dict[str, Any]:
+        """The ``response`` of a webhook."""
+        return asdict(self)
+
+
+class NoAnswer(Exception):
+    """There is no usable answer.
+
+    Attributes:
+        final: True when sending the same again cannot help, or might do again what has been done.
+        status_code: the status of an answer whose body is of no use, or None.
+    """
+
+    def __init__(self, reason: str, *, final: bool = False, status_code: int | None = None) -> None:
+        super().__init__(reason)
+        self.final = final
+        self.status_code = status_code
+
+
+def make_client() -> httpx.AsyncClient:
+    """Return a client that adds nothing of its own: no proxy from the environment, no cookie of another job."""
+    return httpx.AsyncClient(
+        trust_env=False,
+        timeout=None,  # noqa: S113 (exchange() bounds the whole of it)
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+        # An idle connection is given up before usual servers close it: a request written into a closing one is lost.
+        limits=httpx.Limits(max_connections=None, max_keepalive_connections=50, keepalive_expiry=2.0),
+    )
+
+
+async def exchange(
+    client: httpx.AsyncClient,
+    method: str,
+    url: str,
+    headers: Mapping[str, str],
+    body: bytes | None,
+    *,
+    timeout: float,
+    limit: int,
+) -> Answer:
+    """Send one request, its headers as they are, and read the answer. Redirects are not followed.
+
+    Args:
+        timeout: seconds for the whole exchange.
+        limit: bytes of the decoded body that are read at most.
+
+    Raises:
+        NoAnswer: no complete answer came; its text has no header and no body.
+    """
+    request = _request(method, url, headers, body)
+    try:
+        async with asyncio.timeout(timeout):
+            response = await client.send(request, stream=True)
+            try:
+                content = await _read(response, limit)
+            except httpx.DecodingError:
+                problem = "The answer's body could not be decoded."
+                raise NoAnswer(problem, final=True, status_code=response.status_code) from None
+            finally:
+                await response.aclose()
+    except TimeoutError:
+        raise NoAnswer(f"No complete answer came within {timeout:g} s.") from None
+    except (httpx.LocalProtocolError, httpx.UnsupportedProtocol):
+        # Its text quotes the offending header.
+        raise NoAnswer("The request cannot be sent: it is not valid HTTP.", final=True) from None
+    except httpx.TransportError as exc:
+        raise NoAnswer(f"{type(exc).__name__}: {exc}") from None
+    kept = {name: value for name, value in response.headers.items() if name not in _DROPPED_FROM_ANSWERS}
+    return Answer(response.status_code, kept, _text(content, response.charset_encoding))
+
+
+def _request(method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> httpx.Request:
+    try:
+        raw = [
+            (name.encode("ascii"), _header_value(value))
+            for name, value in headers.items()
+            if name.lower() not in _DROPPED_FROM_REQUESTS
+        ]
+        return httpx.Request(method, url, headers=raw, content=body)
+    except (httpx.InvalidURL, UnicodeError, ValueError):
+        raise NoAnswer("The request cannot be sent: its URL or a header is malformed.", final=True) from None
+
+
+def _header_value(value: str) -> bytes:
+    try:
+        return value.encode("latin-1")
+    except UnicodeEncodeError:
+        return value.encode()
+
+
+async def _read(response: httpx.Response, limit: int) -> bytes:
+    content = bytearray()
+    async for chunk in response.aiter_bytes():
+        content += chunk
+        if len(content) > limit:
+            problem = f"The answer is larger than {limit:,} bytes."
+            raise NoAnswer(problem, final=True, status_code=response.status_code)
+    return bytes(content)
+
+
+def _text(content: bytes, charset: str | None) -> str:
+    try:
+        return content.decode(codecs.lookup(charset or "utf-8").name, "replace")
+    except (LookupError, UnicodeError, ValueError):  # unknown, or a codec that is none of text
+        return content.decode("utf-8", "replace")
