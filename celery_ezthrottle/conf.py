@@ -257,7 +257,7 @@ def _default_prefix(app: Celery) -> str:
 
 def _redis_of(app: Celery) -> str:
     for url in (app.conf.result_backend, app.conf.broker_url):
-        if isinstance(url, str) and urlsplit(url).scheme in {"redis", "rediss", "redis+socket"}:
+        if url and urlsplit(url).scheme in {"redis", "rediss", "redis+socket"}:
             return url
     return ""
 

@@ -11,23 +11,21 @@ from urllib.parse import urlsplit
 __all__ = ["is_public_host", "may_forward"]
 
 # Special-use names (RFC 6761, 6762, 7686, 8375, 9476) and names that are in wide private use.
-_PRIVATE_SUFFIXES = tuple(
-    [
-        ".local",
-        ".localhost",
-        ".localdomain",
-        ".internal",
-        ".intranet",
-        ".private",
-        ".corp",
-        ".home",
-        ".lan",
-        ".home.arpa",
-        ".test",
-        ".invalid",
-        ".onion",
-        ".alt",
-    ]
+_PRIVATE_SUFFIXES = (
+    ".alt",
+    ".corp",
+    ".home",
+    ".home.arpa",
+    ".internal",
+    ".intranet",
+    ".invalid",
+    ".lan",
+    ".local",
+    ".localdomain",
+    ".localhost",
+    ".onion",
+    ".private",
+    ".test",
 )
 
 

@@ -23,7 +23,7 @@ def lab(shared_lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Lab:
 
     for name, value in shared_lab.environment.items():
         monkeypatch.setenv(name, value)
-    app.conf.broker_url = app.conf.result_backend = shared_lab.environment["TEST_REDIS"]
+    app.conf.update(broker_url=shared_lab.environment["TEST_REDIS"], result_backend=shared_lab.environment["TEST_REDIS"])
     return shared_lab
 
 
