@@ -1,0 +1,6 @@
+-- ARGV: task id.
+local key = task_key(ARGV[1])
+local task = read(key, 'c')
+if not task then return end
+local newest = read(continuation_key(task.c), 'state')
+if not newest or newest.state == 'done' then drop_task(key) end

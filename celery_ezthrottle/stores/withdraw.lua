@@ -1,0 +1,19 @@
+-- ARGV: continuation id. Gives 1 when it was taken back, else 0.
+local id = ARGV[1]
+local key = continuation_key(id)
+local record = read(key, 'state', 'task_id', 'before')
+if not record or record.state ~= 'stored' then return 0 end
+
+redis.call('DEL', key)
+redis.call('ZREM', DUE, id)
+local task_record = task_key(record.task_id)
+local task = read(task_record, 'journal')
+if task then
+  local forwards = redis.call('HINCRBY', task_record, 'forwards', -1)
+  if forwards <= 0 and task.journal == '' then
+    redis.call('DEL', task_record)
+  else
+    redis.call('HSET', task_record, 'c', record.before)
+  end
+end
+return 1

@@ -1,0 +1,212 @@
+"""The contract of runs: start, save_journal, finish."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+import pytest
+
+from celery_ezthrottle.stores.base import Resumption, StartOutcome, State, Store, TaskRecord
+
+from .bench import EVERY_STATE, NOW, Bench, Contract, Kind, is_never_due, park, reach, state_of
+
+NOT_RUNNING = [state for state in EVERY_STATE if state is not State.RUNNING]
+DELIVERED = [State.DELIVERED, State.PUBLISHED]
+
+
+class StartContract(Contract):
+    @pytest.mark.parametrize("state", DELIVERED)
+    @pytest.mark.parametrize("take_over", [False, True])
+    def test_start(self, store: Store, state: State, take_over: bool) -> None:
+        reach(store, state, forward=4)
+        assert store.start("c1", "r2", NOW + 9, take_over=take_over) == Resumption(
+            outcome=StartOutcome.STARTED,
+            task_id="t1",
+            forward=4,
+            job_id="j1",
+            journal=b"journal",
+            failure=b"failure",
+            result=b"result",
+            suspended_at=NOW,
+            delivered_at=NOW + 5,
+        )
+        assert state_of(store) is State.RUNNING
+        assert is_never_due(store)
+
+    def test_start_again(self, store: Store) -> None:
+        reach(store, State.DELIVERED)
+        first = store.start("c1", "r2", NOW, take_over=False)
+        assert store.start("c1", "r2", NOW + 1, take_over=False) == first
+
+    def test_another_run_holds_it(self, store: Store, bench: Bench) -> None:
+        reach(store, State.RUNNING)
+        before = bench.snapshot()
+        assert store.start("c1", "r3", NOW, take_over=False) == Resumption(outcome=StartOutcome.TAKEN)
+        assert bench.snapshot() == before
+
+    def test_take_over(self, store: Store) -> None:
+        reach(store, State.RUNNING)
+        run = store.start("c1", "r3", NOW, take_over=True)
+        assert (run.outcome, run.result) == (StartOutcome.STARTED, b"result")
+        assert not store.save_journal("t1", "r2", "c1", b"mine")
+        assert not store.finish("c1", "r2", keep_journal=False)
+        assert store.finish("c1", "r3", keep_journal=False)
+
+    @pytest.mark.parametrize("state", [*DELIVERED, State.RUNNING])
+    @pytest.mark.parametrize("take_over", [False, True])
+    def test_a_closed_run_gets_nothing(self, store: Store, bench: Bench, state: State, take_over: bool) -> None:
+        reach(store, state)
+        assert not store.close_run("t1", "r2", NOW)
+        before = bench.snapshot()
+        assert store.start("c1", "r2", NOW, take_over=take_over) == Resumption(outcome=StartOutcome.TAKEN)
+        assert bench.snapshot() == before
+
+    @pytest.mark.parametrize("take_over", [False, True])
+    @pytest.mark.parametrize(
+        ("state", "outcome"),
+        [
+            (State.STORED, StartOutcome.WAITING),
+            (State.SUBMITTED, StartOutcome.WAITING),
+            (State.DONE, StartOutcome.DONE),
+        ],
+    )
+    def test_nothing_to_start(
+        self, store: Store, bench: Bench, state: State, outcome: StartOutcome, take_over: bool
+    ) -> None:
+        reach(store, state)
+        before = bench.snapshot()
+        assert store.start("c1", "r3", NOW, take_over=take_over) == Resumption(outcome=outcome)
+        assert bench.snapshot() == before
+
+    def test_start_what_is_not_there(self, store: Store) -> None:
+        assert store.start("c1", "r2", NOW, take_over=True) == Resumption(outcome=StartOutcome.GONE)
+
+    @pytest.mark.parametrize(("kind", "id_"), [("continuation", "c1"), ("task", "t1"), ("job", "j1")])
+    def test_start_with_a_record_of_an_unknown_version(self, store: Store, bench: Bench, kind: Kind, id_: str) -> None:
+        reach(store, State.DELIVERED)
+        bench.disown(kind, id_)
+        before = bench.snapshot()
+        assert store.start("c1", "r2", NOW, take_over=True) == Resumption(outcome=StartOutcome.GONE)
+        assert bench.snapshot() == before
+
+    def test_one_of_many_runs_starts(self, bench: Bench) -> None:
+        reach(bench.open(), State.PUBLISHED)
+        stores = [bench.open() for _ in range(8)]
+        barrier = Barrier(8)
+
+        def start(number: int) -> StartOutcome:
+            barrier.wait(30)
+            return stores[number].start("c1", f"run {number}", NOW, take_over=False).outcome
+
+        with ThreadPoolExecutor(8) as pool:
+            assert sorted(pool.map(start, range(8))) == [StartOutcome.STARTED] + [StartOutcome.TAKEN] * 7
+
+
+class JournalContract(Contract):
+    def test_save_journal(self, store: Store) -> None:
+        reach(store, State.RUNNING)
+        assert store.save_journal("t1", "r2", "c1", b"longer")
+        assert store.task("t1") == TaskRecord(forwards=1, journal=b"longer", state=State.RUNNING)
+
+    def test_a_run_that_was_not_resumed_saves_too(self, store: Store) -> None:
+        reach(store, State.DONE)
+        assert store.save_journal("t1", "r3", None, b"longer")
+        assert store.task("t1") == TaskRecord(forwards=1, journal=b"longer", state=State.DONE)
+
+    def test_a_task_without_a_record_gets_none(self, store: Store) -> None:
+        assert not store.save_journal("t1", "r1", None, b"journal")
+        assert store.task("t1") is None
+
+    def test_a_task_that_ended_gets_no_record(self, store: Store) -> None:
+        reach(store, State.RUNNING)
+        store.finish("c1", "r2", keep_journal=False)
+        assert not store.save_journal("t1", "r3", None, b"journal")
+        assert store.task("t1") is None
+
+    @pytest.mark.parametrize("state", NOT_RUNNING)
+    def test_only_a_running_continuation_saves(self, store: Store, bench: Bench, state: State) -> None:
+        reach(store, state)
+        before = bench.snapshot()
+        assert not store.save_journal("t1", "r2", "c1", b"longer")
+        assert bench.snapshot() == before
+
+    @pytest.mark.parametrize("id_", ["c1", None])
+    def test_a_closed_run_saves_nothing(self, store: Store, bench: Bench, id_: str | None) -> None:
+        reach(store, State.RUNNING)
+        store.close_run("t1", "r2", NOW)
+        before = bench.snapshot()
+        assert not store.save_journal("t1", "r2", id_, b"longer")
+        assert bench.snapshot() == before
+
+    def test_another_run_saves_nothing(self, store: Store) -> None:
+        reach(store, State.RUNNING)
+        assert not store.save_journal("t1", "other", "c1", b"longer")
+        assert not store.save_journal("t1", "r2", "unknown", b"longer")
+
+    def test_a_task_of_an_unknown_version_gets_no_journal(self, store: Store, bench: Bench) -> None:
+        reach(store, State.RUNNING)
+        bench.disown("task", "t1")
+        before = bench.snapshot()
+        assert not store.save_journal("t1", "r2", "c1", b"longer")
+        assert bench.snapshot() == before
+
+
+class FinishContract(Contract):
+    def test_finish_leaves_a_mark(self, store: Store) -> None:
+        reach(store, State.RUNNING)
+        assert store.finish("c1", "r2", keep_journal=False)
+        assert store.task("t1") is None
+        assert store.start("c1", "r3", NOW, take_over=True).outcome is StartOutcome.DONE
+        assert is_never_due(store)
+
+    def test_finish_keeps_the_journal(self, store: Store) -> None:
+        reach(store, State.RUNNING)
+        assert store.finish("c1", "r2", keep_journal=True)
+        assert store.task("t1") == TaskRecord(forwards=1, journal=b"journal", state=State.DONE)
+
+    def test_finish_twice(self, store: Store, bench: Bench) -> None:
+        reach(store, State.RUNNING)
+        assert store.finish("c1", "r2", keep_journal=True)
+        before = bench.snapshot()
+        assert not store.finish("c1", "r2", keep_journal=False)
+        assert bench.snapshot() == before
+
+    @pytest.mark.parametrize("state", EVERY_STATE)
+    def test_finish_of_another_run(self, store: Store, bench: Bench, state: State) -> None:
+        reach(store, state)
+        before = bench.snapshot()
+        assert not store.finish("c1", "other", keep_journal=False)
+        assert bench.snapshot() == before
+
+    def test_finish_what_is_not_there(self, store: Store) -> None:
+        assert not store.finish("c1", "r2", keep_journal=False)
+
+    @pytest.mark.parametrize("again", [False, True])
+    def test_the_payload_is_dropped(self, store: Store, bench: Bench, again: bool) -> None:
+        reach(
+            store,
+            State.RUNNING,
+            message=b"<payload>",
+            envelope=b"<payload>",
+            failure=b"<payload>",
+            journal=b"<payload>",
+        )
+        if again:
+            store.suspend(park("c2", run="r2", resumed_from="c1", journal=b""))
+        else:
+            store.finish("c1", "r2", keep_journal=False)
+        assert "<payload>" not in str(bench.snapshot())
+        assert "result'" not in str(bench.snapshot())
+
+    def test_a_settled_result_is_dropped(self, store: Store, bench: Bench) -> None:
+        store.suspend(park(shared=True))
+        store.settle("c1", b"<given up>", NOW)
+        store.start("c1", "r2", NOW, take_over=False)
+        store.finish("c1", "r2", keep_journal=True)
+        assert "<given up>" not in str(bench.snapshot())
+
+    def test_a_shared_result_stays(self, store: Store) -> None:
+        reach(store, State.RUNNING, shared=True)
+        store.finish("c1", "r2", keep_journal=False)
+        assert store.deliver(None, "j1", b"another", NOW) == (False, [])
