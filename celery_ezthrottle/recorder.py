@@ -7,6 +7,7 @@ recorder, and blind to the sends a send makes itself (redirects, authentication)
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -21,6 +22,11 @@ from .journal import Answer, Entry, Fingerprint, Match, Replay, StoredError, fin
 from .responses import build_error, build_response, store_error, store_response
 
 __all__ = ["Call", "Recorder", "Source", "install", "recording"]
+
+_TOO_LARGE = (
+    "the responses of the task's earlier calls are too large to be kept for a resumed run; "
+    "raise ezthrottle_max_response or ezthrottle_max_journal"
+)
 
 _current: ContextVar[Recorder | None] = ContextVar("celery_ezthrottle_recorder", default=None)
 
@@ -68,6 +74,11 @@ class Call:
     def streamed(self) -> bool:
         return bool(self.arguments.get("stream"))
 
+    @property
+    def has_stream(self) -> bool:
+        """It got a response whose content is the task's to read, once."""
+        return self.streamed and (self.error is None or getattr(self.error, "response", None) is not None)
+
     def answer(self) -> Answer | None:
         """The call's answer as it is stored; None when there is none to store."""
         if self.response is not None:
@@ -92,7 +103,8 @@ class Recorder:
         self._max_response = max_response
         self._max_journal = max_journal
         self._send_unmatched = send_unmatched
-        self._size = 0
+        self._replayed = sum(entry.answer.size for entry in self.replay.entries if entry.answer)
+        self._size = self._replayed
 
     @property
     def last(self) -> Call | None:
@@ -104,6 +116,7 @@ class Recorder:
             Entry(fingerprint=call.fingerprint, answer=call.answer())
             for call in self.calls
             if call.source is Source.SENT and call is not without and call.fingerprint and not call.forgotten
+            if not call.has_stream
         ]
 
     def obstacle(self, forwarded: Call) -> str | None:
@@ -113,14 +126,11 @@ class Recorder:
                 continue
             if call.fingerprint is None:
                 return "an earlier call of the task streamed its request, so a resumed run could not have its answer"
-            if call.streamed and call.response is not None:
+            if call.has_stream:
                 return "an earlier call of the task streamed its response, so a resumed run could not be given it"
             if call.forgotten:
-                return (
-                    "the responses of the task's earlier calls are too large to be kept for a resumed run; "
-                    "raise ezthrottle_max_response or ezthrottle_max_journal"
-                )
-        return None
+                return _TOO_LARGE
+        return _TOO_LARGE if self._replayed > self._max_journal else None
 
     def send(
         self,
@@ -129,7 +139,8 @@ class Recorder:
         request: requests.PreparedRequest,
         arguments: dict[str, Any],
     ) -> requests.Response:
-        call = Call(request=request, arguments=self._effective(session, arguments), fingerprint=_fingerprint(request))
+        effective = self._effective(session, request, arguments)
+        call = Call(request=request, arguments=effective, fingerprint=_fingerprint(request))
         if call.fingerprint is not None:
             match, entry = self.replay.match(call.fingerprint)
             if match is Match.MISMATCH and not self._send_unmatched:
@@ -159,8 +170,8 @@ class Recorder:
         except BaseException as exc:
             call.error = exc
             response = getattr(exc, "response", None)
-            if isinstance(response, requests.Response):  # raised by a hook of the user's, for that response
-                call.response, call.raised = response, True
+            if isinstance(response, requests.Response) and not isinstance(exc, requests.TooManyRedirects):
+                call.response, call.raised = response, True  # raised by a hook of the user's, for that response
             raise
         finally:
             _current.reset(token)
@@ -169,17 +180,13 @@ class Recorder:
 
     def _account(self, call: Call) -> None:
         """Keep no more than is allowed: a task that downloads for hours must not fill the memory."""
-        if call.response is None or call.streamed:
-            return
-        size = len(call.response.content or b"")
-        self._size += size
-        if size > self._max_response:
-            call.forgotten = True
-        if self._size > self._max_journal:
-            for earlier in self.calls[:-1]:
-                earlier.forgotten = True
+        if call.response is not None and not call.streamed:
+            size = len(call.response.content or b"")
+            self._size += size
+            call.forgotten = size > self._max_response
         for earlier in self.calls[:-1]:
-            if earlier.forgotten:
+            earlier.forgotten |= self._size > self._max_journal
+            if earlier.forgotten or earlier.streamed:
                 earlier.response = None
 
     def _answer(self, call: Call, entry: Entry, session: requests.Session) -> requests.Response:
@@ -189,9 +196,11 @@ class Recorder:
             raise call.error
         assert entry.answer is not None  # noqa: S101 -- Match.ANSWERED says so
         call.response = build_response(entry.answer, call.request, session)
+        # As Session.send() gives them to a hook, which may pass them on to an adapter.
+        arguments = {name: value for name, value in call.arguments.items() if name != "allow_redirects"}
         try:
             dispatch_hook: Any = requests.hooks.dispatch_hook
-            call.response = dispatch_hook("response", call.request.hooks, call.response, **call.arguments)
+            call.response = dispatch_hook("response", call.request.hooks, call.response, **arguments)
         except Exception as exc:
             call.error, call.raised = exc, True
             raise
@@ -199,8 +208,14 @@ class Recorder:
         return call.response
 
     @staticmethod
-    def _effective(session: requests.Session, arguments: dict[str, Any]) -> dict[str, Any]:
+    def _effective(
+        session: requests.Session, request: requests.PreparedRequest, arguments: dict[str, Any]
+    ) -> dict[str, Any]:
+        """The arguments with the session's, which Session.send() uses where one is missing."""
         defaults = {name: getattr(session, name) for name in ("stream", "verify", "cert")}
+        if "proxies" not in arguments:
+            resolve_proxies: Any = requests.utils.resolve_proxies
+            defaults["proxies"] = resolve_proxies(request, session.proxies, session.trust_env)
         return {**defaults, **arguments}
 
 
@@ -250,4 +265,8 @@ def install() -> None:
 
     recorded_send._celery_ezthrottle = True  # type: ignore[attr-defined]
     requests.Session.send = recorded_send  # type: ignore[method-assign]
+    # Its pytest plugin has imported requests-mock by now, which calls the send() it found then, past the class.
+    mocker: Any = sys.modules.get("requests_mock.mocker")
+    if getattr(mocker, "_original_send", None) is send:
+        mocker._original_send = recorded_send
     requests.Response.raise_for_status = noted_raise_for_status  # type: ignore[method-assign]

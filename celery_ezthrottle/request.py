@@ -5,7 +5,6 @@ Stands in ``Task.Request``, Celery's documented hook. Works in the worker's main
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -104,7 +103,7 @@ class _Guard:
         if self._ezthrottle_suspended is None:
             try:
                 continuations = Continuations.of(self.app)
-                self._ezthrottle_suspended = continuations.store.close_run(self.id, self._ezthrottle_run, time.time())
+                self._ezthrottle_suspended = continuations.store.close_run(self._ezthrottle_run)
             except StoreError as exc:
                 logger.error("Task %s: cannot tell whether it was suspended, so Celery fails it: %s", self.id, exc)
                 return False

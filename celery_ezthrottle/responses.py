@@ -19,8 +19,8 @@ from .journal import StoredError, StoredResponse
 __all__ = ["build_error", "build_response", "store_error", "store_response"]
 
 
-def store_response(response: requests.Response) -> StoredResponse:
-    """Keep a response whose content has been read."""
+def store_response(response: requests.Response, *, hops: bool = True) -> StoredResponse:
+    """Keep a response whose content has been read, with the hops that led to it unless ``hops`` is False."""
     raw_headers = getattr(response.raw, "headers", None)
     # urllib3 keeps repeated fields such as Set-Cookie apart; response.headers has joined them.
     pairs = raw_headers.items() if isinstance(raw_headers, urllib3.HTTPHeaderDict) else response.headers.items()
@@ -33,7 +33,8 @@ def store_response(response: requests.Response) -> StoredResponse:
         content=response.content if isinstance(response.content, bytes) else b"",
         encoding=response.encoding,
         elapsed=response.elapsed.total_seconds(),
-        history=tuple(store_response(hop) for hop in response.history),
+        # A hop's own history is what is before it here: kept too, it would double with every hop.
+        history=tuple(store_response(hop, hops=False) for hop in response.history) if hops else (),
     )
 
 
@@ -65,7 +66,11 @@ def build_response(
     content: Any = stored.content
     response._content = content
     response._content_consumed = True  # type: ignore[attr-defined]
-    response.history = [build_response(hop, request, session) for hop in stored.history]
+    response.history = []
+    for hop in stored.history:
+        built = build_response(hop, request, session)
+        built.history = list(response.history)
+        response.history.append(built)
     extract_cookies_to_jar: Any = requests.cookies.extract_cookies_to_jar
     extract_cookies_to_jar(response.cookies, response.request, response.raw)
     if session is not None:
@@ -109,7 +114,8 @@ def build_error(stored: StoredError, request: requests.PreparedRequest) -> Excep
             error.request = request
     else:
         known = getattr(requests.exceptions, stored.name, None)
-        if isinstance(known, type) and issubclass(known, requests.RequestException):
+        takes_text = known is not requests.exceptions.JSONDecodeError  # it wants the document and a position
+        if isinstance(known, type) and issubclass(known, requests.RequestException) and takes_text:
             error = known(stored.text, request=request)
         else:
             error = requests.RequestException(f"{stored.name}: {stored.text}", request=request)

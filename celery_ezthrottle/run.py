@@ -111,6 +111,7 @@ class Run:
     continuations: Continuations = field(init=False)
     options: Options = field(init=False)
     recorder: Recorder = field(init=False)
+    resumed_from: str | None = field(init=False)  # the continuation that this run holds
     forwards: int = 0
     has_record: bool = False  # the store keeps something for this task
     suspended: bool = False
@@ -123,6 +124,7 @@ class Run:
             resolved = self.continuations, resolve(self.given, self.continuations.settings)
             vars(self.task)[_OPTIONS_OF_TASK] = resolved
         self.options = resolved[1]
+        self.resumed_from = self.handoff["resume"] or None
 
     @property
     def id(self) -> str:
@@ -130,8 +132,9 @@ class Run:
         return str(self.handoff["run"])
 
     @property
-    def resumed_from(self) -> str | None:
-        return self.handoff["resume"] or None
+    def retries(self) -> int:
+        """How often Celery had retried the task when this run was published."""
+        return int(self.handoff["message"]["headers"].get("retries") or 0)
 
     # Before the body
 
@@ -148,7 +151,7 @@ class Run:
         elif self.handoff["redelivered"] or self.task.request.retries:
             record = self.continuations.store.task(self.task.request.id)
             if record is not None:
-                if record.state in _LIVE:
+                if record.state in _LIVE and record.retries >= self.retries:
                     raise Suspended("suspended by an earlier delivery of this message")
                 self.has_record, self.forwards = True, record.forwards
                 entries = journal.load_entries(record.journal)
@@ -273,6 +276,8 @@ class Run:
             leaving.add_note(f"Not forwarded: {exc}")
             return
         if refusal is not None:
+            # What was parked is taken back; the task's record stays for a retry of Celery's.
+            self.has_record, self.resumed_from = True, None
             leaving.add_note(f"Not forwarded: {refusal}")
             warn_once(self.task.name, "EZThrottle refused to take a failed call; nothing is forwarded.", str(refusal))
             return
@@ -291,6 +296,7 @@ class Run:
             task_id=self.task.request.id,
             run=self.id,
             resumed_from=self.resumed_from,
+            retries=self.retries,
             forward=forward,
             shared=self.options.idempotency not in {"task", "unique"},
             message=body,

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,12 +85,23 @@ class Lab:
 
     @contextmanager
     def process(self, name: str, *command: str, ready: str, **environment: str) -> Iterator[Process]:
-        """Run ``python -m celery -A tests.project …`` until the block ends; then SIGTERM, by pid."""
+        """Run ``celery -A tests.project …`` until the block ends; ready when it has written ``ready``."""
+        whole = ["celery", "-A", "tests.project", *command]
+        settings = {**os.environ, **self.environment, **environment}
+        with self.command(name, whole, ready=ready, environment=settings) as process:
+            yield process
+
+    @contextmanager
+    def command(
+        self, name: str, words: Sequence[str], *, ready: str, environment: Mapping[str, str], cwd: Path | None = None
+    ) -> Iterator[Process]:
+        """Run a command of this Python's environment until the block ends; then SIGTERM, by pid."""
         log = self.folder / f"{name}.log"
         with log.open("wb") as output:
             popen = subprocess.Popen(
-                [sys.executable, "-m", "celery", "-A", environment.pop("APP", "tests.project"), *command],
-                env={**os.environ, **self.environment, **environment},
+                [sys.executable, "-m", *words],
+                env=environment,
+                cwd=cwd,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -84,7 +84,7 @@ def running(respond: Callable[[Received], Answer]) -> Iterator[str]:
 
 
 class Upstream:
-    """Answers 200 with JSON ``{"path": …, "n": how many requests this path has had}``, unless told otherwise."""
+    """Answers 200 with JSON ``{"path", "n": how many requests this path has had, "id"}``, unless told otherwise."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -117,6 +117,7 @@ class Upstream:
             planned = self._planned[path].popleft() if self._planned[path] else Answer()
             if planned.body is not None or planned.hang_up:
                 return planned
-            body = json.dumps({"path": path, "n": len(self._received[path])})
+            count = len(self._received[path])
+            body = json.dumps({"path": path, "n": count, "id": f"{path} {count}"})
         headers = {"Content-Type": "application/json", **planned.headers}
         return Answer(planned.status, body, headers, wait_for=planned.wait_for)

@@ -56,6 +56,7 @@ class Parked:
         task_id: of the task.
         run: token of the run that suspends.
         resumed_from: id of the continuation this run resumed, or None for a run that was not resumed.
+        retries: how often Celery had retried the task when this run began.
         forward: number of this forward of the task, counted from 1.
         shared: other tasks may wait for the same job, so its result outlives this task.
         message: body of the parked message.
@@ -71,6 +72,7 @@ class Parked:
     task_id: str
     run: str
     resumed_from: str | None
+    retries: int
     forward: int
     shared: bool
     message: bytes
@@ -132,12 +134,13 @@ class TaskRecord:
     """What is kept for a task across its runs.
 
     ``forwards`` counts its forwards, ``journal`` its answered calls (b"" when none were saved), ``state`` is that of its
-    newest continuation, or None.
+    newest continuation, or None, and ``retries`` what Celery counted for the run that made it (0 when it is not there or DONE).
     """
 
     forwards: int
     journal: bytes
     state: State | None
+    retries: int = 0
 
 
 class Store(Protocol):
@@ -151,8 +154,9 @@ class Store(Protocol):
         """Write the continuation as STORED, the journal and the task's count of forwards; due at ``submit_at``.
 
         STALE when the run was closed (``close_run``), or ``resumed_from`` is not RUNNING under this run. ALREADY when the task
-        has another continuation that is not DONE. In both cases nothing is written. A continuation named by
-        ``resumed_from`` becomes DONE (see ``finish``; the task's journal stays, being written anew).
+        has another continuation that is not DONE; unless that is RUNNING for fewer ``retries``: its run was retried by this one,
+        and has only not said yet that it has ended. In both cases nothing is written. The continuation that this one replaces
+        becomes DONE (see ``finish``; the task's journal stays, being written anew).
         """
 
     def withdraw(self, continuation_id: str) -> bool:
@@ -223,11 +227,11 @@ class Store(Protocol):
     def task(self, task_id: str) -> TaskRecord | None:
         """What is kept for a task, or None."""
 
-    def close_run(self, task_id: str, run: str, now: float) -> bool:
-        """The run's process died or was given up: was the task suspended by it?
+    def close_run(self, run: str) -> bool:
+        """The run's process died or was given up: did it suspend its task?
 
-        True when the task's newest continuation was written by ``run``, and that stays so. Otherwise False, and from now on
-        ``run`` can neither suspend, start nor save a journal.
+        True when it did, for a day at least, whatever became of the task since. Otherwise False, and from now on ``run`` can
+        neither suspend, start nor save a journal.
         """
 
     def close(self) -> None:

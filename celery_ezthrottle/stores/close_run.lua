@@ -1,9 +1,6 @@
--- ARGV: task id, run, now. Gives 1 when the run suspended its task; else the run is closed, and 0.
-local task_id, run, now = unpack(ARGV)
-local task = read(task_key(task_id), 'c')
-local newest = task and read(continuation_key(task.c), 'suspended_by')
-if newest and newest.suspended_by == run then return 1 end
+-- ARGV: run. Gives 1 when the run suspended its task; else the run is closed, and 0.
+local key = run_key(ARGV[1])
+if redis.call('GET', key) == 'suspended' then return 1 end
 
-redis.call('SET', closed_key(run), now)
-keep(closed_key(run), now + LATE)
+redis.call('SET', key, 'closed', 'EX', LATE)
 return 0

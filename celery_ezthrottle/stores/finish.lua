@@ -5,5 +5,5 @@ if not record or record.state ~= 'running' or record.run ~= run then return 0 en
 
 finish(id, record)
 local task = task_key(record.task_id)
-if keep_journal ~= '1' and read(task) then drop_task(task) end
+if keep_journal ~= '1' and read(task) then redis.call('DEL', task) end
 return 1

@@ -10,7 +10,7 @@ local DUE = PREFIX .. 'due'
 local function continuation_key(id) return PREFIX .. 'c:' .. id end
 local function task_key(id) return PREFIX .. 't:' .. id end
 local function job_key(id) return PREFIX .. 'j:' .. id end
-local function closed_key(run) return PREFIX .. 'closed:' .. run end
+local function run_key(run) return PREFIX .. 'r:' .. run end -- 'suspended' or 'closed'
 
 -- The named fields of a record, "" for one it has not; nil when the record is not there for us.
 local function read(key, ...)
@@ -26,7 +26,7 @@ local function is_foreign(key)
   return redis.call('EXISTS', key) == 1 and redis.call('HGET', key, 'v') ~= VERSION
 end
 
-local function is_closed(run) return redis.call('EXISTS', closed_key(run)) == 1 end
+local function is_closed(run) return redis.call('GET', run_key(run)) == 'closed' end
 
 -- Let a key live until `at` or longer. (The PTTL of one without a lifetime is -1: shorter than any.)
 local function keep(key, at)
@@ -79,18 +79,12 @@ end
 local function finish(id, record)
   local key = continuation_key(id)
   redis.call('HSET', key, 'state', 'done')
-  redis.call('HDEL', key, 'message', 'envelope', 'job', 'failure', 'result', 'forward', 'shared', 'before', 'attempts',
+  redis.call('HDEL', key, 'message', 'envelope', 'job', 'failure', 'result', 'forward', 'shared', 'before', 'retries', 'attempts',
     'publications', 'maybe', 'suspended_at', 'submit_deadline', 'deadline', 'delivered_at', 'started_at')
   local job = job_key(record.job_id)
   if not read(job) then return end
   redis.call('HDEL', job, 'w:' .. id)
   if record.shared ~= '1' and #waiters(job) == 0 then redis.call('DEL', job) end
-end
-
--- Drop a task's record; what its newest continuation is can be asked a little longer (see close_run).
-local function drop_task(key)
-  redis.call('HDEL', key, 'forwards', 'journal')
-  redis.call('EXPIRE', key, LATE)
 end
 
 -- The fields of a Claim in its order; the continuation is one that has something due.

@@ -151,11 +151,16 @@ class RedisStore:
         values = self._act("task", task_id)
         if values is None:
             return None
-        forwards, journal, state = values
-        return TaskRecord(forwards=int(forwards), journal=journal, state=state and State(state.decode()))
+        forwards, journal, state, retries = values
+        return TaskRecord(
+            forwards=int(forwards),
+            journal=journal,
+            state=State(state.decode()) if state else None,
+            retries=int(retries or 0),
+        )
 
-    def close_run(self, task_id: str, run: str, now: float) -> bool:
-        return bool(self._act("close_run", task_id, run, now))
+    def close_run(self, run: str) -> bool:
+        return bool(self._act("close_run", run))
 
     def close(self) -> None:
         if self._owned:

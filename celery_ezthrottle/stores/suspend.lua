@@ -1,5 +1,5 @@
 -- ARGV: the fields of Parked in its order. Gives a SuspendOutcome.
-local id, task_id, run, resumed_from, forward, shared, message, envelope, journal, job, failure, suspended_at,
+local id, task_id, run, resumed_from, retries, forward, shared, message, envelope, journal, job, failure, suspended_at,
   submit_deadline, deadline, submit_at = unpack(ARGV)
 local key, task = continuation_key(id), task_key(task_id)
 
@@ -19,16 +19,20 @@ end
 
 local before = read(task, 'c') or {c = ''}
 if before.c ~= resumed_from then
-  local newest = read(continuation_key(before.c), 'state')
-  if newest and newest.state ~= 'done' then return 'already' end
+  local newest = read(continuation_key(before.c), 'state', 'retries', 'job_id', 'shared')
+  if newest and newest.state ~= 'done' then
+    if newest.state ~= 'running' or tonumber(newest.retries) >= tonumber(retries) then return 'already' end
+    finish(before.c, newest) -- the run that Celery retried by this one has not said yet that it has ended
+  end
 end
 
-redis.call('HSET', key, 'v', VERSION, 'task_id', task_id, 'state', 'stored', 'suspended_by', run, 'forward', forward,
+redis.call('HSET', key, 'v', VERSION, 'task_id', task_id, 'state', 'stored', 'suspended_by', run, 'retries', retries, 'forward', forward,
   'shared', shared, 'message', message, 'envelope', envelope, 'job', job, 'failure', failure,
   'suspended_at', suspended_at, 'submit_deadline', submit_deadline, 'deadline', deadline, 'before', before.c)
 redis.call('HSET', task, 'v', VERSION, 'forwards', forward, 'journal', journal, 'c', id)
 keep(key, deadline + GRACE)
 keep(task, deadline + GRACE)
 schedule(id, submit_at, deadline)
+redis.call('SET', run_key(run), 'suspended', 'EX', LATE)
 if resumed then finish(resumed_from, resumed) end
 return 'suspended'

@@ -50,6 +50,7 @@ def park(id_: str = "c1", **changes: Any) -> Parked:
         task_id="t1",
         run="r1",
         resumed_from=None,
+        retries=0,
         forward=1,
         shared=False,
         message=b"message " + PAYLOAD,

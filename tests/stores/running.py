@@ -57,7 +57,7 @@ class StartContract(Contract):
     @pytest.mark.parametrize("take_over", [False, True])
     def test_a_closed_run_gets_nothing(self, store: Store, bench: Bench, state: State, take_over: bool) -> None:
         reach(store, state)
-        assert not store.close_run("t1", "r2", NOW)
+        assert not store.close_run("r2")
         before = bench.snapshot()
         assert store.start("c1", "r2", NOW, take_over=take_over) == Resumption(outcome=StartOutcome.TAKEN)
         assert bench.snapshot() == before
@@ -134,7 +134,7 @@ class JournalContract(Contract):
     @pytest.mark.parametrize("id_", ["c1", None])
     def test_a_closed_run_saves_nothing(self, store: Store, bench: Bench, id_: str | None) -> None:
         reach(store, State.RUNNING)
-        store.close_run("t1", "r2", NOW)
+        store.close_run("r2")
         before = bench.snapshot()
         assert not store.save_journal("t1", "r2", id_, b"longer")
         assert bench.snapshot() == before

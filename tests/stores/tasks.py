@@ -63,8 +63,8 @@ class CloseRunContract(Contract):
     def test_the_run_that_suspended(self, store: Store, bench: Bench, state: State) -> None:
         reach(store, state)
         before = bench.snapshot()
-        assert store.close_run("t1", "r1", NOW)
-        assert store.close_run("t1", "r1", NOW)
+        assert store.close_run("r1")
+        assert store.close_run("r1")
         assert bench.snapshot() == before
 
     @pytest.mark.parametrize("forget", [False, True])
@@ -74,42 +74,37 @@ class CloseRunContract(Contract):
         if forget:
             store.forget("t1")
         assert store.task("t1") is None
-        assert store.close_run("t1", "r1", NOW)
+        assert store.close_run("r1")
 
     def test_it_stays_so_when_a_later_one_is_withdrawn(self, store: Store) -> None:
         reach(store, State.RUNNING)
         store.suspend(park("c2", run="r2", resumed_from="c1", forward=2))
         store.withdraw("c2")
-        assert store.close_run("t1", "r1", NOW)
-        assert not store.close_run("t1", "r2", NOW)
+        assert store.close_run("r1")
+        assert not store.close_run("r2")
 
     def test_a_run_that_did_not_suspend(self, store: Store) -> None:
-        assert not store.close_run("t1", "r1", NOW)
-        assert not store.close_run("t1", "r1", NOW)
+        assert not store.close_run("r1")
+        assert not store.close_run("r1")
         assert store.suspend(park()) is SuspendOutcome.STALE
         assert store.suspend(park(run="r2")) is SuspendOutcome.SUSPENDED
 
     def test_a_run_that_suspended_earlier(self, store: Store) -> None:
         reach(store, State.RUNNING)
         store.suspend(park("c2", run="r2", resumed_from="c1"))
-        assert not store.close_run("t1", "r1", NOW)
-        assert store.close_run("t1", "r2", NOW)
+        assert store.close_run("r1")
+        assert store.close_run("r2")
 
     def test_a_run_that_was_withdrawn(self, store: Store) -> None:
         store.suspend(park())
         store.withdraw("c1")
-        assert not store.close_run("t1", "r1", NOW)
+        assert not store.close_run("r1")
 
     def test_a_resumed_run_is_closed(self, store: Store) -> None:
         reach(store, State.RUNNING)
-        assert not store.close_run("t1", "r2", NOW)
+        assert not store.close_run("r2")
         assert store.suspend(park("c2", run="r2", resumed_from="c1")) is SuspendOutcome.STALE
         assert store.start("c1", "r3", NOW, take_over=True).outcome is StartOutcome.STARTED
-
-    def test_a_run_of_an_unknown_version_is_closed(self, store: Store, bench: Bench) -> None:
-        store.suspend(park())
-        bench.disown("task", "t1")
-        assert not store.close_run("t1", "r1", NOW)
 
     def test_suspend_or_close_but_not_both(self, bench: Bench) -> None:
         stores = [bench.open() for _ in range(2)]
@@ -122,7 +117,7 @@ class CloseRunContract(Contract):
 
             def close(barrier: Barrier = barrier, task: str = task, run: str = run) -> bool:
                 barrier.wait(30)
-                return stores[1].close_run(task, run, NOW)
+                return stores[1].close_run(run)
 
             with ThreadPoolExecutor(2) as pool:
                 suspended, closed = pool.submit(suspend), pool.submit(close)

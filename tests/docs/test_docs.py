@@ -1,0 +1,148 @@
+"""Every code block of README.md and docs/ does what it says."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from celery_ezthrottle.conf import Settings
+from celery_ezthrottle.options import OPTION_NAMES
+from tests.lab import Lab
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+#: Runs where a user's project is: charges three orders of which one is limited.
+USE = """
+from proj.shop import charge_all
+from proj.more_tasks import refund, fetch
+print(charge_all([1, 2, 3]).get(timeout=30), refund.delay(7).get(timeout=30), fetch.delay("/v1/list").get(timeout=30)["path"])
+"""
+
+
+def blocks(language: str) -> Iterator[tuple[str, str]]:
+    for page in PAGES:
+        for found, text in BLOCK.findall(page.read_text()):
+            if found == language:
+                yield page.name, text
+
+
+def commands() -> list[str]:
+    return [
+        line.removeprefix("$ ").partition("  #")[0].strip()
+        for _, text in blocks("console")
+        for line in text.splitlines()
+        if line.startswith("$ ")
+    ]
+
+
+def test_every_block_is_of_a_kind_that_is_tested() -> None:
+    kinds = {kind for page in PAGES for kind, _ in BLOCK.findall(page.read_text())}
+    assert kinds == {"python", "console", "text"}
+
+
+def test_the_project_of_the_readme_runs(lab: Lab, path: str, tmp_path: Path) -> None:
+    """The modules as they are written, a worker and the receiver by the commands as they are written."""
+    package = tmp_path / "proj"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    for _, text in blocks("python"):
+        name = text.splitlines()[0].removeprefix("# proj/")
+        (package / name).write_text(text)
+    # A user would add the second module to ``include``.
+    celery = package / "celery.py"
+    celery.write_text(celery.read_text().replace('["proj.tasks"]', '["proj.tasks", "proj.more_tasks"]'))
+    environment = {
+        **os.environ,
+        **lab.environment,
+        "CELERY_BROKER_URL": f"{lab.redis_url}/5",
+        "CELERY_RESULT_BACKEND": f"{lab.redis_url}/5",
+        "PAYMENTS_API": f"{lab.upstream.url}{path}",
+        "EZTHROTTLE_FORWARD_HOSTS": "127.0.0.1",
+        "EZTHROTTLE_SWEEP_INTERVAL": "0.1",
+        "PYTHONPATH": str(tmp_path),
+    }
+    bind = "127.0.0.1:8085"
+    written = [command for command in commands() if command.startswith("celery -A proj")]
+    worker, receiver = (next(c for c in written if word in c.split()) for word in ("worker", "webhook"))
+    assert receiver.endswith(bind)
+    environment["EZTHROTTLE_WEBHOOK_URL"] = f"http://{bind}/ezthrottle/webhook"
+    lab.upstream.plan(f"{path}/v1/charges", 200, 429)
+    lab.upstream.plan(f"{path}/v1/refunds", 429, 503)
+    lab.upstream.plan(f"{path}/v1/list", 503)
+
+    with ExitStack() as stack:
+        for name, command in {"doc-receiver": receiver, "doc-worker": f"{worker} -l INFO -c 2 -n doc@test"}.items():
+            ready = "listening on" if "webhook" in command else "doc@test ready"
+            stack.enter_context(
+                lab.command(name, shlex.split(command), ready=ready, environment=environment, cwd=tmp_path)
+            )
+        done = subprocess.run(
+            [sys.executable, "-c", USE],
+            check=False,
+            env=environment,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split(maxsplit=1)[0] == "3"
+    assert "to be refunded by hand" in done.stdout
+    answered = f"{path}/v1/charges"
+    assert (lab.upstream.by_worker(answered), lab.upstream.by_service(answered)) == (3, 1)
+
+
+def test_make_knows_the_targets() -> None:
+    targets = {command.split()[1] for command in commands() if command.startswith("make ")}
+    assert {"demo", "test"} <= targets
+    makefile = (ROOT / "Makefile").read_text()
+    assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets)
+
+
+@pytest.mark.parametrize("command", [c for c in commands() if c.startswith("celery -A proj ezthrottle")])
+def test_the_commands_take_the_options(command: str) -> None:
+    from click.testing import CliRunner
+
+    from celery_ezthrottle.cli import ezthrottle
+
+    words = shlex.split(command)[4:]
+    shown = CliRunner().invoke(ezthrottle, [words[0], "--help"]).output
+    assert all(word in shown for word in words if word.startswith("--"))
+
+
+def test_installed_extras_exist() -> None:
+    extras = {extra for c in commands() for extra in re.findall(r"celery-ezthrottle\[(\w+)\]", c)}
+    text = (ROOT / "README.md").read_text()
+    extras |= set(re.findall(r"celery-ezthrottle\[(\w+)\]", text))
+    declared = (ROOT / "pyproject.toml").read_text()
+    assert extras
+    assert all(re.search(rf"^{extra} = \[", declared, re.MULTILINE) for extra in extras)
+
+
+def test_exported_variables_are_settings() -> None:
+    names = {command.split("=")[0].removeprefix("export ") for command in commands() if command.startswith("export ")}
+    assert names
+    assert {name.removeprefix("EZTHROTTLE_").lower() for name in names} <= {field.name for field in fields(Settings)}
+
+
+def test_every_setting_and_option_is_documented() -> None:
+    page = (ROOT / "docs" / "settings.md").read_text()
+    documented = set(re.findall(r"^\| `(?:ezthrottle_)?(\w+)` \|", page, re.MULTILINE))
+    assert documented == {field.name for field in fields(Settings)} | OPTION_NAMES
+
+
+def test_links_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
