@@ -68,10 +68,10 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def running(respond: Callable[[Received], Answer]) -> Iterator[str]:
+def running(respond: Callable[[Received], Answer], port: int = 0) -> Iterator[str]:
     """An HTTP server on loopback that answers with ``respond``; yields its base URL."""
     handler = type("BoundHandler", (Handler,), {"respond": staticmethod(respond)})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server = ThreadingHTTPServer(("127.0.0.1", port), handler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
