@@ -256,9 +256,11 @@ def _default_prefix(app: Celery) -> str:
 
 
 def _redis_of(app: Celery) -> str:
+    url: Any  # a list too, whatever the type says
     for url in (app.conf.result_backend, app.conf.broker_url):
-        if url and urlsplit(url).scheme in {"redis", "rediss", "redis+socket"}:
-            return url
+        # A list of brokers to fail over to is not one place to keep something.
+        if isinstance(url, str) and ";" not in url and urlsplit(url).scheme in {"redis", "rediss", "redis+socket"}:
+            return str(url)
     return ""
 
 

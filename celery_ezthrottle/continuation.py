@@ -15,6 +15,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
+from kombu.exceptions import KombuError
+
 from . import message, outcome
 from .client import EZThrottle
 from .conf import Settings, load_settings
@@ -128,7 +130,12 @@ class Continuations:
             now = time.time()
             claims = self.store.claim_due(now, now + LEASE, min(10, limit - acted))
             for claim in claims:
-                self._act(claim)
+                try:
+                    self._act(claim)
+                except StoreError:
+                    raise
+                except Exception:  # noqa: BLE001 -- logged; one that cannot be acted on must not keep the others waiting
+                    logger.exception("Continuation %s could not be swept; it is due again.", claim.id)
             acted += len(claims)
             if not claims:
                 break
@@ -193,9 +200,10 @@ class Continuations:
         if self.store.settle(claim.id, result, now):
             self.publish_now(claim.id)
 
-    def _broker_errors(self) -> tuple[type[Exception], ...]:
+    def _broker_errors(self) -> tuple[type[BaseException], ...]:
         with self.app.connection_for_write() as connection:
-            return (*connection.recoverable_connection_errors, *connection.recoverable_channel_errors, OSError)
+            lost = connection.recoverable_connection_errors + connection.recoverable_channel_errors
+            return KombuError, OSError, *lost
 
 
 _lock = threading.Lock()

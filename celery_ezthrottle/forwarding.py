@@ -109,5 +109,5 @@ def _key(
         return None
     try:
         return strategy.format(**arguments)
-    except (KeyError, IndexError, AttributeError, ValueError) as exc:
+    except (LookupError, AttributeError, TypeError, ValueError) as exc:
         raise InvalidJob(f"the idempotency string {strategy!r} does not fit the task's arguments: {exc!r}.") from exc

@@ -11,7 +11,7 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
 from typing import Any
@@ -166,12 +166,18 @@ class Replay:
         entry = self.entries[index]
         return (Match.SEND if entry.answer is None else Match.ANSWERED), entry
 
-    def _find(self, matches: Any) -> int | None:
-        return next((i for i, entry in enumerate(self.entries) if i not in self._used and matches(entry)), None)
+    def _find(self, matches: Callable[[Entry], bool]) -> int | None:
+        found = [i for i, entry in enumerate(self.entries) if i not in self._used and matches(entry)]
+        # A call that failed in a run that Celery retried never hides the answer it got later.
+        return next((i for i in found if self.entries[i].answer is not None), found[0] if found else None)
 
     def _has_unused_unsafe(self, place: str) -> bool:
+        # One without an answer would go out again anyway, as it would in any retry of Celery's.
         return any(
-            i not in self._used and not entry.fingerprint.safe and entry.fingerprint.place == place
+            i not in self._used
+            and entry.answer is not None
+            and not entry.fingerprint.safe
+            and entry.fingerprint.place == place
             for i, entry in enumerate(self.entries)
         )
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import string
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import Any, TypedDict
+
+import requests
 
 from .conf import Settings
 from .errors import ConfigurationError
-
-if TYPE_CHECKING:
-    import requests
 
 __all__ = ["OPTION_NAMES", "Options", "TaskOptions", "resolve"]
 

@@ -56,6 +56,7 @@ class _Guard:
         id: str
         app: Any
         task: Any
+        time_start: float | None
         _request_dict: dict[str, Any]
 
         def acknowledge(self) -> None: ...
@@ -92,9 +93,21 @@ class _Guard:
             return self._leave_suspended("TimeLimitExceeded")
         return super().on_timeout(soft, timeout)  # type: ignore[misc]
 
-    def _leave_suspended(self, reason: str) -> None:
+    def terminate(self, *args: Any, **kwargs: Any) -> Any:
+        if self.time_start is not None and self._is_suspended():
+            return self._leave_suspended("terminated")
+        return super().terminate(*args, **kwargs)  # type: ignore[misc]
+
+    def cancel(self, *args: Any, **kwargs: Any) -> Any:
+        if self.time_start is not None and self._is_suspended():
+            # Celery cancels when its connection is lost: the message will come again, and is acknowledged then.
+            return self._leave_suspended("cancelled", acknowledge=False)
+        return super().cancel(*args, **kwargs)  # type: ignore[misc]
+
+    def _leave_suspended(self, reason: str, *, acknowledge: bool = True) -> None:
         task_ready(self)
-        self.acknowledge()
+        if acknowledge:
+            self.acknowledge()
         logger.info("Task %s was suspended before its process ended (%s); it stays suspended.", self.id, reason)
         self.send_event("task-retried", exception=repr(Suspended(reason)), traceback="")
 

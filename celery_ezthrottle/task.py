@@ -89,19 +89,20 @@ class EZThrottleTask(Task):  # type: ignore[type-arg]
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         run = cls.__dict__.get("run")
+        plain = run.__func__ if isinstance(run, staticmethod) else run
         # Options are checked here, at the task's definition; those of base classes were when they were defined.
-        options = validate({name: cls.__dict__[name] for name in OPTION_NAMES if name in cls.__dict__})
+        parameters = list(inspect.signature(plain).parameters) if callable(plain) else None
+        options = validate({name: cls.__dict__[name] for name in OPTION_NAMES if name in cls.__dict__}, parameters)
         for name, value in options.items():
             setattr(cls, name, staticmethod(value) if inspect.isfunction(value) else value)
-        if run is None:
-            return
-        plain = run.__func__ if isinstance(run, staticmethod) else run
-        if hasattr(plain, _MARK) or not callable(plain):
+        if not callable(plain) or hasattr(plain, _MARK):
             return
 
         @functools.wraps(plain)
         def wrapped(*args: Any, **kwargs: Any) -> Any:
-            return execute(plain, options_of(cls), args, kwargs)
+            # A class that inherits this body may have options of its own.
+            owner = type(args[0]) if args and isinstance(args[0], cls) else cls
+            return execute(plain, options_of(owner), args, kwargs)
 
         wrapped.__signature__ = inspect.signature(plain)  # type: ignore[attr-defined]
         setattr(wrapped, _MARK, {})

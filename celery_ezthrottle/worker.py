@@ -66,9 +66,6 @@ class Sweeper(bootsteps.StartStopStep):
                 if not store_was_lost:
                     logger.error("Nothing is swept until the store is back: %s", exc)
                 store_was_lost = True
-            except Exception:  # noqa: BLE001 -- logged below
-                # Whatever it was, the next continuation is due all the same.
-                logger.exception("A sweep failed; the next one follows.")
 
 
 def install() -> None:

@@ -118,8 +118,8 @@ class Receiver:
         if not isinstance(data, dict):
             raise _Refused(422, "The body must be a JSON object.")
         job_id, status, reason = data.get("job_id"), data.get("status"), data.get("error", data.get("reason"))
-        if not isinstance(job_id, str) or not 0 < len(job_id) <= _MAX_JOB_ID:
-            raise _Refused(422, "job_id must be a non-empty string.")
+        if not isinstance(job_id, str) or not 0 < len(job_id) <= _MAX_JOB_ID or not _is_unicode(job_id):
+            raise _Refused(422, f"job_id must be a string of 1 to {_MAX_JOB_ID} characters.")
         if not isinstance(status, str) or not status:
             raise _Refused(422, "status must be a non-empty string.")
         response = self._response(data.get("response"))
@@ -130,7 +130,8 @@ class Receiver:
             return None
         if not isinstance(response, dict):
             raise _Refused(422, "response must be an object or null.")
-        code, headers, text = response.get("status_code"), response.get("headers") or {}, response.get("body") or ""
+        code, headers, text = (response.get(name) for name in ("status_code", "headers", "body"))
+        headers, text = {} if headers is None else headers, "" if text is None else text
         if isinstance(code, bool) or not isinstance(code, int) or not 100 <= code <= 599:
             raise _Refused(422, "response.status_code must be an HTTP status.")
         if not isinstance(headers, dict) or not all(isinstance(value, str) for value in headers.values()):
@@ -140,3 +141,12 @@ class Receiver:
         if len(text.encode("utf-8", "surrogatepass")) > self._max_response:
             raise _Refused(413, f"The response is larger than {self._max_response} bytes (ezthrottle_max_response).")
         return {"status_code": code, "headers": headers, "body": text}
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether UTF-8 can carry it: JSON may hold half a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
