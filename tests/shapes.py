@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import uuid
-from typing import Any
+from typing import Any, TypeAlias
 
 import requests
 from celery import Task
@@ -18,7 +18,7 @@ from celery_ezthrottle import EZThrottleTask, frugal
 
 from .project import UPSTREAM, app, get, note, post
 
-BoundTask = Task[Any, Any]
+BoundTask: TypeAlias = "Task[Any, Any]"  # not subscriptable before Celery 5.7
 
 
 class ApiError(Exception):

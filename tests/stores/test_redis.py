@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import time
 import pickle
 import socket
 import subprocess
 import sys
+import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
