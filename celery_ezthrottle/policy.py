@@ -16,6 +16,7 @@ import urllib3
 from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
 from requests.utils import select_proxy
 
+from .errors import ReplayMismatch
 from .hosts import may_forward
 from .options import Options
 from .recorder import Call, Source
@@ -58,7 +59,10 @@ def is_wanted(call: Call, failure: Failure, leaving: BaseException, options: Opt
     """Whether the task wants ``call``, its last one, again, judged by the exception that leaves its body."""
     if not isinstance(leaving, Exception) or isinstance(leaving, (Ignore, Reject, Retry, SoftTimeLimitExceeded)):
         return False  # what the task says to Celery stays Celery's
-    if any(_is_of(call, error) for error in _with_causes(leaving)):
+    behind = list(_with_causes(leaving))
+    if any(isinstance(error, ReplayMismatch) for error in behind):
+        return False  # what went wrong was a later call
+    if any(_is_of(call, error) for error in behind):
         return True
     # An error of the task's own after it has looked at the status. One that had raise_for_status() raise, and went on,
     # has tolerated the limit.

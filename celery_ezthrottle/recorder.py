@@ -200,7 +200,7 @@ class Recorder:
         arguments = {name: value for name, value in call.arguments.items() if name != "allow_redirects"}
         try:
             dispatch_hook: Any = requests.hooks.dispatch_hook
-            call.response = dispatch_hook("response", call.request.hooks, call.response, **arguments)
+            call.response = dispatch_hook("response", _hooks_of_task(call.request), call.response, **arguments)
         except Exception as exc:
             call.error, call.raised = exc, True
             raise
@@ -226,6 +226,18 @@ def _fingerprint(request: requests.PreparedRequest) -> Fingerprint | None:
     if body is not None and not isinstance(body, (bytes, bytearray)):
         return None
     return fingerprint(request.method or "GET", request.url or "", bytes(body) if body else None)
+
+
+def _hooks_of_task(request: requests.PreparedRequest) -> dict[str, Any]:
+    """The hooks on a request without those of its authentication, which has had its say when the answer was recorded."""
+    hooks: Any = request.hooks
+    return {
+        "response": [
+            hook
+            for hook in hooks.get("response", ())
+            if not isinstance(getattr(hook, "__self__", None), requests.auth.AuthBase)
+        ]
+    }
 
 
 @contextmanager
