@@ -1,20 +1,32 @@
-"""One laboratory for the session: real processes take a second to start."""
+"""One laboratory for the session: real processes take a second to start. ``--broker`` says what carries its messages."""
 
 from __future__ import annotations
 
 import gc
+import os
 import uuid
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
 from .lab import Lab, laboratory
+from .rabbitmq import find_rabbitmq, rabbitmq_server
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--broker", choices=["redis", "rabbitmq"], default="redis", help="broker of the laboratory")
 
 
 @pytest.fixture(scope="session")
-def shared_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    with laboratory(tmp_path_factory.mktemp("lab")) as lab:
-        yield lab
+def shared_lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    with ExitStack() as stack:
+        broker = None
+        if request.config.getoption("broker") == "rabbitmq":
+            if find_rabbitmq() is None:
+                (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)("There is no rabbitmq-server.")
+            broker = stack.enter_context(rabbitmq_server())
+        yield stack.enter_context(laboratory(tmp_path_factory.mktemp("lab"), broker=broker))
         # Results unsubscribe when they are released; without a server, older versions of Celery try that for minutes.
         gc.collect()
 
@@ -27,7 +39,7 @@ def lab(shared_lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Lab:
     for name, value in shared_lab.environment.items():
         monkeypatch.setenv(name, value)
     app.conf.update(
-        broker_url=shared_lab.environment["TEST_REDIS"], result_backend=shared_lab.environment["TEST_REDIS"]
+        broker_url=shared_lab.environment["TEST_BROKER"], result_backend=shared_lab.environment["TEST_REDIS"]
     )
     return shared_lab
 

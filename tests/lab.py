@@ -128,8 +128,10 @@ class Lab:
 
 
 @contextmanager
-def laboratory(folder: Path, worker_options: Sequence[str] = ("-P", "prefork", "-c", "2")) -> Iterator[Lab]:
-    """Everything started, in the order it needs; everything ended."""
+def laboratory(
+    folder: Path, worker_options: Sequence[str] = ("-P", "prefork", "-c", "2"), broker: str | None = None
+) -> Iterator[Lab]:
+    """Everything started, in the order it needs; everything ended. ``broker`` is the Redis if not given."""
     with ExitStack() as stack:
         redis_url = stack.enter_context(valkey_server())
         upstream, service = Upstream(), FakeService()
@@ -137,6 +139,7 @@ def laboratory(folder: Path, worker_options: Sequence[str] = ("-P", "prefork", "
         service_url = stack.enter_context(running(service.respond))
         environment = {
             "TEST_REDIS": f"{redis_url}/0",
+            "TEST_BROKER": broker or f"{redis_url}/0",
             "TEST_UPSTREAM": upstream.url,
             "EZTHROTTLE_API_KEY": API_KEY,
             "EZTHROTTLE_URL": service_url,

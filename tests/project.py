@@ -15,9 +15,9 @@ from celery import Celery, Task
 
 from celery_ezthrottle import EZThrottleTask, frugal
 
-app = Celery("project", broker=os.environ.get("TEST_REDIS"), backend=os.environ.get("TEST_REDIS"))
+app = Celery("project", broker=os.environ.get("TEST_BROKER"), backend=os.environ.get("TEST_REDIS"))
 app.conf.update(
-    imports=["tests.shapes"],
+    imports=["tests.shapes", "tests.canvases.probes"],
     task_default_queue=os.environ.get("TEST_QUEUE", "celery"),
     worker_prefetch_multiplier=1,
     broker_connection_retry_on_startup=True,

@@ -14,7 +14,7 @@ from typing import Literal
 
 import redis
 
-__all__ = ["find_binary", "free_port", "valkey_server"]
+__all__ = ["end_process", "find_binary", "free_port", "valkey_server"]
 
 PATIENCE = 20.0  # seconds for a server to answer, or to end
 ATTEMPTS = 3  # somebody else may take the port between finding it and using it
@@ -54,7 +54,7 @@ def valkey_server(binary: Path | None = None) -> Iterator[str]:
         try:
             yield f"redis://127.0.0.1:{port}"
         finally:
-            _end(process)
+            end_process(process)
 
 
 def _start(binary: Path, folder: Path) -> tuple[subprocess.Popen[bytes], int]:
@@ -66,7 +66,7 @@ def _start(binary: Path, folder: Path) -> tuple[subprocess.Popen[bytes], int]:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         if _answers(process, port):
             return process, port
-        _end(process)
+        end_process(process)
     raise RuntimeError(f"{binary} does not answer:\n{log.read_text() if log.exists() else ''}")
 
 
@@ -90,7 +90,8 @@ def _answers(process: subprocess.Popen[bytes], port: int) -> bool:
     return False
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def end_process(process: subprocess.Popen[bytes]) -> None:
+    """SIGTERM, and SIGKILL when that is of no use."""
     process.terminate()
     try:
         process.wait(PATIENCE)

@@ -75,6 +75,7 @@ def test_the_service_is_down_then_up(lab: Lab, path: str) -> None:
     redis_url = f"{lab.redis_url}/8"
     environment = {
         "TEST_REDIS": redis_url,
+        "TEST_BROKER": redis_url,
         "EZTHROTTLE_TRACKTAGS_URL": f"http://127.0.0.1:{port}",
         "EZTHROTTLE_STORE": lab.environment["TEST_REDIS"],
         "EZTHROTTLE_KEY_PREFIX": "{down}:",
