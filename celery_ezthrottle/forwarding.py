@@ -12,7 +12,7 @@ import requests
 from .conf import Settings
 from .errors import InvalidJob
 from .job import Job
-from .options import Options
+from .options import Options, ask
 from .recorder import Call
 from .webhook.signatures import mac_token
 
@@ -97,7 +97,7 @@ def _key(
 ) -> str | None:
     strategy = options.idempotency
     if callable(strategy):
-        key: object = strategy(request)
+        key: object = ask("idempotency", strategy, request)
         if not isinstance(key, str) or not key:
             raise InvalidJob(f"the idempotency callable must return a non-empty string, not {type(key).__name__}.")
         return key

@@ -34,8 +34,9 @@ def is_public_host(host: str) -> bool:
     host = host.strip("[]").rstrip(".").lower()
     address = _literal_address(host)
     if address is not None:
-        mapped = getattr(address, "ipv4_mapped", None)
-        return (mapped or address).is_global and not address.is_multicast
+        if isinstance(address, ipaddress.IPv6Address):
+            address = _embedded(address) or address
+        return address.is_global and not address.is_multicast
     return "." in host and not host.endswith(_PRIVATE_SUFFIXES)
 
 
@@ -49,13 +50,26 @@ def may_forward(url: str, patterns: Iterable[str]) -> bool:
     parts = urlsplit(url)
     host = (parts.hostname or "").rstrip(".")
     with_port = f"{host}:{parts.port or {'http': 80, 'https': 443}.get(parts.scheme, 0)}"
-    for pattern in patterns:
+    for given in patterns:
+        # "[::1]:8080" is an address, no set of characters.
+        pattern = given.replace("[", "").replace("]", "") if given.startswith("[") else given
         if pattern == "public":
             if parts.username is None and parts.password is None and is_public_host(host):
                 return True
         elif fnmatchcase(host, pattern.lower()) or fnmatchcase(with_port, pattern.lower()):
             return True
     return False
+
+
+def _embedded(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    """The IPv4 address that an IPv6 one stands for: mapped, compatible, 6to4, Teredo or through NAT64."""
+    if any(address in network for network in _LAST_32_BITS):
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    teredo = address.teredo
+    return address.ipv4_mapped or address.sixtofour or (teredo[1] if teredo else None)
+
+
+_LAST_32_BITS = (ipaddress.IPv6Network("::/96"), ipaddress.IPv6Network("64:ff9b::/96"))
 
 
 def _literal_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

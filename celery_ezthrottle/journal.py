@@ -1,8 +1,8 @@
 """The journal of a task: the HTTP calls it has had answered, and which of them answers a call of a later run. No I/O.
 
 An entry holds digests of its request, never the request. A call of a resumed run is answered by the first unused entry of the
-same method, URL and body; failing that, by the first one whose body is the same but for what looks like a UUID or a time.
-Nothing looser: the answer to one item must never be given to another.
+same method, URL and body; failing that, by the one whose body is the same but for what looks like a UUID or a time, and is
+not in the task's arguments. Nothing looser: the answer to one item must never be given to another.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ __all__ = [
     "fingerprint",
     "load_answer",
     "load_entries",
+    "varying",
 ]
 
 #: Methods whose repetition changes nothing at the origin server (RFC 9110, section 9.2.1).
@@ -60,8 +61,17 @@ class Fingerprint:
     safe: bool
 
 
-def fingerprint(method: str, url: str, body: bytes | None) -> Fingerprint:
-    """Digest a request. A body of None and an empty one are the same."""
+def varying(text: str) -> frozenset[bytes]:
+    """What looks like a UUID or a time in ``text``."""
+    return frozenset(found.lower() for found in _VARYING.findall(text.encode("utf-8", "surrogatepass")))
+
+
+def fingerprint(method: str, url: str, body: bytes | None, stable: frozenset[bytes] = frozenset()) -> Fingerprint:
+    """Digest a request. A body of None and an empty one are the same.
+
+    Args:
+        stable: UUIDs and times that are the same on every run, and so are not masked; see :func:`varying`.
+    """
     body = body or b""
     parts = urlsplit(url)
     # A fragment never goes on the wire.
@@ -69,7 +79,7 @@ def fingerprint(method: str, url: str, body: bytes | None) -> Fingerprint:
     place = f"{parts.scheme}://{parts.netloc}{parts.path}".encode("utf-8", "surrogatepass")
     return Fingerprint(
         exact=_digest(head + body),
-        loose=_digest(head + _VARYING.sub(b"*", body)),
+        loose=_digest(head + _VARYING.sub(lambda found: found[0] if found[0].lower() in stable else b"*", body)),
         place=_digest(place),
         safe=method.upper() in SAFE_METHODS,
     )
@@ -105,12 +115,10 @@ class StoredError:
     Attributes:
         name: of the class: one of ``requests.exceptions`` or of this package.
         text: its text.
-        note: what is added to the error when it is raised again, or "".
     """
 
     name: str
     text: str
-    note: str = ""
 
     @property
     def size(self) -> int:
@@ -148,6 +156,7 @@ class Replay:
     def __init__(self, entries: Sequence[Entry] = ()) -> None:
         self.entries = tuple(entries)
         self._used: set[int] = set()
+        self._used_exactly: set[int] = set()
         self.ended = not entries
 
     def match(self, call: Fingerprint) -> tuple[Match, Entry | None]:
@@ -155,16 +164,24 @@ class Replay:
         if self.ended:
             return Match.SEND, None
         index = self._find(lambda entry: entry.fingerprint.exact == call.exact)
-        if index is None:
+        if index is None and self._may_vary(call.loose):
             index = self._find(lambda entry: entry.fingerprint.loose == call.loose)
         if index is None:
             if not call.safe and self._has_unused_unsafe(call.place):
                 return Match.MISMATCH, None
             return Match.SEND, None
         self._used.add(index)
+        if self.entries[index].fingerprint.exact == call.exact:
+            self._used_exactly.add(index)
         self.ended = index == len(self.entries) - 1
         entry = self.entries[index]
         return (Match.SEND if entry.answer is None else Match.ANSWERED), entry
+
+    def _may_vary(self, loose: str) -> bool:
+        """Whether the UUIDs and times in these bodies may be fresh ones. Those that tell items apart are not."""
+        alike = [(i, entry) for i, entry in enumerate(self.entries) if entry.fingerprint.loose == loose]
+        succeeded = {entry.fingerprint.exact for _, entry in alike if not _failed(entry.answer)}
+        return len(succeeded) <= 1 and not any(i in self._used_exactly for i, _ in alike)
 
     def _find(self, matches: Callable[[Entry], bool]) -> int | None:
         found = [i for i, entry in enumerate(self.entries) if i not in self._used and matches(entry)]

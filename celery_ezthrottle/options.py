@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 import requests
 
 from .conf import Settings
-from .errors import ConfigurationError
+from .errors import ConfigurationError, EZThrottleError
 
 __all__ = ["OPTION_NAMES", "Options", "TaskOptions", "resolve"]
 
@@ -100,6 +100,22 @@ def validate(given: Mapping[str, Any], parameters: Sequence[str] | None = None) 
     if unknown:
         raise TypeError(f"unknown option {unknown[0]!r}; the options are {', '.join(sorted(OPTION_NAMES))}")
     return {name: _CHECKS[name](name, value, parameters) for name, value in given.items()}
+
+
+class OptionFailed(EZThrottleError):
+    """A callable that was given as an option raised."""
+
+
+def ask(name: str, function: Callable[[Any], Any], argument: Any) -> Any:
+    """Call a callable that was given as the option ``name``.
+
+    Raises:
+        OptionFailed: it raised.
+    """
+    try:
+        return function(argument)
+    except Exception as exc:
+        raise OptionFailed(f"the callable given as {name} raised {exc!r}; mend it") from exc
 
 
 def resolve(given: Mapping[str, Any], settings: Settings, parameters: Sequence[str] | None = None) -> Options:

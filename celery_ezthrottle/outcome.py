@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from .journal import Answer, StoredError, StoredResponse, load_answer
@@ -18,11 +18,13 @@ _ENCODING_HEADERS = frozenset({"content-encoding", "transfer-encoding", "content
 class Outcome:
     """What answers the forwarded call.
 
-    ``given_up`` is True when the service has tried and gives up: Celery's own retries would only repeat that.
+    ``given_up`` is True when the service has tried and gives up: Celery's own retries would only repeat that. ``note`` is for
+    the error that leaves the task.
     """
 
     answer: Answer
     given_up: bool
+    note: str = ""
 
 
 def of_job(job_id: str, status: str, response: dict[str, Any] | None, reason: str | None) -> bytes:
@@ -51,9 +53,16 @@ def read(result: bytes, failure: bytes, *, elapsed: float) -> Outcome:
     data = json.loads(result)
     failed = load_answer(json.loads(failure))
     if data["kind"] == "never_taken":
-        return Outcome(_failed_as_before(failed, data["note"]), given_up=False)
+        before = failed or StoredError(name="RequestException", text="the call failed before it was to be forwarded")
+        return Outcome(before, given_up=False, note=data["note"])
     if data["kind"] == "unknown":
         return Outcome(StoredError(name="OutcomeUnknown", text=data["text"]), given_up=True)
+    if data["response"] is None and data["status"] != "failed":
+        text = (
+            f"EZThrottle reports job {data['job_id']} as {data['status']!r} and has no response of it: the request was "
+            "probably executed. Look it up upstream before running the task again."
+        )
+        return Outcome(StoredError(name="OutcomeUnknown", text=text), given_up=True)
     if data["response"] is None:
         text = f"EZThrottle gave job {data['job_id']} up without a response: {data['reason'] or 'no reason given'}"
         return Outcome(StoredError(name="JobFailed", text=text), given_up=True)
@@ -73,14 +82,6 @@ def _delivered(response: dict[str, Any], failed: Answer | None, elapsed: float) 
         elapsed=elapsed,
         history=before.history,
     )
-
-
-def _failed_as_before(failed: Answer | None, note: str) -> Answer:
-    if isinstance(failed, StoredError):
-        return replace(failed, note=note)
-    if isinstance(failed, StoredResponse):
-        return failed
-    return StoredError(name="RequestException", text="the call failed before it was to be forwarded", note=note)
 
 
 def _dump(data: dict[str, Any]) -> bytes:

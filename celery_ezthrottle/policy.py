@@ -18,7 +18,7 @@ from requests.utils import select_proxy
 
 from .errors import ReplayMismatch
 from .hosts import may_forward
-from .options import Options
+from .options import Options, ask
 from .recorder import Call, Source
 
 __all__ = ["Failure", "failure_of", "is_wanted", "obstacle"]
@@ -46,7 +46,7 @@ def failure_of(call: Call, options: Options) -> Failure | None:
     if call.response is not None:
         limited = call.response.status_code in options.forward_on
         if not limited and options.is_limited is not None:
-            limited = options.is_limited(call.response)
+            limited = bool(ask("is_limited", options.is_limited, call.response))
         return Failure.LIMITED if limited else None
     if isinstance(call.error, requests.exceptions.RetryError):
         return Failure.LIMITED if _status_given_up_on(call.error) in options.forward_on else None
@@ -92,7 +92,7 @@ def obstacle(call: Call, options: Options, *, max_request_body: int) -> str | No
         )
     if len(_body_bytes(request)) > max_request_body:
         return "its request body is too large; raise ezthrottle_max_request_body"
-    if options.forward_if is not None and not options.forward_if(request):
+    if options.forward_if is not None and not ask("forward_if", options.forward_if, request):
         return ""
     return None
 

@@ -13,12 +13,13 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 from typing import Any
 
 import requests
 
 from .errors import ReplayMismatch
-from .journal import Answer, Entry, Fingerprint, Match, Replay, StoredError, fingerprint
+from .journal import Answer, Entry, Fingerprint, Match, Replay, StoredError, fingerprint, varying
 from .responses import build_error, build_response, store_error, store_response
 
 __all__ = ["Call", "Recorder", "Source", "install", "recording"]
@@ -93,18 +94,30 @@ class Recorder:
         replay: what earlier runs have had answered.
         max_response, max_journal: bytes that one response, and all, may have to be answered on resume.
         send_unmatched: send an unsafe call that looks like an earlier one, instead of raising ReplayMismatch.
+        known: the task's arguments: UUIDs and times in them tell requests apart.
     """
 
     def __init__(
-        self, replay: Replay | None = None, *, max_response: int, max_journal: int, send_unmatched: bool = False
+        self,
+        replay: Replay | None = None,
+        *,
+        max_response: int,
+        max_journal: int,
+        send_unmatched: bool = False,
+        known: object = None,
     ) -> None:
         self.replay = replay or Replay()
         self.calls: list[Call] = []
         self._max_response = max_response
         self._max_journal = max_journal
         self._send_unmatched = send_unmatched
+        self._known = known
         self._replayed = sum(entry.answer.size for entry in self.replay.entries if entry.answer)
         self._size = self._replayed
+
+    @cached_property
+    def _stable(self) -> frozenset[bytes]:
+        return varying(repr(self._known))
 
     @property
     def last(self) -> Call | None:
@@ -140,7 +153,7 @@ class Recorder:
         arguments: dict[str, Any],
     ) -> requests.Response:
         effective = self._effective(session, request, arguments)
-        call = Call(request=request, arguments=effective, fingerprint=_fingerprint(request))
+        call = Call(request=request, arguments=effective, fingerprint=_fingerprint(request, self._stable))
         if call.fingerprint is not None:
             match, entry = self.replay.match(call.fingerprint)
             if match is Match.MISMATCH and not self._send_unmatched:
@@ -219,13 +232,13 @@ class Recorder:
         return {**defaults, **arguments}
 
 
-def _fingerprint(request: requests.PreparedRequest) -> Fingerprint | None:
+def _fingerprint(request: requests.PreparedRequest, stable: frozenset[bytes]) -> Fingerprint | None:
     body: object = request.body  # a stream or a generator too, whatever the type says
     if isinstance(body, str):
         body = body.encode("utf-8", "surrogatepass")
     if body is not None and not isinstance(body, (bytes, bytearray)):
         return None
-    return fingerprint(request.method or "GET", request.url or "", bytes(body) if body else None)
+    return fingerprint(request.method or "GET", request.url or "", bytes(body) if body else None, stable)
 
 
 def _hooks_of_task(request: requests.PreparedRequest) -> dict[str, Any]:

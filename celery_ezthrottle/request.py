@@ -54,6 +54,7 @@ class _Guard:
 
     if TYPE_CHECKING:
         id: str
+        name: str
         app: Any
         task: Any
         time_start: float | None
@@ -81,6 +82,7 @@ class _Guard:
         if isinstance(error, Suspended):
             task_ready(self)
             self.acknowledge()
+            logger.info("Task %s[%s] suspended: %s; its request is with EZThrottle.", self.name, self.id, error)
             # Without an event monitors show the task as started for as long as it waits.
             self.send_event("task-retried", exception=repr(error), traceback="")
             return None

@@ -96,11 +96,11 @@ def _as_sent(request: requests.PreparedRequest, stored: StoredResponse) -> reque
     return last
 
 
-def store_error(error: BaseException, note: str = "") -> StoredError | None:
+def store_error(error: BaseException) -> StoredError | None:
     """Keep an error of ``requests`` by the name of its class, the nearest public one; None for other errors."""
     for cls in type(error).__mro__:
         if getattr(requests.exceptions, cls.__name__, None) is cls and issubclass(cls, requests.RequestException):
-            return StoredError(name=cls.__name__, text=str(error), note=note)
+            return StoredError(name=cls.__name__, text=str(error))
     return None
 
 
@@ -119,6 +119,4 @@ def build_error(stored: StoredError, request: requests.PreparedRequest) -> Excep
             error = known(stored.text, request=request)
         else:
             error = requests.RequestException(f"{stored.name}: {stored.text}", request=request)
-    if stored.note:
-        error.add_note(stored.note)
     return error

@@ -28,7 +28,7 @@ from .job import Job
 from .journal import Entry, Replay, dump_answer
 from .log import logger, warn_once
 from .message import envelope_of
-from .options import Options, resolve
+from .options import OptionFailed, Options, resolve
 from .recorder import Call, Recorder, recording
 from .request import HANDOFF, Suspended
 from .stores.base import Parked, StartOutcome, State, SuspendOutcome
@@ -115,6 +115,7 @@ class Run:
     forwards: int = 0
     has_record: bool = False  # the store keeps something for this task
     suspended: bool = False
+    note: str = ""  # for the error that leaves the body
     wanted_retry: _WantedRetry | None = None
 
     def __post_init__(self) -> None:
@@ -161,6 +162,7 @@ class Run:
             max_response=settings.max_response,
             max_journal=settings.max_journal,
             send_unmatched=self.options.send_unmatched,
+            known=(self.task.request.args, self.task.request.kwargs),
         )
 
     def _resume(self, continuation_id: str) -> tuple[Entry, ...]:
@@ -178,6 +180,7 @@ class Run:
             raise Ignore(f"not resumed: {found.outcome.value}")
         self.has_record, self.forwards = True, found.forward
         result = outcome.read(found.result, found.failure, elapsed=max(0.0, found.delivered_at - found.suspended_at))
+        self.note = result.note
         max_retries = self.task.max_retries
         if result.given_up and self.options.exhaust_retries and max_retries is not None:
             # The service has retried: what the task does at its last retry is due now.
@@ -201,7 +204,7 @@ class Run:
         _running.reset(token)
         if self.wanted_retry is not None:
             self._left_with(Retry("wanted by the task"), args, kwargs)
-        elif (last := self.recorder.last) is not None and policy.failure_of(last, self.options):
+        elif (last := self.recorder.last) is not None and self._failure_of(last):
             warn_once(self.task.name, "its last call was limited and it succeeded all the same; nothing is forwarded.")
         return returned
 
@@ -210,6 +213,8 @@ class Run:
 
         Returns when the error that leaves the body is to go on.
         """
+        if self.note:
+            leaving.add_note(self.note)
         call = self.wanted_retry.call if self.wanted_retry else self._wanted_call(leaving)
         if call is not None:
             self._suspend(call, leaving, args, kwargs)
@@ -222,14 +227,24 @@ class Run:
         call = self.recorder.last
         if call is None:
             return None
-        failure = policy.failure_of(call, self.options)
+        failure = self._failure_of(call)
         if failure is None or not policy.is_wanted(call, failure, leaving, self.options):
             return None
         return call if self._can_forward(call) else None
 
+    def _failure_of(self, call: Call) -> policy.Failure | None:
+        try:
+            return policy.failure_of(call, self.options)
+        except OptionFailed as exc:
+            warn_once(self.task.name, f"a call is taken as not limited: {exc}.")
+            return None
+
     def _can_forward(self, call: Call) -> bool:
         settings = self.continuations.settings
-        why = policy.obstacle(call, self.options, max_request_body=settings.max_request_body)
+        try:
+            why = policy.obstacle(call, self.options, max_request_body=settings.max_request_body)
+        except OptionFailed as exc:
+            why = str(exc)
         if why is None:
             why = self.recorder.obstacle(call)
         if why:
@@ -241,7 +256,7 @@ class Run:
         if self.wanted_retry is not None:
             return True
         call = self.recorder.last
-        wants = call is not None and self.options.forward_on_retry and policy.failure_of(call, self.options)
+        wants = call is not None and self.options.forward_on_retry and self._failure_of(call)
         if call is not None and wants and self._can_forward(call):
             self.wanted_retry = _WantedRetry(call, stock)
             return True
@@ -265,7 +280,7 @@ class Run:
                 forward=forward,
                 arguments=bound.arguments,
             )
-        except InvalidJob as exc:
+        except (InvalidJob, OptionFailed) as exc:
             warn_once(self.task.name, f"a failed call was not forwarded: {exc}")
             return
         parked = self._parked(call, job, continuation_id, forward)

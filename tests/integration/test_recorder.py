@@ -88,14 +88,6 @@ def test_the_forwarded_call_raises_what_the_service_ended_with(
         assert caught.value.request.url == f"{upstream.url}/a"
 
 
-def test_a_note_comes_with_the_error(upstream: Upstream) -> None:
-    first = recorded(lambda: requests.get(f"{upstream.url}/a"))
-    answer = StoredError(name="ConnectTimeout", text="slow", note="EZThrottle refused the request.")
-    with recording(resumed(first, answer)), pytest.raises(requests.ConnectTimeout) as caught:
-        requests.get(f"{upstream.url}/a")
-    assert caught.value.__notes__ == ["EZThrottle refused the request."]
-
-
 def test_a_session_whose_login_is_answered_has_its_cookies_again(upstream: Upstream) -> None:
     upstream.plan("/login", Reply(headers={"Set-Cookie": "session=s1; Path=/"}))
 

@@ -89,6 +89,9 @@ def test_not_public_by_name(host: str) -> None:
         "ff0e::1",
         "::ffff:127.0.0.1",
         "::ffff:10.0.0.1",
+        "::127.0.0.1",
+        "64:ff9b::7f00:1",
+        "2002:7f00:1::",
     ],
 )
 def test_not_public_by_address(host: str) -> None:
@@ -109,6 +112,8 @@ def test_no_name_is_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
     ("url", "patterns", "may"),
     [
         ("https://api.stripe.com/v1", PUBLIC, True),
+        ("http://[::1]:8080/", ["[::1]:8080"], True),
+        ("http://[::1]:8081/", ["[::1]:8080"], False),
         ("https://api.stripe.com:8443/v1", PUBLIC, True),
         ("https://API.STRIPE.COM./v1", PUBLIC, True),
         ("http://[2606:4700::1111]:80/", PUBLIC, True),

@@ -24,6 +24,7 @@ from celery_ezthrottle.journal import (
     for_suspension,
     load_answer,
     load_entries,
+    varying,
     with_answer,
 )
 
@@ -217,6 +218,37 @@ def test_a_body_with_a_fresh_uuid_and_time_is_answered() -> None:
     assert answers(entries, call(f"key={uuid4()}&at=1763674999")) == ["charged"]
 
 
+def test_items_that_uuids_tell_apart_never_get_each_others_answer() -> None:
+    one, two, three = (f"order={uuid4()}" for _ in range(3))
+    entries = [entry(one, ok("one")), entry(two, ok("two"), forwarded=True)]
+    assert answers(entries, call(three)) == [Match.MISMATCH]
+    assert answers(entries, call(two), call(three)) == ["two", Match.SEND]
+
+
+def test_a_uuid_that_came_again_is_not_a_fresh_one() -> None:
+    one, two = (f"order={uuid4()}" for _ in range(2))
+    entries = [entry(one, ok("one")), entry(one, LIMITED), entry("last", OK, forwarded=True)]
+    assert answers(entries, call(one), call(two)) == ["one", Match.MISMATCH]
+
+
+@pytest.mark.parametrize("item", [str(uuid4()), "1763674210"])
+def test_what_is_in_the_arguments_of_the_task_is_not_masked(item: str) -> None:
+    stable = varying(repr((["x"], {"order": item})))
+    assert stable == {item.encode()}
+    one = fingerprint("POST", URL, f"order={item}&id={uuid4()}".encode(), stable)
+    again = fingerprint("POST", URL, f"order={item}&id={uuid4()}".encode(), stable)
+    other = fingerprint("POST", URL, f"order={uuid4()}&id={uuid4()}".encode(), stable)
+    assert one.loose == again.loose != other.loose
+
+
+def test_tries_with_a_fresh_key_each_are_answered_in_their_order() -> None:
+    tries = [entry(f"key={uuid4()}", LIMITED), entry(f"key={uuid4()}", LIMITED)]
+    entries = [*tries, entry(f"key={uuid4()}", ok("charged"), forwarded=True)]
+    replay = Replay(entries)
+    found = [replay.match(call(f"key={uuid4()}"))[1] for _ in range(3)]
+    assert found == entries
+
+
 def test_the_method_must_be_the_same() -> None:
     entries = [entry("a", method="GET"), entry("last")]
     assert answers(entries, call("a", method="HEAD")) == [Match.SEND]
@@ -331,7 +363,7 @@ def test_a_call_that_failed_in_a_retried_run_may_be_made_with_another_body() -> 
     [
         None,
         LOST,
-        StoredError(name="SSLError", text="§", note="EZThrottle refused the request"),
+        StoredError(name="SSLError", text="§"),
         StoredResponse(status_code=204),
         StoredResponse(
             status_code=201,

@@ -90,14 +90,24 @@ def test_a_job_of_which_nothing_was_heard_is_outcome_unknown() -> None:
 def test_a_job_that_was_never_taken_leaves_the_error_as_it_was_with_a_note() -> None:
     found = read(outcome.never_taken("EZThrottle refused the request."), LOST)
     assert not found.given_up
-    assert found.answer == StoredError(name=LOST.name, text=LOST.text, note="EZThrottle refused the request.")
+    assert (found.answer, found.note) == (LOST, "EZThrottle refused the request.")
 
 
 def test_a_job_that_was_never_taken_leaves_the_failing_response_as_it_was() -> None:
-    assert read(outcome.never_taken("EZThrottle refused the request.")) == outcome.Outcome(LIMITED, given_up=False)
+    note = "EZThrottle refused the request."
+    assert read(outcome.never_taken(note)) == outcome.Outcome(LIMITED, given_up=False, note=note)
 
 
 def test_an_error_that_could_not_be_kept_is_still_an_error_with_the_note() -> None:
     found = read(outcome.never_taken("EZThrottle refused the request."), None)
     assert isinstance(found.answer, StoredError)
-    assert (found.answer.name, found.answer.note) == ("RequestException", "EZThrottle refused the request.")
+    assert (found.answer.name, found.note) == ("RequestException", "EZThrottle refused the request.")
+
+
+@pytest.mark.parametrize("status", ["success", "completed"])
+def test_a_job_that_was_done_but_has_no_response_is_outcome_unknown(status: str) -> None:
+    """JobFailed would be a RequestException, and autoretry would execute the request again."""
+    found = read(outcome.of_job("job_1", status, None, None))
+    assert isinstance(found.answer, StoredError)
+    assert found.answer.name == "OutcomeUnknown"
+    assert "job_1" in found.answer.text
