@@ -26,6 +26,8 @@ BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 USE = """
 from proj.shop import charge_all
 from proj.more_tasks import refund, fetch
+from proj.report import charge_then_count
+assert charge_then_count([4, 5]).get(timeout=30) == 2
 print(charge_all([1, 2, 3]).get(timeout=30), refund.delay(7).get(timeout=30), fetch.delay("/v1/list").get(timeout=30)["path"])
 """
 
@@ -100,7 +102,7 @@ def test_the_project_of_the_readme_runs(lab: Lab, path: str, tmp_path: Path) -> 
     assert done.stdout.split(maxsplit=1)[0] == "3"
     assert "to be refunded by hand" in done.stdout
     answered = f"{path}/v1/charges"
-    assert (lab.upstream.by_worker(answered), lab.upstream.by_service(answered)) == (3, 1)
+    assert (lab.upstream.by_worker(answered), lab.upstream.by_service(answered)) == (5, 1)
 
 
 def test_make_knows_the_targets() -> None:
