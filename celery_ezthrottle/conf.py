@@ -188,12 +188,13 @@ def validate(settings: Settings, app: Celery) -> None:
             "ezthrottle_submit_timeout is above ezthrottle_result_timeout: a job cannot be submitted after its task "
             "has given up; lower the first or raise the second."
         )
-    expires = _result_expires(app)
-    if expires and settings.result_timeout >= expires:
-        problems.append(
-            f"ezthrottle_result_timeout ({settings.result_timeout:g} s) is not below result_expires ({expires:g} s): "
-            "a chord would lose its finished members while one waits; lower the first or raise the second."
-        )
+    for name in ("result_expires", "result_chord_expires"):
+        expires = _as_seconds(getattr(app.conf, name, None))
+        if expires and settings.result_timeout >= expires:
+            problems.append(
+                f"ezthrottle_result_timeout ({settings.result_timeout:g} s) is not below {name} ({expires:g} s): "
+                "a chord would lose its finished members while one waits; lower the first or raise the second."
+            )
     if problems:
         raise ConfigurationError(_report(problems))
 
@@ -264,8 +265,7 @@ def _redis_of(app: Celery) -> str:
     return ""
 
 
-def _result_expires(app: Celery) -> float:
-    value = app.conf.result_expires
+def _as_seconds(value: Any) -> float:
     if value is None:
         return 0.0
     return float(value.total_seconds() if hasattr(value, "total_seconds") else value)

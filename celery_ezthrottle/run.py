@@ -20,7 +20,7 @@ from uuid import uuid4
 from celery._state import get_current_task
 from celery.exceptions import Ignore, Retry
 
-from . import journal, outcome, policy
+from . import chords, journal, outcome, policy
 from .continuation import Continuations
 from .errors import InvalidJob, StoreError
 from .forwarding import build_job
@@ -285,6 +285,7 @@ class Run:
             return
         parked = self._parked(call, job, continuation_id, forward)
         self._store_state(call, parked)
+        chords.keep_alive(self.task.backend, self.task.request)
         try:
             suspended, refusal = self.continuations.suspend(parked)
         except StoreError as exc:

@@ -24,6 +24,7 @@ app.conf.update(
     result_extended=True,
     ezthrottle_forward_hosts=["127.0.0.1"],
     ezthrottle_sweep_interval=0.1,
+    result_expires=float(os.environ.get("TEST_RESULT_EXPIRES", "86400")),
 )
 
 UPSTREAM = os.environ.get("TEST_UPSTREAM", "")

@@ -1,0 +1,55 @@
+"""Chords outlive waits: what they keep in the result backend gets a new lease of life when a member is suspended.
+
+Celery gives a chord's counters, and the results of its finished members, their time to live once, when they are written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from celery.backends.base import KeyValueStoreBackend
+from celery.result import GroupResult
+
+__all__ = ["group_ids", "keep_alive"]
+
+#: What backends keep of a group, by the suffix of its key: the group, its results, and their counts.
+_SUFFIXES = ("", ".j", ".t", ".s", ".d", ".c")
+
+
+def group_ids(request: Any) -> set[str]:
+    """The groups, and so the chords, that wait for a task: its own, those of the rest of its chain, and those around them.
+
+    Args:
+        request: the task's request.
+    """
+    found = {request.group} if request.group else set()
+    for signature in (*(request.chain or ()), request.chord):
+        found |= set(_groups_of(signature))
+    return found
+
+
+def _groups_of(signature: Any) -> Iterator[str]:
+    options = (signature or {}).get("options") or {}
+    if options.get("group_id"):
+        yield options["group_id"]
+    for further in (*(options.get("chain") or ()), options.get("chord")):
+        if further:
+            yield from _groups_of(further)
+
+
+def keep_alive(backend: Any, request: Any) -> None:
+    """Let the chords that wait for a task live as long again as they did when they were made."""
+    if not isinstance(backend, KeyValueStoreBackend):
+        return  # the others keep results until a clean-up, or have no chords
+    store: Any = backend
+    expires = getattr(store, "chord_expires", None) or store.expires
+    if not expires:
+        return
+    for group_id in group_ids(request):
+        for suffix in _SUFFIXES:
+            store.expire(store.get_key_for_group(group_id, suffix), expires)
+        restored = GroupResult.restore(group_id, backend=backend)
+        for result in restored.results if restored else ():
+            for leaf in result.results if isinstance(result, GroupResult) else (result,):
+                store.expire(store.get_key_for_task(leaf.id), expires)
