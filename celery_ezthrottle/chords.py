@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from celery.backends.base import KeyValueStoreBackend
 from celery.result import GroupResult
 
 __all__ = ["group_ids", "keep_alive"]
@@ -40,16 +39,22 @@ def _groups_of(signature: Any) -> Iterator[str]:
 
 def keep_alive(backend: Any, request: Any) -> None:
     """Let the chords that wait for a task live as long again as they did when they were made."""
-    if not isinstance(backend, KeyValueStoreBackend):
-        return  # the others keep results until a clean-up, or have no chords
-    store: Any = backend
-    expires = getattr(store, "chord_expires", None) or store.expires
+    if not hasattr(backend, "get_key_for_group"):
+        return  # no key-value store: the others keep results until a clean-up, or have no chords
+    expires = getattr(backend, "chord_expires", None) or backend.expires
     if not expires:
         return
     for group_id in group_ids(request):
         for suffix in _SUFFIXES:
-            store.expire(store.get_key_for_group(group_id, suffix), expires)
-        restored = GroupResult.restore(group_id, backend=backend)
-        for result in restored.results if restored else ():
-            for leaf in result.results if isinstance(result, GroupResult) else (result,):
-                store.expire(store.get_key_for_task(leaf.id), expires)
+            backend.expire(backend.get_key_for_group(group_id, suffix), expires)
+        restored: Any = GroupResult.restore(group_id, backend=backend)
+        for leaf in _leaves(restored):
+            backend.expire(backend.get_key_for_task(leaf.id), expires)
+
+
+def _leaves(result: Any) -> Iterator[Any]:
+    if isinstance(result, GroupResult):
+        for each in result.results or ():
+            yield from _leaves(each)
+    elif result is not None:
+        yield result
