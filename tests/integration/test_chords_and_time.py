@@ -13,6 +13,8 @@ from tests.lab import PATIENCE, Lab, wait_until
 
 EXPIRES = 3
 
+pytestmark = pytest.mark.slow
+
 #: In a process of its own: a backend reads how long results live when it is made.
 SEND = """
 import sys
