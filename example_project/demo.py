@@ -37,7 +37,8 @@ ROOT = Path(__file__).parent.parent
 
 
 def main() -> int:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: all processes are ended
+    for signum in (signal.SIGINT, signal.SIGTERM):  # SIGINT too: a background job of a shell inherits that it is ignored
+        signal.signal(signum, signal.default_int_handler)
     folder = Path(tempfile.mkdtemp(prefix="ezthrottle-demo-"))
     try:
         try:

@@ -33,8 +33,6 @@ def demo(folder: Path) -> Iterator[subprocess.Popen[str]]:
         env={**os.environ, "TMPDIR": str(folder)},
         stdout=subprocess.PIPE,
         text=True,
-        # A background job of a shell inherits that Ctrl-C is ignored.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     try:
         yield process
