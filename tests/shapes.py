@@ -351,3 +351,39 @@ def hang(task: Any = None, args: Any = (), state: str | None = None, **_: Any) -
 @frugal
 def dies_before_its_call(path: str) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Flaky(Exception):
+    """What a task of the project fails with, apart from its calls."""
+
+
+@app.task(bind=True, autoretry_for=(Flaky,), default_retry_delay=0, max_retries=2)
+@frugal
+def fails_around_its_call(self: BoundTask, path: str, before: int, after: int) -> Any:
+    """Fails in its first ``before`` runs before its call, and ``after`` times after it."""
+    rows: Any = app.backend
+    note(path, self.request.retries)
+    if rows.client.incr(f"before:{path}") <= before:
+        raise Flaky("before")
+    answer = post(path, json={"item": 1})
+    if rows.client.incr(f"after:{path}") <= after:
+        raise Flaky("after")
+    return answer["n"]
+
+
+@app.task(bind=True, autoretry_for=(requests.HTTPError,), default_retry_delay=0, max_retries=2)
+@frugal(exhaust_retries=False)
+def retries_what_was_given_up(self: BoundTask, path: str) -> Any:
+    note(path, self.request.retries)
+    post(f"{path}/first", json={"item": 1})
+    return post(path, json={"item": 2})["n"]
+
+
+@app.task(bind=True, max_retries=None, default_retry_delay=0)
+@frugal
+def retries_without_end(self: BoundTask, path: str) -> Any:
+    note(path, self.request.retries)
+    try:
+        return get(path)["n"]
+    except requests.HTTPError as exc:
+        raise self.retry(exc=exc) from exc
