@@ -5,21 +5,29 @@ Nothing is unpickled here: the body travels as bytes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
+from kombu import Exchange, Queue
 from kombu.utils import json
 
 if TYPE_CHECKING:
     from celery import Celery
     from kombu import Message
 
-__all__ = ["RESUME_HEADER", "capture", "envelope_of", "publish"]
+__all__ = ["RESUME_HEADER", "capture", "envelope_of", "publish", "remember_queues"]
 
 #: Header of a republished message: the id of its continuation, nothing else.
 RESUME_HEADER = "ezthrottle_resume"
 
-_KEPT_PROPERTIES = ("app_id", "correlation_id", "delivery_mode", "message_id", "priority", "reply_to", "type")
+#: Of this delivery; or stands elsewhere; or says until when the message holds, or which login has published it.
+_DROPPED_PROPERTIES = {
+    "application_headers", "body_encoding", "cluster_id", "content_encoding", "content_type", "delivery_info",
+    "delivery_tag", "expiration", "headers", "user_id",
+}  # fmt: skip
 #: Of the broker, of the transport, or ours.
 _DROPPED_HEADERS = (
     "compression", RESUME_HEADER, "x-death", "x-delivery-count", "x-acquired-count",
@@ -28,19 +36,55 @@ _DROPPED_HEADERS = (
 )  # fmt: skip
 
 
-def capture(message: Message, app: Celery) -> dict[str, Any]:
-    """What is needed to publish ``message`` again, as one dict of plain values; ``body`` is the bytes as they came."""
+#: The queue whose message is being handed to the worker.
+_source: ContextVar[Queue | None] = ContextVar("celery_ezthrottle_source", default=None)
+
+
+def remember_queues() -> None:
+    """Let :func:`capture` know the queue of the message that is being handed over. For a worker; idempotent.
+
+    No message tells by itself: it has the exchange and the routing key, and with RabbitMQ the tag of a consumer.
+    """
+    stock: Any = Queue.consume
+    if hasattr(stock, "_ezthrottle_remembers"):
+        return
+
+    @functools.wraps(stock)
+    def consume(self: Queue, consumer_tag: str = "", callback: Any = None, *args: Any, **kwargs: Any) -> Any:
+        return stock(self, consumer_tag, callback and functools.partial(_hand_over, self, callback), *args, **kwargs)
+
+    vars(consume)["_ezthrottle_remembers"] = True
+    Queue.consume = consume  # type: ignore[method-assign]
+
+
+def _hand_over(queue: Queue, callback: Callable[[Any], Any], message: Any) -> Any:
+    token = _source.set(queue)
+    try:
+        return callback(message)
+    finally:
+        _source.reset(token)
+
+
+def capture(message: Message) -> dict[str, Any] | None:
+    """What is needed to publish ``message`` again, as one dict of plain values; ``body`` is the bytes as they came.
+
+    None when there is no telling which queue it came from.
+    """
+    destination = _destination(message)
+    if destination is None:
+        return None
     return {
         "body": message.body,
         "content_type": message.content_type,
         "content_encoding": message.content_encoding,
         # kombu has decompressed the body and left the header.
         "compression": message.headers.get("compression"),
-        "headers": dict(message.headers),
+        # Copied through and through: the body of a task, or a tracer, may change what it sees in its request.
+        "headers": deepcopy(message.headers),
         "properties": {
-            name: message.properties[name] for name in _KEPT_PROPERTIES if message.properties.get(name) is not None
+            name: deepcopy(value) for name, value in message.properties.items() if name not in _DROPPED_PROPERTIES
         },
-        "queue": _queue_of(message, app),
+        **destination,
     }
 
 
@@ -50,7 +94,7 @@ def envelope_of(captured: Mapping[str, Any]) -> tuple[bytes, bytes]:
     # The task has started once: neither when to start nor until when holds any more.
     headers.update({name: None for name in ("eta", "expires") if name in headers})
     body = captured["body"]
-    rest = {name: captured[name] for name in ("content_type", "content_encoding", "compression", "properties", "queue")}
+    rest = {name: value for name, value in captured.items() if name not in {"body", "headers"}}
     return body.encode() if isinstance(body, str) else bytes(body), json.dumps({**rest, "headers": headers}).encode()
 
 
@@ -61,28 +105,32 @@ def publish(app: Celery, body: bytes, envelope: bytes, continuation_id: str) -> 
         kombu.exceptions.OperationalError: when the broker could not be reached.
     """
     parked = json.loads(envelope)
+    fanout = Exchange(**parked["fanout"]) if parked["fanout"] else None
     with app.producer_pool.acquire(block=True) as producer:
         producer.publish(
             body,
-            # Straight to the queue: its exchange might copy the message to several, or delay it.
-            exchange="",
-            routing_key=parked["queue"],
+            exchange=fanout.name if fanout else "",
+            routing_key=parked["routing_key"],
+            declare=[fanout] if fanout else [],
             content_type=parked["content_type"],
             content_encoding=parked["content_encoding"],
             compression=parked["compression"],
             headers={**parked["headers"], RESUME_HEADER: continuation_id},
             retry=True,
             retry_policy={**app.conf.task_publish_retry_policy, "max_retries": 3},
-            **parked["properties"],
+            **{"priority": None, **parked["properties"]},  # no priority, where kombu's default is 0
         )
 
 
-def _queue_of(message: Message, app: Celery) -> str:
-    exchange = message.delivery_info.get("exchange") or ""
-    routing_key = str(message.delivery_info.get("routing_key") or app.conf.task_default_queue)
-    if not exchange:
-        return routing_key
-    consumed = app.amqp.queues.consume_from.values()
-    fits = [queue.name for queue in consumed if queue.exchange.name == exchange]
-    exact = [queue.name for queue in consumed if queue.name in fits and queue.routing_key == routing_key]
-    return (exact or fits or [routing_key])[0]
+def _destination(message: Message) -> dict[str, Any] | None:
+    """Straight to the queue: the exchange it came through might copy the message to several, or delay it."""
+    queue, delivery = _source.get(), message.delivery_info
+    if queue is not None and queue.exchange.type == "fanout" and getattr(message.channel, "supports_fanout", False):
+        # kombu's own fanout, on Redis a PUBLISH: there is no queue to reach. Each subscriber gets the message, and the
+        # store lets one of them resume the task.
+        return {"fanout": queue.exchange.as_dict(), "routing_key": delivery.get("routing_key") or ""}
+    if queue is not None:
+        return {"fanout": None, "routing_key": queue.name}
+    if delivery.get("exchange"):
+        return None
+    return {"fanout": None, "routing_key": delivery["routing_key"]}

@@ -5,10 +5,13 @@ Stands in ``Task.Request``, Celery's documented hook. Works in the worker's main
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from billiard.common import TERM_SIGNAME
 from celery.exceptions import Ignore, Terminated, TimeLimitExceeded, WorkerLostError
+from celery.platforms import signals
 from celery.utils.imports import symbol_by_name
 from celery.worker.state import task_ready
 
@@ -51,6 +54,7 @@ class _Guard:
 
     _ezthrottle_guard = True
     _ezthrottle_suspended: bool | None = None
+    _ezthrottle_left = False
 
     if TYPE_CHECKING:
         id: str
@@ -58,6 +62,7 @@ class _Guard:
         app: Any
         task: Any
         time_start: float | None
+        worker_pid: int | None
         _request_dict: dict[str, Any]
 
         def acknowledge(self) -> None: ...
@@ -72,46 +77,57 @@ class _Guard:
             "resume": request.pop(RESUME_HEADER, None),
             "redelivered": bool(message.delivery_info.get("redelivered")),
         }
-        if not kwargs.get("decoded"):  # a message of protocol 1 has no body of its own
-            handoff["message"] = capture(message, self.app)
+        # A message of protocol 1 has no body of its own.
+        captured = None if kwargs.get("decoded") else capture(message)
+        if captured is not None:
+            handoff["message"] = captured
         request["properties"] = {**(request.get("properties") or {}), HANDOFF: handoff}
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
         error = exc_info.exception
         error = getattr(error, "exc", error) if type(error).__name__ == "ExceptionWithTraceback" else error
         if isinstance(error, Suspended):
-            task_ready(self)
-            self.acknowledge()
             logger.info("Task %s[%s] suspended: %s; its request is with EZThrottle.", self.name, self.id, error)
-            # Without an event monitors show the task as started for as long as it waits.
-            self.send_event("task-retried", exception=repr(error), traceback="")
-            return None
+            return self._leave_suspended(error)
         if isinstance(error, _NOT_BY_ITSELF) and self._is_suspended():
-            return self._leave_suspended(type(error).__name__)
+            return self._leave_suspended_at(type(error).__name__)
         return super().on_failure(exc_info, send_failed_event, return_ok)  # type: ignore[misc]
 
     def on_timeout(self, soft: bool, timeout: float) -> Any:
         if not soft and self._is_suspended():
-            return self._leave_suspended("TimeLimitExceeded")
+            return self._leave_suspended_at("TimeLimitExceeded")
         return super().on_timeout(soft, timeout)  # type: ignore[misc]
 
-    def terminate(self, *args: Any, **kwargs: Any) -> Any:
+    def terminate(self, pool: Any, signal: str | None = None) -> Any:
         if self.time_start is not None and self._is_suspended():
-            return self._leave_suspended("terminated")
-        return super().terminate(*args, **kwargs)  # type: ignore[misc]
+            self._end_process(pool, signal)
+            return self._leave_suspended_at("terminated")
+        return super().terminate(pool, signal)  # type: ignore[misc]
 
-    def cancel(self, *args: Any, **kwargs: Any) -> Any:
+    def cancel(self, pool: Any, signal: str | None = None, **kwargs: Any) -> Any:
         if self.time_start is not None and self._is_suspended():
+            self._end_process(pool, signal)
             # Celery cancels when its connection is lost: the message will come again, and is acknowledged then.
-            return self._leave_suspended("cancelled", acknowledge=False)
-        return super().cancel(*args, **kwargs)  # type: ignore[misc]
+            return self._leave_suspended_at("cancelled", acknowledge=False)
+        return super().cancel(pool, signal, **kwargs)  # type: ignore[misc]
 
-    def _leave_suspended(self, reason: str, *, acknowledge: bool = True) -> None:
+    def _end_process(self, pool: Any, signal: str | None) -> None:
+        """As Celery would do. A submission that is under way is done again by a sweep, under the same key."""
+        with suppress(NotImplementedError):  # a thread cannot be ended from outside, and ends soon
+            pool.terminate_job(self.worker_pid, signals.signum(signal or TERM_SIGNAME))
+
+    def _leave_suspended_at(self, reason: str, *, acknowledge: bool = True) -> None:
+        logger.info("Task %s was suspended before its process ended (%s); it stays suspended.", self.id, reason)
+        self._leave_suspended(Suspended(reason), acknowledge=acknowledge)
+
+    def _leave_suspended(self, why: Suspended, *, acknowledge: bool = True) -> None:
         task_ready(self)
         if acknowledge:
             self.acknowledge()
-        logger.info("Task %s was suspended before its process ended (%s); it stays suspended.", self.id, reason)
-        self.send_event("task-retried", exception=repr(Suspended(reason)), traceback="")
+        if not self._ezthrottle_left:  # a process that is ended is heard of once more, when it has ended
+            # Without an event monitors show the task as started for as long as it waits.
+            self.send_event("task-retried", exception=repr(why), traceback="")
+        self._ezthrottle_left = True
 
     def _is_suspended(self) -> bool:
         """Whether this run has suspended its task. If not, it never can any more."""

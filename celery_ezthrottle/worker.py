@@ -12,6 +12,7 @@ from .conf import validate
 from .continuation import Continuations
 from .errors import ConfigurationError, StoreError
 from .log import logger
+from .message import remember_queues
 from .options import resolve
 from .run import end_of_run
 from .task import adopt, given_to, is_frugal
@@ -40,6 +41,7 @@ class Sweeper(bootsteps.StartStopStep):
             except ConfigurationError as exc:
                 # Celery's command line prints this and exits with 2, before anything is consumed.
                 raise click.UsageError(f"celery-ezthrottle: {exc}") from exc
+            remember_queues()
         for task in tasks:
             adopt(task)
 

@@ -1,0 +1,170 @@
+"""What the package takes from Celery, kombu and billiard without a promise. Each test says what breaks when it is gone.
+
+A failure here after an upgrade means: look at the named module of the package before using that version.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from billiard.einfo import ExceptionInfo
+from celery import Celery
+from celery.app.task import Context
+from celery.worker.request import Request
+from kombu import Connection, Consumer, Exchange, Queue
+from kombu.transport import pyamqp, redis, virtual
+from kombu.utils.imports import symbol_by_name
+
+from celery_ezthrottle.message import capture, remember_queues
+
+NAMES = {
+    "billiard.common:TERM_SIGNAME": "request.py ends a suspended run's process by that signal",
+    "celery._state:get_current_task": "run.py finds the task that is running by it",
+    "celery.app.task:Context.called_directly": "run.py tells a direct call by it",
+    "celery.app.task:Context.is_eager": "run.py tells eager mode by it",
+    "celery.app.task:Context.properties": "request.py hands the message over in it",
+    "celery.app.task:Task.Request": "task.py puts the guard there",
+    "celery.local:Proxy": "task.py tells @frugal above @app.task by it",
+    "celery.platforms:signals": "request.py gets a signal's number by it",
+    "celery.utils.imports:symbol_by_name": "request.py resolves Task.Request by it",
+    "celery.worker.components:Pool": "worker.py orders the sweeper after it",
+    "celery.worker.request:Request.acknowledge": "request.py acknowledges a suspended message by it",
+    "celery.worker.request:Request.send_event": "request.py tells monitors of a suspension by it",
+    "celery.worker.request:Request.time_start": "request.py tells by it whether a run has begun",
+    "celery.worker.request:Request.worker_pid": "request.py ends the process of a suspended run by it",
+    "celery.worker.state:task_ready": "request.py ends a suspended run by it",
+    "kombu.transport.virtual:Channel.supports_fanout": "message.py tells by it that a fanout has no queues",
+}
+
+PARAMETERS = {
+    "celery.worker.request:Request.on_failure": ["self", "exc_info", "send_failed_event", "return_ok"],
+    "celery.worker.request:Request.on_timeout": ["self", "soft", "timeout"],
+    "celery.worker.request:Request.terminate": ["self", "pool", "signal"],
+    "celery.worker.request:Request.cancel": ["self", "pool", "signal", "emit_retry"],
+    "kombu:Queue.consume": ["self", "consumer_tag", "callback", "no_ack", "nowait", "on_cancel"],
+}
+
+
+def look_up(name: str) -> Any:
+    module, _, attributes = name.partition(":")
+    found: Any = symbol_by_name(f"{module}:{attributes.partition('.')[0]}")
+    for attribute in attributes.split(".")[1:]:
+        found = inspect.getattr_static(found, attribute)
+    return found
+
+
+@pytest.mark.parametrize("name", list(NAMES))
+def test_a_name_is_there(name: str) -> None:
+    try:
+        look_up(name)
+    except (AttributeError, ImportError) as exc:
+        pytest.fail(f"{name} is gone ({exc}); {NAMES[name]}.")
+
+
+@pytest.mark.parametrize("name", list(PARAMETERS))
+def test_what_is_overridden_takes_what_it_took(name: str) -> None:
+    found = list(inspect.signature(look_up(name)).parameters)
+    assert found == PARAMETERS[name], f"{name} takes {found} now; the package overrides or wraps it."
+
+
+def test_autoretry_keeps_the_body() -> None:
+    app = Celery("private", set_as_current=False)
+
+    @app.task(autoretry_for=(KeyError,))
+    def task() -> None: ...
+
+    assert hasattr(task, "_orig_run"), "Task._orig_run is gone; task.py finds @frugal below autoretry by it."
+
+
+def test_a_failed_run_of_a_child_arrives_wrapped() -> None:
+    try:
+        raise KeyError("of the task")
+    except KeyError:
+        wrapped: Any = ExceptionInfo().exception
+    said = "request.py unwraps what left a run by this name and this attribute."
+    assert type(wrapped).__name__ == "ExceptionWithTraceback", said
+    assert isinstance(wrapped.exc, KeyError), said
+
+
+@pytest.fixture
+def connection() -> Iterator[Connection]:
+    with Connection("memory://") as connection:
+        yield connection
+
+
+def test_what_a_request_adds_is_what_its_run_sees(connection: Connection) -> None:
+    app = Celery("private", set_as_current=False)
+
+    @app.task
+    def task() -> None: ...
+
+    sent = app.amqp.as_task_v2("an-id", task.name)
+    channel: Any = connection.default_channel
+    payload = channel.prepare_message(json.dumps(sent.body), None, "application/json", "utf-8", dict(sent.headers))
+    payload["properties"] |= {"delivery_tag": "1", "delivery_info": {"exchange": "", "routing_key": "q"}}
+    request = Request(channel.Message(payload, channel=channel), app=app, task=task)
+
+    assert hasattr(request, "_request_dict"), "Request._request_dict is gone; request.py puts the hand-over there."
+    request._request_dict["properties"] = {"added": 1}
+    assert Context(request._request_dict).properties == {"added": 1}, "A run no longer sees Request._request_dict."
+
+    seen: dict[str, Any] = {}
+
+    class Pool:
+        def apply_async(self, target: Any, args: Any, **options: Any) -> Any:
+            seen["request"] = args[2]
+            return lambda: None
+
+    pool: Any = Pool()
+    request.execute_using_pool(pool)
+    assert seen["request"] is request._request_dict, "Request._request_dict no longer goes to the pool."
+
+
+@pytest.mark.parametrize("kind", ["direct", "topic"])
+def test_each_message_is_captured_with_its_own_queue(connection: Connection, kind: str) -> None:
+    remember_queues()
+    remember_queues()  # once is enough
+    exchange = Exchange(f"private-{kind}", kind)
+    queues = [Queue(f"private-{kind}-{i}", exchange, routing_key="key") for i in range(3)]
+    captured: list[Any] = []
+
+    def take(message: Any) -> None:
+        captured.append(capture(message))
+        message.ack()
+
+    with Consumer(connection.default_channel, queues, on_message=take, accept=["json"]):
+        connection.Producer().publish({}, exchange=exchange.name, routing_key="key")
+        for _ in queues:
+            connection.drain_events(timeout=1)
+
+    said = "Consumers no longer start through Queue.consume, or hand messages over elsewhere; see message.py."
+    assert sorted(each and each["routing_key"] for each in captured) == [queue.name for queue in queues], said
+
+
+def test_a_message_of_nobody_knows_where_is_not_captured(connection: Connection) -> None:
+    """Rather than guess: a run without a captured message is not suspended."""
+    channel: Any = connection.default_channel
+    payload = channel.prepare_message("{}", None, "application/json", "utf-8", {})
+    payload["properties"] |= {"delivery_tag": "1", "delivery_info": {"exchange": "some", "routing_key": "key"}}
+    assert capture(channel.Message(payload, channel=channel)) is None
+
+    payload["properties"]["delivery_info"] = {"exchange": "", "routing_key": "a-queue"}
+    captured = capture(channel.Message(payload, channel=channel))
+    assert captured is not None
+    assert captured["routing_key"] == "a-queue"
+
+
+def test_who_has_a_fanout_without_queues() -> None:
+    said = "message.py publishes a fanout's message through its exchange where this is true, else to its queue."
+    assert redis.Channel.supports_fanout is True, said
+    assert virtual.Channel.supports_fanout is False, said
+    assert not hasattr(pyamqp.Channel, "supports_fanout"), said
+
+
+def test_an_exchange_travels_as_json() -> None:
+    exchange = Exchange("news", "fanout", durable=False, auto_delete=True, arguments={"x-a": 1})
+    assert Exchange(**json.loads(json.dumps(exchange.as_dict()))) == exchange
