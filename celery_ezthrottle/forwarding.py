@@ -70,7 +70,7 @@ def build_job(
         method=request.method or "GET",
         headers=_forwarded_headers(request),
         body=body.decode() if isinstance(body, bytes) else body,
-        idempotent_key=_key(request, options, task_id, forward, arguments),
+        idempotent_key=_key(call, options, task_id, forward, arguments),
         **fields,
     )
 
@@ -92,17 +92,16 @@ def _text(value: str | bytes) -> str:
     return value.decode("latin-1") if isinstance(value, bytes) else value
 
 
-def _key(
-    request: requests.PreparedRequest, options: Options, task_id: str, forward: int, arguments: Mapping[str, Any]
-) -> str | None:
+def _key(call: Call, options: Options, task_id: str, forward: int, arguments: Mapping[str, Any]) -> str | None:
     strategy = options.idempotency
     if callable(strategy):
-        key: object = ask("idempotency", strategy, request)
+        key: object = ask("idempotency", strategy, call.last_request)
         if not isinstance(key, str) or not key:
             raise InvalidJob(f"the idempotency callable must return a non-empty string, not {type(key).__name__}.")
         return key
     if strategy == "task":
-        return f"celery-{task_id}-{forward}"
+        # An id may come again for another request: self.replace() keeps it, and users choose their own.
+        return f"celery-{task_id}-{forward}-{call.fingerprint.exact[:12] if call.fingerprint else ''}"
     if strategy == "unique":
         return uuid4().hex
     if strategy == "hash":

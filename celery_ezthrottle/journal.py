@@ -97,7 +97,7 @@ class StoredResponse:
     reason: str | None = None
     url: str = ""
     method: str = ""
-    headers: tuple[tuple[str, str], ...] = ()
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     content: bytes = field(default=b"", repr=False)
     encoding: str | None = None
     elapsed: float = 0.0
@@ -180,7 +180,7 @@ class Replay:
     def _may_vary(self, loose: str) -> bool:
         """Whether the UUIDs and times in these bodies may be fresh ones. Those that tell items apart are not."""
         alike = [(i, entry) for i, entry in enumerate(self.entries) if entry.fingerprint.loose == loose]
-        succeeded = {entry.fingerprint.exact for _, entry in alike if not _failed(entry.answer)}
+        succeeded = {entry.fingerprint.exact for _, entry in alike if entry.forwarded or not _failed(entry.answer)}
         return len(succeeded) <= 1 and not any(i in self._used_exactly for i, _ in alike)
 
     def _find(self, matches: Callable[[Entry], bool]) -> int | None:

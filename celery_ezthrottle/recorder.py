@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
 from typing import Any
@@ -55,7 +55,7 @@ class Call:
     """
 
     request: requests.PreparedRequest
-    arguments: dict[str, Any]
+    arguments: dict[str, Any] = field(repr=False)
     fingerprint: Fingerprint | None
     source: Source = Source.SENT
     response: requests.Response | None = None

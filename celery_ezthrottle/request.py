@@ -5,6 +5,7 @@ Stands in ``Task.Request``, Celery's documented hook. Works in the worker's main
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -82,6 +83,20 @@ class _Guard:
         if captured is not None:
             handoff["message"] = captured
         request["properties"] = {**(request.get("properties") or {}), HANDOFF: handoff}
+
+    def revoked(self) -> bool:
+        if not super().revoked():  # type: ignore[misc]
+            return False
+        resume = self._request_dict["properties"][HANDOFF]["resume"]
+        if resume is not None:
+            # It is discarded: nothing may publish it again once Celery has forgotten that it was revoked.
+            try:
+                store = Continuations.of(self.app).store
+                store.start(resume, self._ezthrottle_run, time.time(), take_over=False)
+                store.finish(resume, self._ezthrottle_run, keep_journal=False)
+            except StoreError as exc:
+                logger.error("Task %s was revoked and may come again: %s", self.id, exc)
+        return True
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
         error = exc_info.exception

@@ -9,14 +9,16 @@ import datetime
 import functools
 import inspect
 import json
+import threading
 import time
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from types import MethodType
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
+from celery import Task
 from celery._state import get_current_task
 from celery.exceptions import Ignore, Retry
 
@@ -33,10 +35,9 @@ from .recorder import Call, Recorder, recording
 from .request import HANDOFF, Suspended
 from .stores.base import Parked, StartOutcome, State, SuspendOutcome
 
-if TYPE_CHECKING:
-    from celery import Task
+__all__ = ["FORWARDED", "Run", "end_of_run", "execute", "outermost"]
 
-__all__ = ["FORWARDED", "Run", "end_of_run", "execute"]
+T = TypeVar("T")
 
 #: State of a suspended task in the result backend.
 FORWARDED = "FORWARDED"
@@ -70,7 +71,7 @@ def execute(body: Callable[..., Any], given: Mapping[str, Any], args: tuple[Any,
         return body(*args, **kwargs)
     run = Run(task, body, given, handoff)
     vars(task.request)[_RUN_OF_REQUEST] = run
-    if "retry" not in vars(task):
+    if "retry" not in vars(task) and type(task).retry is Task.retry:  # one of the user's own stays what it is
         task.retry = MethodType(_retry, task)
     run.begin()
     return run.call(args, kwargs)
@@ -107,7 +108,7 @@ class Run:
     task: Any
     body: Callable[..., Any]
     given: Mapping[str, Any]
-    handoff: dict[str, Any]
+    handoff: dict[str, Any] = field(repr=False)
     continuations: Continuations = field(init=False)
     options: Options = field(init=False)
     recorder: Recorder = field(init=False)
@@ -166,12 +167,14 @@ class Run:
         )
 
     def _resume(self, continuation_id: str) -> tuple[Entry, ...]:
+        # A second delivery of an early-acknowledged message is another copy, never the sign of a dead run.
+        take_over = self.handoff["redelivered"] and bool(self.task.acks_late)
         try:
-            found = self.continuations.store.start(
-                continuation_id, self.id, time.time(), take_over=self.handoff["redelivered"]
+            found = self._insist(
+                lambda: self.continuations.store.start(continuation_id, self.id, time.time(), take_over=take_over)
             )
         except StoreError as exc:
-            # Still delivered, as far as the store knows: a sweep publishes it again.
+            # Still published, unless the answer to each of these acts was lost: a sweep publishes it again.
             logger.warning("Task %s cannot be resumed yet: %s", self.task.request.id, exc)
             raise Ignore("the store is out of reach; the task will be resumed later") from exc
         if found.outcome is not StartOutcome.STARTED:
@@ -184,8 +187,23 @@ class Run:
         max_retries = self.task.max_retries
         if result.given_up and self.options.exhaust_retries and max_retries is not None:
             # The service has retried: what the task does at its last retry is due now.
-            self.task.request.retries = max(self.task.request.retries, max_retries)
+            of_autoretry = (getattr(self.task, "retry_kwargs", None) or {}).get("max_retries") or 0
+            self.task.request.retries = max(self.task.request.retries, max_retries, of_autoretry)
         return journal.with_answer(journal.load_entries(found.journal), result.answer)
+
+    def _insist(self, act: Callable[[], T]) -> T:
+        """Do an act of the store that may be repeated until its answer is there: the last one that failed may have been done.
+
+        Raises:
+            StoreError: the store is out of reach for longer.
+        """
+        pause = threading.Event()
+        for seconds in (0.1, 0.5, 2.0):
+            try:
+                return act()
+            except StoreError:
+                pause.wait(seconds)
+        return act()
 
     # The body, and after it
 
@@ -284,11 +302,21 @@ class Run:
             warn_once(self.task.name, f"a failed call was not forwarded: {exc}")
             return
         parked = self._parked(call, job, continuation_id, forward)
-        self._store_state(call, parked)
-        chords.keep_alive(self.task.backend, self.task.request)
+        try:
+            self._store_state(call, parked)
+            chords.keep_alive(self.task.backend, self.task.request)
+        except Exception as exc:  # noqa: BLE001 -- logged; the result backend must not hide the task's own error
+            logger.exception("Task %s is not suspended: its state could not be stored.", self.task.request.id)
+            leaving.add_note(f"Not forwarded: the result backend failed with {type(exc).__name__}.")
+            return
         try:
             suspended, refusal = self.continuations.suspend(parked)
-        except StoreError as exc:
+        except Exception as exc:  # the store's answer was lost, or a soft time limit has struck
+            self.suspended = self._insist(lambda: self.continuations.store.close_run(self.id))
+            if self.suspended:
+                raise Suspended(_reason(call)) from None  # what was not submitted yet, a sweep submits
+            if not isinstance(exc, StoreError):
+                raise
             leaving.add_note(f"Not forwarded: {exc}")
             return
         if refusal is not None:
@@ -343,9 +371,13 @@ class Run:
         if not self.has_record:
             return
         entries = journal.for_retry(self.recorder.replay.entries, self.recorder.entries())
-        self.continuations.store.save_journal(
-            self.task.request.id, self.id, self.resumed_from, journal.dump_entries(entries)
-        )
+        try:
+            self.continuations.store.save_journal(
+                self.task.request.id, self.id, self.resumed_from, journal.dump_entries(entries)
+            )
+        except StoreError as exc:
+            # The task's own error matters more; a retry has what was saved when the task was suspended.
+            logger.error("Task %s: what this run had answered is not kept for a retry: %s", self.task.request.id, exc)
 
     def end(self, state: str | None) -> None:
         """The run has ended, and Celery has recorded how."""
@@ -366,25 +398,70 @@ def _reason(call: Call) -> str:
     return f"{what} from {host}"
 
 
-def _retry(self: Any, args: Any = None, kwargs: Any = None, exc: Any = None, throw: bool = True, **options: Any) -> Any:
+def _retry(
+    self: Any,
+    args: Any = None,
+    kwargs: Any = None,
+    exc: Any = None,
+    throw: bool = True,
+    eta: Any = None,
+    countdown: Any = None,
+    max_retries: Any = None,
+    **options: Any,
+) -> Any:
     """``self.retry()`` of a frugal task: held back when its last call is forwarded instead.
 
     A held-back retry raises, or with ``throw=False`` returns, the same ``Retry`` as Celery's: bodies catch it by type and
     raise it again.
     """
     run, request = _running.get(), self.request
-    stock = functools.partial(type(self).retry, self, args, kwargs, exc=exc, **options)
+    options.update(eta=eta, countdown=countdown, max_retries=max_retries)
+    stock = functools.partial(Task.retry, self, args, kwargs, exc=exc, **options)
     if run is None or run.task is not self or request.called_directly:
         return stock(throw=throw)
-    same = (args is None or list(args) == list(request.args or ())) and (kwargs is None or kwargs == request.kwargs)
-    if not same:
+    if not (_is_same(args, request.args or ()) and _is_same(kwargs, request.kwargs or {})):
         run.save_journal()
     elif run.hold_back_retry(stock):
-        held = Retry("forwarded instead", exc=exc, when=options.get("eta") or options.get("countdown"))
+        held = Retry("forwarded instead", exc=exc, when=eta or countdown)
         if throw:
             raise held
         return held
     return stock(throw=throw)
+
+
+def _is_same(given: Any, earlier: Any) -> bool:
+    if given is None:
+        return True
+    try:
+        return bool(type(earlier)(given) == earlier)
+    except (TypeError, ValueError):  # arrays and the like have no one answer
+        return False
+
+
+def outermost(task: Any) -> Callable[..., Any]:
+    """``task.run`` behind a layer that nothing is around: a decorator of the user's may catch what suspends a run."""
+    run = task.run
+
+    @functools.wraps(run)
+    def keeps_suspended(*args: Any, **kwargs: Any) -> Any:
+        try:
+            returned = run(*args, **kwargs)
+        except Suspended:
+            raise
+        except Exception as exc:
+            if _is_suspended(task):
+                raise Suspended(repr(exc)) from exc
+            raise
+        if _is_suspended(task):
+            raise Suspended("caught by a decorator")
+        return returned
+
+    return keeps_suspended
+
+
+def _is_suspended(task: Any) -> bool:
+    run = vars(task.request).get(_RUN_OF_REQUEST)
+    return isinstance(run, Run) and run.suspended
 
 
 def end_of_run(task: Any = None, state: str | None = None, **_: Any) -> None:

@@ -12,7 +12,7 @@ from celery.local import Proxy
 
 from .options import OPTION_NAMES, TaskOptions, validate
 from .request import guarded
-from .run import execute
+from .run import execute, outermost
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,6 +23,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _MARK = "__ezthrottle_options__"
+_ADOPTED = "_ezthrottle_adopted"
 
 
 @overload
@@ -136,6 +137,9 @@ def _layers(task: Any) -> Iterable[Any]:
 
 
 def adopt(task: Any) -> None:
-    """Give a frugal task the request class that lets its runs suspend. Idempotent."""
+    """Give a frugal task the request class that lets its runs suspend, and the layer that keeps them so. Idempotent."""
     cls = type(task)
     cls.Request = guarded(cls.Request)
+    if not vars(task).get(_ADOPTED):
+        task.run = outermost(task)
+        setattr(task, _ADOPTED, True)

@@ -37,7 +37,10 @@ ROOT = Path(__file__).parent.parent
 
 
 def main() -> int:
-    for signum in (signal.SIGINT, signal.SIGTERM):  # SIGINT too: a background job of a shell inherits that it is ignored
+    for signum in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # SIGINT too: a background job of a shell inherits that it is ignored
         signal.signal(signum, signal.default_int_handler)
     folder = Path(tempfile.mkdtemp(prefix="ezthrottle-demo-"))
     try:

@@ -44,6 +44,7 @@ class FakeService:
         self._refusals: dict[str, list[Answer]] = {}
         self._session = requests.Session()
         self._overtaking: set[str] = set()
+        self._unanswered: dict[str, threading.Event] = {}
 
     # What a test says
 
@@ -56,6 +57,12 @@ class FakeService:
         """Deliver the result of jobs for this path before their submission is answered."""
         with self._lock:
             self._overtaking.add(path)
+
+    def answer_late(self, path: str) -> threading.Event:
+        """Take jobs for this path and do nothing with them; answer their submission once the event is set."""
+        with self._lock:
+            self._held.add(path)
+            return self._unanswered.setdefault(path, threading.Event())
 
     def refuse(self, path: str, *answers: Answer) -> None:
         """The next answers to submissions for this path."""
@@ -129,7 +136,8 @@ class FakeService:
             act(job)
         inner = {"job_id": job.id, "status": "duplicate" if known else "queued"}
         forwarded = {"status_code": 200 if known else 201, "body": json.dumps(inner)}
-        return Answer(200, json.dumps({"status": "allowed", "forwarded_response": forwarded}))
+        body = json.dumps({"status": "allowed", "forwarded_response": forwarded})
+        return Answer(200, body, wait_for=self._unanswered.get(path))
 
     def _what_to_do(self, path: str) -> Callable[[TakenJob], Any] | None:
         if path in self._held:

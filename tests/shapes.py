@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import uuid
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import requests
@@ -16,7 +18,7 @@ from urllib3.util import Retry
 
 from celery_ezthrottle import EZThrottleTask, frugal
 
-from .project import UPSTREAM, app, get, note, post
+from .project import UPSTREAM, app, fetch, get, note, post
 
 BoundTask: TypeAlias = "Task[Any, Any]"  # not subscriptable before Celery 5.7
 
@@ -387,3 +389,57 @@ def retries_without_end(self: BoundTask, path: str) -> Any:
         return get(path)["n"]
     except requests.HTTPError as exc:
         raise self.retry(exc=exc) from exc
+
+
+def catches_everything(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def caught(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except Exception as exc:  # noqa: BLE001 -- as people write it
+            return f"caught {type(exc).__name__}"
+
+    return caught
+
+
+@app.task
+@catches_everything
+@frugal
+def is_under_a_decorator_that_catches(path: str) -> Any:
+    return get(path)["path"]
+
+
+@app.task(bind=True)
+@frugal
+def retries_by_position(self: BoundTask, path: str) -> Any:
+    response = requests.get(UPSTREAM + path, timeout=5)
+    if not response.ok:
+        raise self.retry((path,), {}, None, True, None, 3600)
+    return response.json()["path"]
+
+
+class RetriesItsOwnWay(EZThrottleTask):
+    def retry(self, exc: Exception, delay: float = 0, **kwargs: Any) -> Any:  # type: ignore[override]
+        return super().retry(exc=exc, countdown=delay, **kwargs)
+
+
+@app.task(bind=True, base=RetriesItsOwnWay)
+def retries_its_own_way(self: RetriesItsOwnWay, path: str) -> Any:
+    try:
+        return get(path)["path"]
+    except requests.HTTPError as exc:
+        raise self.retry(exc, 0)  # noqa: B904 -- as people write it
+
+
+@app.task(autoretry_for=(requests.RequestException,), retry_kwargs={"max_retries": 5, "countdown": 0})
+@frugal
+def has_retry_kwargs(path: str) -> Any:
+    note(path, "run")
+    return get(path)["path"]
+
+
+@app.task(bind=True)
+@frugal
+def replaces_itself(self: BoundTask, path: str) -> Any:
+    get(path)
+    return self.replace(fetch.si(f"{path}/other"))

@@ -15,7 +15,7 @@ from the caller. Each act is atomic, also against the same act in another proces
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
@@ -75,11 +75,11 @@ class Parked:
     retries: int
     forward: int
     shared: bool
-    message: bytes
-    envelope: bytes
-    journal: bytes
-    job: bytes
-    failure: bytes
+    message: bytes = field(repr=False)
+    envelope: bytes = field(repr=False)
+    journal: bytes = field(repr=False)
+    job: bytes = field(repr=False)
+    failure: bytes = field(repr=False)
     suspended_at: float
     submit_deadline: float
     deadline: float
@@ -98,10 +98,10 @@ class Claim:
     id: str
     task_id: str
     state: State
-    job: bytes
-    message: bytes
-    envelope: bytes
-    failure: bytes
+    job: bytes = field(repr=False)
+    message: bytes = field(repr=False)
+    envelope: bytes = field(repr=False)
+    failure: bytes = field(repr=False)
     job_id: str
     suspended_at: float
     submit_deadline: float
@@ -122,9 +122,9 @@ class Resumption:
     task_id: str = ""
     forward: int = 0
     job_id: str = ""
-    journal: bytes = b""
-    failure: bytes = b""
-    result: bytes = b""
+    journal: bytes = field(default=b"", repr=False)
+    failure: bytes = field(default=b"", repr=False)
+    result: bytes = field(default=b"", repr=False)
     suspended_at: float = 0.0
     delivered_at: float = 0.0
 
@@ -138,7 +138,7 @@ class TaskRecord:
     """
 
     forwards: int
-    journal: bytes
+    journal: bytes = field(repr=False)
     state: State | None
     retries: int = 0
 

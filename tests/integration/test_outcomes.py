@@ -42,7 +42,7 @@ def test_a_submission_that_fails_for_now_is_made_again(lab: Lab, path: str, answ
     assert result.get(timeout=PATIENCE) == path
     assert lab.effects(path) == ["start", "start", "end"]
     (job,) = lab.service.jobs(path)
-    assert job.wire["idempotent_key"] == f"celery-{result.id}-1"
+    assert job.wire["idempotent_key"].startswith(f"celery-{result.id}-1-")
     assert (lab.upstream.by_worker(path), lab.upstream.by_service(path)) == (1, 1)
 
 

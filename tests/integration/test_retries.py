@@ -50,7 +50,7 @@ def test_each_forward_of_a_task_has_its_own_key(lab: Lab, path: str) -> None:
     assert result.get(timeout=PATIENCE) == 4
     assert lab.effects(path) == ["0", "0", "1", "1"]
     keys = [job.wire["idempotent_key"] for job in lab.service.jobs(path)]
-    assert keys == [f"celery-{result.id}-1", f"celery-{result.id}-2"]
+    assert [key.rpartition("-")[0] for key in keys] == [f"celery-{result.id}-1", f"celery-{result.id}-2"]
 
 
 def test_without_a_limit_of_retries_there_is_no_last_one(lab: Lab, path: str) -> None:

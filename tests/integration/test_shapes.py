@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 import requests
 from celery.exceptions import TimeoutError as ResultTimeout
 
-from tests import shapes
+from tests import project, shapes
 from tests.lab import PATIENCE, Lab, wait_until
 from tests.servers import free_port
 from tests.upstream import Answer
@@ -25,6 +26,8 @@ FORWARDED_ONCE = [
     shapes.has_a_dead_letter,
     shapes.retries_automatically,
     shapes.class_based,
+    shapes.is_under_a_decorator_that_catches,
+    shapes.retries_by_position,
 ]
 
 
@@ -183,7 +186,7 @@ def test_several_calls_each_suspended_once(lab: Lab, path: str) -> None:
     for call in ("first", "second"):
         assert (lab.upstream.by_worker(f"{path}/{call}"), lab.upstream.by_service(f"{path}/{call}")) == (1, 1)
     keys = [lab.service.jobs(f"{path}/{call}")[0].wire["idempotent_key"] for call in ("first", "second")]
-    assert keys == [f"celery-{result.id}-1", f"celery-{result.id}-2"]
+    assert [key.rpartition("-")[0] for key in keys] == [f"celery-{result.id}-1", f"celery-{result.id}-2"]
 
 
 def test_a_loop_that_skips_what_is_done(lab: Lab, path: str) -> None:
@@ -275,3 +278,42 @@ def test_a_late_waiter_finds_the_result(lab: Lab, path: str) -> None:
     assert shapes.shares_a_job.delay(path).get(timeout=PATIENCE) == 2
     assert lab.service.jobs(path)[0].submissions == 2
     assert lab.upstream.by_service(path) == 1
+
+
+def test_a_retry_method_of_the_users_own_stays_what_it_is(lab: Lab, path: str) -> None:
+    lab.upstream.plan(path, 429)
+
+    assert shapes.retries_its_own_way.delay(path).get(timeout=PATIENCE) == path
+    assert (lab.upstream.by_worker(path), lab.upstream.by_service(path)) == (2, 0)
+
+
+def test_retry_kwargs_are_exhausted_too(lab: Lab, path: str) -> None:
+    lab.upstream.plan(path, 429, 503)
+
+    with pytest.raises(requests.HTTPError, match="503"):
+        shapes.has_retry_kwargs.delay(path).get(timeout=PATIENCE)
+    assert lab.effects(path) == ["run", "run"]
+
+
+def test_what_replaces_a_task_under_its_id_has_a_key_of_its_own(lab: Lab, path: str) -> None:
+    lab.upstream.plan(path, 429)
+    lab.upstream.plan(f"{path}/other", 429)
+
+    assert shapes.replaces_itself.delay(path).get(timeout=PATIENCE) == f"{path}/other"
+    assert [job.submissions for each in (path, f"{path}/other") for job in lab.service.jobs(each)] == [1, 1]
+
+
+def test_a_revoked_task_is_not_resumed_later(lab: Lab, path: str) -> None:
+    lab.upstream.plan(path, 429)
+    lab.service.hold(path)
+    result: Any = project.fetch.delay(path)
+    (job,) = wait_until(lambda: lab.service.jobs(path), "the job")
+
+    project.app.control.revoke(result.id, reply=True, timeout=2)
+    lab.service.deliver(job)
+
+    wait_until(lambda: result.state == "REVOKED", "the revocation")
+    continuation = job.wire["webhooks"][0]["url"].rpartition("ez=")[2].partition(".")[0]
+    key = f"{{ezthrottle:project}}:c:{continuation}"
+    wait_until(lambda: lab.client.hget(key, "state") == b"done", "its end")
+    assert lab.effects(path) == ["start"]

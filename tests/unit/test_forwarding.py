@@ -129,8 +129,9 @@ def key_of(**kwargs: Any) -> str | None:
 
 
 def test_the_key_of_a_task_is_made_of_its_id_and_its_count_of_forwards() -> None:
-    assert key_of() == key_of(idempotency="task") == "celery-task-1-1"
-    assert key_of(forward=2) == "celery-task-1-2"
+    assert str(key_of()).startswith("celery-task-1-1-")
+    assert key_of() == key_of(idempotency="task")
+    assert str(key_of(forward=2)).startswith("celery-task-1-2-")
 
 
 def test_hash_leaves_the_key_to_the_service() -> None:
