@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 from celery import Task
 from celery.local import Proxy
 
+from .execution import execute, outermost
 from .options import OPTION_NAMES, TaskOptions, validate
 from .request import guarded
-from .run import execute, outermost
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -11,10 +11,10 @@ from celery import bootsteps, signals
 from .conf import validate
 from .continuation import Continuations
 from .errors import ConfigurationError, StoreError
+from .execution import end_of_run
 from .log import logger
 from .message import remember_queues
 from .options import resolve
-from .run import end_of_run
 from .task import adopt, given_to, is_frugal
 
 __all__ = ["Sweeper", "install"]

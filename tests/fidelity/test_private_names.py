@@ -23,9 +23,9 @@ from celery_ezthrottle.message import capture, remember_queues
 
 NAMES = {
     "billiard.common:TERM_SIGNAME": "request.py ends a suspended run's process by that signal",
-    "celery._state:get_current_task": "run.py finds the task that is running by it",
-    "celery.app.task:Context.called_directly": "run.py tells a direct call by it",
-    "celery.app.task:Context.is_eager": "run.py tells eager mode by it",
+    "celery._state:get_current_task": "execution.py finds the task that is running by it",
+    "celery.app.task:Context.called_directly": "execution.py tells a direct call by it",
+    "celery.app.task:Context.is_eager": "execution.py tells eager mode by it",
     "celery.app.task:Context.properties": "request.py hands the message over in it",
     "celery.app.task:Task.Request": "task.py puts the guard there",
     "celery.local:Proxy": "task.py tells @frugal above @app.task by it",

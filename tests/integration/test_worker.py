@@ -6,10 +6,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import requests
 from celery import Celery
 
+from tests import shapes
 from tests.lab import PATIENCE, Lab, wait_until
 from tests.project import app, fetch
 from tests.servers import free_port
@@ -106,3 +109,20 @@ def test_several_sweepers_act_once(lab: Lab, path: str) -> None:
     for each in paths:
         assert [job.submissions for job in lab.service.jobs(each)] == [1]
         assert lab.effects(each) == ["start", "start", "end"]
+
+
+def test_the_store_is_down_when_a_task_would_be_suspended(lab: Lab, path: str) -> None:
+    """Then it is as without the plugin: the original error, or Celery's retry. Nothing is submitted."""
+    environment = {"EZTHROTTLE_STORE": f"redis://127.0.0.1:{free_port()}/0"}
+    paths = [f"{path}/{name}" for name in ("error", "retry")]
+    for each in paths:
+        lab.upstream.plan(each, 429)
+    with lab.worker("storeless", "-P", "solo", "-Q", "storeless", **environment):
+        failed: Any = app.send_task(fetch.name, paths[:1], queue="storeless")
+        retried: Any = app.send_task(shapes.retries_by_status.name, paths[1:], queue="storeless")
+
+        with pytest.raises(requests.HTTPError, match="429"):
+            failed.get(timeout=PATIENCE)
+        assert "Not forwarded: The continuation store" in str(failed.traceback)
+        wait_until(lambda: retried.state == "RETRY", "Celery's retry")
+    assert [lab.service.jobs(each) for each in paths] == [[], []]

@@ -1,0 +1,243 @@
+"""One execution of the body of a task: answer its calls from the journal, and suspend it if its last call is forwarded.
+
+Stands inside ``Task.run``, where the error of a call is seen before ``autoretry_for`` sees it.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from types import MethodType
+from typing import Any
+
+from celery import Task
+from celery._state import get_current_task
+from celery.exceptions import Retry
+
+from . import policy
+from .log import logger, warn_once
+from .options import OptionFailed
+from .recorder import Call, recording
+from .request import HANDOFF, Suspended
+from .run import Run
+from .suspension import suspend
+
+__all__ = ["end_of_run", "execute", "outermost"]
+
+
+def execute(body: Callable[..., Any], given: Mapping[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Run ``body`` as the body of the current task, with the options ``given`` to it.
+
+    Where a task cannot be suspended (called directly, eager mode, a worker without our request class) this is a plain
+    call.
+
+    Raises:
+        Suspended: the task was suspended.
+        celery.exceptions.Ignore: another run of this task has it.
+    """
+    active = _active.get()
+    task: Any = get_current_task()
+    if active is not None and (task is None or task.request.called_directly or active.run.task is task):
+        return body(*args, **kwargs)  # part of an execution that is recorded already
+    handoff = _handoff(task)
+    if task is None or handoff is None:
+        return body(*args, **kwargs)
+    run = Run(task, given, handoff)
+    if "retry" not in vars(task) and type(task).retry is Task.retry:  # one of the user's own stays what it is
+        task.retry = MethodType(_retry, task)
+    run.begin()
+    return _Execution(run, body, args, kwargs)()
+
+
+def _handoff(task: Task[Any, Any] | None) -> dict[str, Any] | None:
+    if task is None:
+        logger.debug("A frugal function was called outside any task: it is a plain call.")
+        return None
+    request = task.request
+    found: dict[str, Any] | None = (request.properties or {}).get(HANDOFF)
+    if found is not None and "message" in found and not request.called_directly and not request.is_eager:
+        return found
+    if request.is_eager or request.called_directly:
+        reason = "it was called directly or eagerly, where a task cannot be suspended; nothing is forwarded."
+    else:
+        reason = "the worker did not hand over its message, so it cannot be suspended; nothing is forwarded."
+    warn_once(task.name, reason)
+    return None
+
+
+@dataclass
+class _WantedRetry:
+    """The body has called ``self.retry()`` for a call that is forwarded instead."""
+
+    call: Call
+    stock: Callable[[], Any]
+
+
+@dataclass
+class _Execution:
+    run: Run
+    body: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    wanted_retry: _WantedRetry | None = None
+
+    def __call__(self) -> Any:
+        token = _active.set(self)
+        try:
+            with recording(self.run.recorder):
+                returned = self.body(*self.args, **self.kwargs)
+        except Exception as exc:
+            _active.reset(token)
+            self._left_with(exc)
+            raise
+        except BaseException:
+            _active.reset(token)
+            raise
+        _active.reset(token)
+        if self.wanted_retry is not None:
+            self._left_with(Retry("wanted by the task"))
+        elif (last := self.run.recorder.last) is not None and self._failure_of(last):
+            warn_once(
+                self.run.task.name, "its last call was limited and it succeeded all the same; nothing is forwarded."
+            )
+        return returned
+
+    def _left_with(self, leaving: Exception) -> None:
+        """Suspend the task if its last call is wanted again; else do what Celery would do.
+
+        Returns when the error that leaves the body is to go on.
+        """
+        if self.run.note:
+            leaving.add_note(self.run.note)
+        call = self.wanted_retry.call if self.wanted_retry else self._wanted_call(leaving)
+        if call is not None:
+            suspend(self.run, call, leaving, self._arguments())
+        self.run.save_journal()
+        if self.wanted_retry is not None:
+            # The retry that was held back. It raises, as it would have done in the body.
+            self.wanted_retry.stock()
+
+    def _wanted_call(self, leaving: Exception) -> Call | None:
+        call = self.run.recorder.last
+        if call is None:
+            return None
+        failure = self._failure_of(call)
+        if failure is None or not policy.is_wanted(call, failure, leaving, self.run.options):
+            return None
+        return call if self._can_forward(call) else None
+
+    def _failure_of(self, call: Call) -> policy.Failure | None:
+        try:
+            return policy.failure_of(call, self.run.options)
+        except OptionFailed as exc:
+            warn_once(self.run.task.name, f"a call is taken as not limited: {exc}.")
+            return None
+
+    def _can_forward(self, call: Call) -> bool:
+        settings = self.run.continuations.settings
+        try:
+            why = policy.obstacle(call, self.run.options, max_request_body=settings.max_request_body)
+        except OptionFailed as exc:
+            why = str(exc)
+        if why is None:
+            why = self.run.recorder.obstacle(call)
+        if why:
+            warn_once(self.run.task.name, f"a failed call was not forwarded: {why}.")
+        return why is None
+
+    def hold_back_retry(self, stock: Callable[[], Any]) -> bool:
+        """The body calls ``self.retry()``: whether it is held back, its last call being forwarded instead."""
+        if self.wanted_retry is not None:
+            return True
+        call = self.run.recorder.last
+        wants = call is not None and self.run.options.forward_on_retry and self._failure_of(call)
+        if call is not None and wants and self._can_forward(call):
+            self.wanted_retry = _WantedRetry(call, stock)
+            return True
+        self.run.save_journal()
+        return False
+
+    def _arguments(self) -> Mapping[str, Any]:
+        bound = inspect.signature(self.body).bind(*self.args, **self.kwargs)
+        bound.apply_defaults()
+        return bound.arguments
+
+
+#: The execution whose body is running in this context.
+_active: ContextVar[_Execution | None] = ContextVar("celery_ezthrottle_execution", default=None)
+
+
+def _retry(
+    self: Any,
+    args: Any = None,
+    kwargs: Any = None,
+    exc: Any = None,
+    throw: bool = True,
+    eta: Any = None,
+    countdown: Any = None,
+    max_retries: Any = None,
+    **options: Any,
+) -> Any:
+    """``self.retry()`` of a frugal task: held back when its last call is forwarded instead.
+
+    A held-back retry raises, or with ``throw=False`` returns, the same ``Retry`` as Celery's: bodies catch it by type and
+    raise it again.
+    """
+    active, request = _active.get(), self.request
+    options.update(eta=eta, countdown=countdown, max_retries=max_retries)
+    stock = functools.partial(Task.retry, self, args, kwargs, exc=exc, **options)
+    if active is None or active.run.task is not self or request.called_directly:
+        return stock(throw=throw)
+    if not (_is_same(args, request.args or ()) and _is_same(kwargs, request.kwargs or {})):
+        active.run.save_journal()
+    elif active.hold_back_retry(stock):
+        held = Retry("forwarded instead", exc=exc, when=eta or countdown)
+        if throw:
+            raise held
+        return held
+    return stock(throw=throw)
+
+
+def _is_same(given: Any, earlier: Any) -> bool:
+    if given is None:
+        return True
+    try:
+        return bool(type(earlier)(given) == earlier)
+    except (TypeError, ValueError):  # arrays and the like have no one answer
+        return False
+
+
+def outermost(task: Any) -> Callable[..., Any]:
+    """``task.run`` behind a layer that nothing is around: a decorator of the user's may catch what suspends a run."""
+    run = task.run
+
+    @functools.wraps(run)
+    def keeps_suspended(*args: Any, **kwargs: Any) -> Any:
+        try:
+            returned = run(*args, **kwargs)
+        except Suspended:
+            raise
+        except Exception as exc:
+            if _is_suspended(task):
+                raise Suspended(repr(exc)) from exc
+            raise
+        if _is_suspended(task):
+            raise Suspended("caught by a decorator")
+        return returned
+
+    return keeps_suspended
+
+
+def _is_suspended(task: Any) -> bool:
+    run = Run.of(task)
+    return run is not None and run.suspended
+
+
+def end_of_run(task: Any = None, state: str | None = None, **_: Any) -> None:
+    """Handler of ``task_postrun``: result, callbacks and chain are out, whatever the outcome."""
+    run = Run.of(task) if task is not None else None
+    if run is not None:
+        run.end(state)

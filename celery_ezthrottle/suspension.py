@@ -1,0 +1,136 @@
+"""Suspend a run: park its message, submit the request of its last call, and stop it."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import time
+from collections.abc import Mapping
+from typing import Any
+from uuid import uuid4
+
+from . import chords, journal
+from .errors import InvalidJob, StoreError
+from .forwarding import build_job
+from .job import Job
+from .journal import dump_answer
+from .log import logger, warn_once
+from .message import envelope_of
+from .options import OptionFailed
+from .recorder import Call
+from .request import Suspended
+from .run import Run
+from .stores.base import Parked, SuspendOutcome
+
+__all__ = ["FORWARDED", "suspend"]
+
+#: State of a suspended task in the result backend.
+FORWARDED = "FORWARDED"
+
+#: Seconds after which a sweep takes a submission over, should this process die.
+_SUBMIT_AFTER = 60.0
+
+
+def suspend(run: Run, call: Call, leaving: Exception, arguments: Mapping[str, Any]) -> None:
+    """Suspend the task of ``run`` for ``call``. Returns, with a note on ``leaving``, when that is not possible.
+
+    Args:
+        leaving: the error that goes on in that case.
+        arguments: of the task, by name.
+
+    Raises:
+        Suspended: it is suspended, or another run has it.
+    """
+    task, settings = run.task, run.continuations.settings
+    continuation_id = uuid4().hex
+    try:
+        job = build_job(
+            call,
+            run.options,
+            settings,
+            continuation_id=continuation_id,
+            task_id=task.request.id,
+            forward=run.forwards + 1,
+            arguments=arguments,
+        )
+    except (InvalidJob, OptionFailed) as exc:
+        warn_once(task.name, f"a failed call was not forwarded: {exc}")
+        return
+    parked = _parked(run, call, job, continuation_id)
+    try:
+        _store_state(task, call, parked)
+        chords.keep_alive(task.backend, task.request)
+    except Exception as exc:  # noqa: BLE001 -- logged; the result backend must not hide the task's own error
+        logger.exception("Task %s is not suspended: its state could not be stored.", task.request.id)
+        leaving.add_note(f"Not forwarded: the result backend failed with {type(exc).__name__}.")
+        return
+    try:
+        outcome, refusal = run.continuations.suspend(parked)
+    except Exception as exc:  # the store is away, its answer was lost, or a soft time limit has struck
+        run.suspended = _has_suspended(run)
+        if run.suspended:
+            raise Suspended(_reason(call)) from None  # what was not submitted yet, a sweep submits
+        if not isinstance(exc, StoreError):
+            raise
+        leaving.add_note(f"Not forwarded: {exc}")
+        return
+    if refusal is not None:
+        # What was parked is taken back; the task's record stays for a retry of Celery's.
+        run.has_record, run.resumed_from = True, None
+        leaving.add_note(f"Not forwarded: {refusal}")
+        warn_once(task.name, "EZThrottle refused to take a failed call; nothing is forwarded.", str(refusal))
+        return
+    run.suspended = outcome is SuspendOutcome.SUSPENDED
+    raise Suspended(_reason(call)) from None
+
+
+def _has_suspended(run: Run) -> bool:
+    """Whether the task was parked after all. If not, this run can never park it any more."""
+    try:
+        return run.insist(lambda: run.continuations.store.close_run(run.id))
+    except StoreError as exc:
+        logger.error("Task %s: the store is out of reach; its own error goes on: %s", run.task.request.id, exc)
+        return False
+
+
+def _parked(run: Run, call: Call, job: Job, continuation_id: str) -> Parked:
+    assert call.fingerprint is not None  # noqa: S101 -- policy.obstacle() has looked
+    body, envelope = envelope_of(run.handoff["message"])
+    recorder, options = run.recorder, run.options
+    entries = journal.for_suspension(recorder.replay.entries, recorder.entries(without=call), call.fingerprint)
+    now = time.time()
+    return Parked(
+        id=continuation_id,
+        task_id=run.task.request.id,
+        run=run.id,
+        resumed_from=run.resumed_from,
+        retries=run.retries,
+        forward=run.forwards + 1,
+        shared=options.idempotency not in {"task", "unique"},
+        message=body,
+        envelope=envelope,
+        journal=journal.dump_entries(entries),
+        job=json.dumps(job.to_wire()).encode(),
+        failure=json.dumps(dump_answer(call.answer())).encode(),
+        suspended_at=now,
+        submit_deadline=now + options.submit_timeout,
+        deadline=now + options.result_timeout,
+        submit_at=now + _SUBMIT_AFTER,
+    )
+
+
+def _store_state(task: Any, call: Call, parked: Parked) -> None:
+    """Before the job is submitted: after that, the resumed run may have written its own."""
+    ignored = vars(task.request).get("ignore_result")
+    if task.ignore_result if ignored is None else ignored:
+        return
+    deadline = datetime.datetime.fromtimestamp(parked.deadline, datetime.UTC).isoformat(timespec="seconds")
+    info = {"continuation": parked.id, "reason": _reason(call), "deadline": deadline}
+    task.backend.store_result(task.request.id, info, FORWARDED, request=task.request)
+
+
+def _reason(call: Call) -> str:
+    """Why a call is forwarded, without anything that could be a secret."""
+    host = call.last_request.url.split("/")[2].rpartition("@")[2] if call.last_request.url else "?"
+    what = call.response.status_code if call.response is not None else type(call.error).__name__
+    return f"{what} from {host}"
