@@ -9,6 +9,8 @@ from typing import Any
 from celery import chain, chord, group
 from celery.canvas import Signature, StampingVisitor  # type: ignore[attr-defined]
 
+from tests.project import app
+
 from .probes import Probes, callback, errback, old_errback
 
 __all__ = ["FORMS", "Build", "Form"]
@@ -74,6 +76,16 @@ def linked(signature: Any, *, link: Any = None, link_error: Any = None) -> Any:
     return signature
 
 
+def linked_to_header(canvas: Any, errback: Any) -> Any:
+    """As with task_allow_error_cb_on_chord_header, which Celery asks for when an errback is linked."""
+    app.conf.update(task_allow_error_cb_on_chord_header=True)
+    try:
+        canvas.link_error(errback)
+    finally:
+        app.conf.update(task_allow_error_cb_on_chord_header=False)
+    return canvas
+
+
 FORMS = [
     Form("task", ("a",), lambda b: b.s("a")),
     Form("chain", ("a", "b", "c"), lambda b: chain(b.s("a"), b.s("b"), b.s("c"))),
@@ -119,6 +131,11 @@ FORMS = [
         "link_error of a body",
         ("a", "b", "z"),
         lambda b: chord([b.s("a"), b.s("b")], linked(b.s("z"), link_error=b.errback("e"))),
+    ),
+    Form(
+        "link_error on a header",
+        ("a", "b", "z"),
+        lambda b: linked_to_header(chord([b.s("a"), b.s("b")], b.s("z")), b.errback("e")),
     ),
     Form("replace", ("a", "a+"), lambda b: b.replaced("a")),
     Form("replace in a chain", ("a", "b", "b+", "c"), lambda b: chain(b.s("a"), b.replaced("b"), b.s("c"))),
