@@ -45,6 +45,7 @@ def _compare_success(lab: Lab, path: str, form: Form, label: str, probes: Probes
 
 
 @pytest.mark.filterwarnings("ignore:task_allow_error_cb_on_chord_header:PendingDeprecationWarning")
+@pytest.mark.slow
 @pytest.mark.parametrize(("form", "label"), ROWS)
 def test_to_failure(lab: Lab, path: str, form: Form, label: str) -> None:
     run = path.strip("/")
