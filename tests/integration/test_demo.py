@@ -53,6 +53,7 @@ def is_running(pid: int) -> bool:
     return True
 
 
+@pytest.mark.slow  # `make demo` runs it too
 def test_the_demo_passes(tmp_path: Path) -> None:
     with demo(tmp_path) as process:
         output, _ = process.communicate(timeout=PATIENCE)
@@ -74,6 +75,7 @@ def test_the_demo_passes(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow  # `make demo` runs it too
 def test_an_interrupted_demo_leaves_nothing_behind(tmp_path: Path) -> None:
     with demo(tmp_path) as process:
         assert process.stdout is not None
