@@ -89,3 +89,12 @@ def errback(self: Task, *args: Any, run: str, label: str) -> None:  # type: igno
 def old_errback(self: Task, task_id: str, *, run: str, label: str) -> None:  # type: ignore[type-arg]
     """Old style: takes the id of the task that failed."""
     witness(run, "old errback", label)
+
+
+@app.task
+def meet(key: str) -> None:
+    """Ends when two of them run at the same time: one in each slot of the worker."""
+    with redis.Redis.from_url(os.environ["TEST_REDIS"]) as client:
+        if client.incr(key) == 2:
+            client.rpush(f"{key}:go", 1, 1)
+        client.blpop([f"{key}:go"], timeout=20)
