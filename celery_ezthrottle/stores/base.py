@@ -1,15 +1,10 @@
 """What a continuation store must do: a few atomic acts, all of them safe to repeat.
 
-A continuation is in one state at a time::
+The states of a continuation, and what each act makes of them, are in :mod:`celery_ezthrottle.states`. The store knows nothing
+of HTTP, JSON or Celery: what it keeps are opaque bytes. Times are Unix seconds as floats and come from the caller. Each act
+is atomic, also against the same act in another process.
 
-    stored ── bind ──▶ submitted ── deliver ──▶ delivered ── published ──▶ published ── start ──▶ running ── finish ──▶ done
-       │                  │                        ▲    │                                ▲            │
-       ├── deliver ───────┼────────────────────────┤    └────────────── start ──────────┘            └─ suspend: the run parks
-       ├── settle ────────┴────────────────────────┘                                                    again, this one is done
-       └── withdraw ──▶ (gone)
-
-The store knows nothing of HTTP, JSON or Celery: what it keeps are opaque bytes. Times are Unix seconds as floats and come
-from the caller. Each act is atomic, also against the same act in another process.
+To write another store, derive a test class from ``tests.stores.contract.StoreContract``: it has one test for each sentence here.
 """
 
 from __future__ import annotations
@@ -19,24 +14,24 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-__all__ = ["Claim", "Parked", "Resumption", "StartOutcome", "State", "Store", "SuspendOutcome", "TaskRecord"]
+from celery_ezthrottle.states import State
 
+__all__ = [
+    "Claim", "Counts", "Delivery", "Health", "Parked", "Resumption", "StartOutcome", "State", "Store", "SuspendOutcome",
+    "TaskRecord", "Verdict",
+]  # fmt: skip
 
-class State(StrEnum):
-    """Where a continuation is."""
-
-    STORED = "stored"  # parked; its job has not been taken by the service, as far as we know
-    SUBMITTED = "submitted"  # the service took the job
-    DELIVERED = "delivered"  # an outcome is there; the parked message has to be published
-    PUBLISHED = "published"  # the parked message was published; the resumed run has not started
-    RUNNING = "running"  # a resumed run holds it
-    DONE = "done"  # the resumed run has ended
+#: Seconds for which what has ended is remembered: a message that comes again in that time does nothing.
+REMEMBERED = 3 * 24 * 3600
+#: Seconds for which a result that nobody waits for is kept.
+UNCLAIMED_FOR = 24 * 3600
 
 
 class SuspendOutcome(StrEnum):
     SUSPENDED = "suspended"
     ALREADY = "already"  # another run of this task is suspended, delivered or being resumed
     STALE = "stale"  # this run was closed, or lost its continuation to another run
+    FULL = "full"  # as many continuations as allowed are there
 
 
 class StartOutcome(StrEnum):
@@ -45,6 +40,14 @@ class StartOutcome(StrEnum):
     DONE = "done"  # its resumed run has ended
     WAITING = "waiting"  # no outcome yet
     GONE = "gone"  # the store does not know it (any more), or its record is of an unknown version
+
+
+class Verdict(StrEnum):
+    """What a delivered result is to the store."""
+
+    FIRST = "first"
+    REPEATED = "repeated"  # the same again
+    CONTRADICTING = "contradicting"  # another one than the first, which stays
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +93,8 @@ class Parked:
 class Claim:
     """A continuation with something due, claimed until a given time: nobody else gets it before then.
 
-    ``job`` is b"" except for STORED, ``message`` and ``envelope`` are b"" except for DELIVERED and PUBLISHED.
+    ``state`` is STORED, SUBMITTED, DELIVERED or PUBLISHED. ``job`` is b"" except for STORED, ``message`` and ``envelope`` are
+    b"" except for DELIVERED and PUBLISHED.
     ``attempts`` counts postponed submissions; ``publications`` counts acts of ``published``. ``maybe_accepted`` is True
     when a postponed submission may have been taken.
     """
@@ -135,28 +139,71 @@ class TaskRecord:
 
     ``forwards`` counts its forwards, ``journal`` its answered calls (b"" when none were saved), ``state`` is that of its
     newest continuation, or None, and ``retries`` what Celery counted for the run that made it (0 when it is not there or DONE).
+    ``ended`` is what Celery counted for the run that ended the task, or None when it has not ended.
     """
 
     forwards: int
     journal: bytes = field(repr=False)
     state: State | None
     retries: int = 0
+    ended: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delivery:
+    """What became of a delivered result: the continuations that it made DELIVERED, each claimed by the caller."""
+
+    verdict: Verdict
+    claims: Sequence[Claim] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """How full the store is, and what it has seen since its first record (forgotten after seven quiet days).
+
+    ``parked`` counts continuations with something due, now or later. ``unclaimed`` and ``unclaimed_bytes`` measure the results
+    that nobody waits for, ``evicted`` counts those given up for the bounds; ``repeated`` and ``contradicting`` count deliveries.
+    """
+
+    parked: int
+    unclaimed: int
+    unclaimed_bytes: int
+    evicted: int
+    repeated: int
+    contradicting: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Health:
+    """What the store says of itself.
+
+    Attributes:
+        clock: its time.
+        receiver_clock: how many seconds the clock of the receiver that started last is ahead of the store's, or None.
+        problems: why it could lose what it keeps, each a sentence with the remedy.
+    """
+
+    clock: float
+    receiver_clock: float | None
+    problems: tuple[str, ...] = ()
 
 
 class Store(Protocol):
     """Each method is one atomic act. All raise :class:`~celery_ezthrottle.errors.StoreError` when the store is out of reach.
 
     Records live until the deadline of their continuation plus seven days, whatever happens; a method that extends a task's
-    life extends the life of all it needs. Records written by an unknown version are left alone and treated as not there.
+    life extends the life of all it needs. Of what has ended, only marks are kept, for REMEMBERED seconds. Records written by an
+    unknown version are left alone and treated as not there.
     """
 
-    def suspend(self, parked: Parked) -> SuspendOutcome:
+    def suspend(self, parked: Parked, limit: int) -> SuspendOutcome:
         """Write the continuation as STORED, the journal and the task's count of forwards; due at ``submit_at``.
 
         STALE when the run was closed (``close_run``), or ``resumed_from`` is not RUNNING under this run. ALREADY when the task
         has another continuation that is not DONE; unless that is RUNNING for fewer ``retries``: its run was retried by this one,
-        and has only not said yet that it has ended. In both cases nothing is written. The continuation that this one replaces
-        becomes DONE (see ``finish``; the task's journal stays, being written anew).
+        and has only not said yet that it has ended. FULL when ``limit`` continuations are parked (see ``counts``) and this one
+        resumes none. In these cases nothing is written. The continuation that this one replaces becomes DONE (see ``finish``; the
+        task's journal stays, being written anew). A task that had ended is alive again.
         """
 
     def withdraw(self, continuation_id: str) -> bool:
@@ -169,8 +216,8 @@ class Store(Protocol):
     def bind(self, continuation_id: str, job_id: str, now: float) -> State | None:
         """The service took the job: STORED → SUBMITTED, due at its deadline, and waiting for ``job_id``.
 
-        When the job's result is already there: → DELIVERED, due now. In other states nothing changes. Gives the state after;
-        None when the continuation is not there.
+        When the job's result is already there: → DELIVERED, due now; a result that nobody waited for is claimed by that. In
+        other states nothing changes. Gives the state after; None when the continuation is not there.
         """
 
     def postpone(self, continuation_id: str, due: float, *, maybe_accepted: bool) -> None:
@@ -179,50 +226,73 @@ class Store(Protocol):
     def settle(self, continuation_id: str, result: bytes, now: float) -> bool:
         """Give a STORED or SUBMITTED continuation an outcome of our own: → DELIVERED, due now. False in other states."""
 
-    def deliver(
-        self, continuation_id: str | None, job_id: str, result: bytes, now: float
-    ) -> tuple[bool, Sequence[str]]:
+    def cancel(self, task_id: str, result: bytes, now: float) -> str | None:
+        """Give the newest continuation of a task an outcome of our own that overrides any other, if no run holds it yet.
+
+        STORED, SUBMITTED, DELIVERED and PUBLISHED → DELIVERED, due now; gives its id. None, and nothing changes, in other states
+        and where this was done before.
+        """
+
+    def deliver(self, continuation_id: str | None, job_id: str, result: bytes, now: float, until: float) -> Delivery:
         """Keep the result of a job and wake who waits for it.
 
-        ``continuation_id`` correlates a delivery that overtakes ``bind``: that continuation, if STORED, is bound to the job
-        first. The first result of a job stays; a later one is dropped. Every continuation that waits for the job and is STORED or
-        SUBMITTED becomes DELIVERED, due now. A result nobody waits for is kept, for ``bind`` to find.
+        ``continuation_id`` is proven by the caller: that continuation, if STORED, or SUBMITTED under another job, is bound to
+        this job first. The first result of a job stays; a later one is dropped and counted: REPEATED when it equals the first,
+        else CONTRADICTING, also when its continuation is DONE. Every continuation that waits for the job and is STORED or
+        SUBMITTED becomes DELIVERED, and is claimed: due again at ``until``.
 
-        Gives whether this was the first result, and the ids of the continuations that became DELIVERED.
+        A result nobody waits for is kept for UNCLAIMED_FOR seconds, for ``bind`` to find. The store bounds their number and their
+        bytes: the oldest are given up first, and counted.
         """
 
     def claim(self, continuation_id: str, now: float, until: float) -> Claim | None:
-        """Claim one continuation if something is due for it: due again at ``until``."""
+        """Claim one continuation if something is due for it: due again at ``until``.
+
+        RUNNING with something due is a lapsed lease: → DELIVERED, held by nobody, and claimed like any other.
+        """
 
     def claim_due(self, now: float, until: float, limit: int) -> Sequence[Claim]:
-        """Claim up to ``limit`` continuations that are due, the longest due first: due again at ``until``."""
+        """Claim up to ``limit`` continuations that are due, as ``claim`` does, the longest due first."""
 
     def published(self, continuation_id: str, due: float) -> None:
-        """The parked message was published: DELIVERED → PUBLISHED, ``publications`` + 1, due again at ``due``."""
+        """The parked message was published: DELIVERED or PUBLISHED → PUBLISHED, ``publications`` + 1, due again at ``due``."""
 
-    def start(self, continuation_id: str, run: str, now: float, *, take_over: bool) -> Resumption:
-        """A resumed run begins: DELIVERED or PUBLISHED → RUNNING under ``run``; nothing is due any more.
+    def start(self, continuation_id: str, run: str, now: float, *, lease: float | None) -> Resumption:
+        """A resumed run begins: DELIVERED or PUBLISHED → RUNNING under ``run``.
 
-        RUNNING under another run: that run loses it when ``take_over``, else the outcome is TAKEN. RUNNING under the same run:
-        STARTED again. A closed run gets TAKEN.
+        Args:
+            lease: when the run's lease lapses: due then. None for a run whose message is acknowledged early: it holds the
+                continuation for good, and nothing is due any more.
+
+        RUNNING under another run: TAKEN, unless that run had a lease, and it has lapsed by ``now`` or the run was closed: then it
+        is taken over. RUNNING under the same run: STARTED again, with the new lease. A closed run gets TAKEN.
+        """
+
+    def hold(self, continuation_id: str, run: str, until: float) -> bool:
+        """Whether the continuation is RUNNING under ``run``, and the run is not closed.
+
+        If so and the run has a lease, it lapses at ``until``, or when it would have if that is later.
         """
 
     def save_journal(self, task_id: str, run: str, continuation_id: str | None, journal: bytes) -> bool:
-        """Replace the journal of a task that has a record.
+        """Replace the journal of a task that has a record and has not ended.
 
-        False, and nothing written, when there is no record, the run was closed, or ``continuation_id`` is given and not RUNNING
-        under ``run``.
+        False, and nothing written, when there is no such record, the run was closed, or ``continuation_id`` is given and not
+        RUNNING under ``run``.
         """
 
     def finish(self, continuation_id: str, run: str, *, keep_journal: bool) -> bool:
         """The resumed run has ended: RUNNING under ``run`` → DONE. False in other states or under another run.
 
         All payload of the continuation is dropped; a result that is not shared is dropped with it. Unless ``keep_journal``
-        (Celery will run the task again) the task's record is dropped too. The mark DONE stays.
+        (Celery will run the task again) the task has ended: its journal is dropped too, its count of forwards stays.
         """
 
-    def forget(self, task_id: str) -> None:
-        """Drop the record of a task, unless it has a continuation that is not DONE."""
+    def end(self, task_id: str, retries: int) -> None:
+        """A run that resumed nothing has ended the task: drop its journal, remember ``retries``.
+
+        No-op when there is no record, or the task has a continuation that is not DONE.
+        """
 
     def task(self, task_id: str) -> TaskRecord | None:
         """What is kept for a task, or None."""
@@ -231,8 +301,23 @@ class Store(Protocol):
         """The run's process died or was given up: did it suspend its task?
 
         True when it did, for a day at least, whatever became of the task since. Otherwise False, and from now on ``run`` can
-        neither suspend, start nor save a journal.
+        neither suspend, start, hold nor save a journal; it may finish.
         """
+
+    def lead(self, owner: str, now: float, until: float) -> bool:
+        """Whether ``owner`` sweeps for all until ``until``: nobody else does, or the other's time was up by ``now``."""
+
+    def resign(self, owner: str) -> None:
+        """``owner`` sweeps no more: another may at once. No-op when it does not lead."""
+
+    def note_receiver(self, now: float) -> None:
+        """A receiver has started, whose clock says ``now``."""
+
+    def health(self) -> Health:
+        """What the store says of itself, as far as it may be asked."""
+
+    def counts(self) -> Counts:
+        """How full it is."""
 
     def close(self) -> None:
         """Give connections back."""

@@ -18,26 +18,21 @@ from dataclasses import fields
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, NoReturn
-from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import redis
-from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as NoConnection
 from redis.exceptions import RedisClusterException, RedisError
 from redis.exceptions import TimeoutError as NoAnswer
-from redis.retry import Retry
 
 from celery_ezthrottle.errors import ConfigurationError, StoreError
 
 from .base import Claim, Parked, Resumption, StartOutcome, State, SuspendOutcome, TaskRecord
+from .connect import address, connect
 
 if TYPE_CHECKING:
     from redis.commands.core import Script
 
 __all__ = ["RedisStore"]
-
-TIMEOUT = 5.0  # seconds, to connect and for an answer
-HEALTH_CHECK = 30  # seconds a connection may be idle before it is tried with a PING
 
 ACTS = (
     "bind", "claim", "claim_due", "close_run", "deliver", "finish", "forget", "postpone", "published", "save_journal",
@@ -62,7 +57,7 @@ class RedisStore:
             ConfigurationError: the URL cannot be read, or the client decodes responses.
         """
         self._owned = isinstance(client_or_url, str)
-        self._client = _connect(client_or_url) if isinstance(client_or_url, str) else client_or_url
+        self._client = connect(client_or_url) if isinstance(client_or_url, str) else client_or_url
         self._prefix = prefix
         if self._client.get_encoder().decode_responses:
             raise ConfigurationError("The store keeps bytes: give it a Redis client without decode_responses.")
@@ -77,12 +72,12 @@ class RedisStore:
             prefix: as above.
             kwargs: for ``redis.Redis.from_url``; what the URL says goes first.
         """
-        store = cls(_connect(url, **kwargs), prefix=prefix)
+        store = cls(connect(url, **kwargs), prefix=prefix)
         store._owned = True
         return store
 
     def __repr__(self) -> str:
-        return f"RedisStore({_address(self._client)}, prefix={self._prefix!r})"
+        return f"RedisStore({address(self._client)}, prefix={self._prefix!r})"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("A store holds connections and credentials: make one in each process, do not pickle it.")
@@ -174,7 +169,7 @@ class RedisStore:
         try:
             return self._scripts[act](keys=[self._prefix], args=args)
         except (RedisError, RedisClusterException, OSError) as exc:
-            raise StoreError(_complaint(exc, _address(self._client))) from exc
+            raise StoreError(_complaint(exc, address(self._client))) from exc
 
 
 @cache
@@ -202,48 +197,6 @@ def _claim(values: Sequence[bytes | None]) -> Claim:
         publications=int(publications or 0),
         maybe_accepted=bool(maybe),
     )
-
-
-def _connect(url: str, **kwargs: Any) -> redis.Redis:
-    """A client for a URL. Its parts, a password among them, stay out of the error's text and chain."""
-    try:
-        url = _redis_url(url)
-        options: dict[str, Any] = {
-            "socket_timeout": TIMEOUT,
-            "health_check_interval": HEALTH_CHECK,
-            "retry": Retry(NoBackoff(), 0),
-        }
-        if not url.startswith("unix:"):
-            options |= {"socket_connect_timeout": TIMEOUT, "socket_keepalive": True}
-        return redis.Redis.from_url(url, **(options | kwargs))
-    except ValueError:
-        raise ConfigurationError(
-            "The URL of the store cannot be read: it should look like redis://:PASSWORD@HOST:6379/0 (or rediss://, "
-            "unix://), with every special character of the password percent-encoded."
-        ) from None
-
-
-def _redis_url(url: str) -> str:
-    """The same place as redis-py writes it, for a URL as Celery writes it."""
-    parts = urlsplit(url)
-    query = dict(parse_qsl(parts.query))
-    if "virtual_host" in query:  # kombu's name for the number of the database
-        query["db"] = query.pop("virtual_host").strip("/")
-    if "ssl_cert_reqs" in query:
-        query["ssl_cert_reqs"] = query["ssl_cert_reqs"].removeprefix("CERT_").lower()
-    scheme = "unix" if parts.scheme == "redis+socket" else parts.scheme
-    return f"{scheme}://{parts.netloc}{parts.path}?{urlencode(query)}"
-
-
-def _address(client: redis.Redis) -> str:
-    """Where a client connects to, without its credentials."""
-    pool = getattr(client, "connection_pool", None)  # a cluster has none of its own
-    options = pool.connection_kwargs if pool else {}
-    if "path" in options:
-        return f"{options['path']}?db={options.get('db') or 0}"
-    if type(pool) is redis.ConnectionPool:
-        return f"{options.get('host', 'localhost')}:{options.get('port', 6379)}/{options.get('db') or 0}"
-    return type(pool or client).__name__
 
 
 def _complaint(exc: Exception, address: str) -> str:

@@ -1,0 +1,129 @@
+"""The state machine of a continuation: every state, every act, and what each act makes of each state. No I/O.
+
+A store does each act as one atomic step and must agree with :func:`after`; ``docs/reliability.md`` draws the same table and
+says what holds when a process dies between two acts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+__all__ = ["PARKED", "TRANSITIONS", "WAITING", "Act", "State", "Transition", "after"]
+
+
+class State(StrEnum):
+    """Where a continuation is."""
+
+    STORED = "stored"  # parked; its job has not been taken by the service, as far as we know
+    SUBMITTED = "submitted"  # the service took the job
+    DELIVERED = "delivered"  # an outcome is there; the parked message has to be published
+    PUBLISHED = "published"  # the parked message was published; the resumed run has not started
+    RUNNING = "running"  # a resumed run holds it
+    DONE = "done"  # the resumed run has ended, or the task was suspended anew
+
+
+class Act(StrEnum):
+    """What moves a continuation."""
+
+    SUSPEND = "suspend"
+    WITHDRAW = "withdraw"
+    POSTPONE = "postpone"
+    BIND = "bind"
+    DELIVER = "deliver"
+    SETTLE = "settle"
+    CANCEL = "cancel"
+    PUBLISHED = "published"
+    START = "start"
+    HOLD = "hold"
+    LAPSE = "lapse"
+    FINISH = "finish"
+
+
+#: No outcome is there yet.
+WAITING = frozenset({State.STORED, State.SUBMITTED})
+#: Not held by a run, and not ended.
+PARKED = WAITING | {State.DELIVERED, State.PUBLISHED}
+
+
+@dataclass(frozen=True)
+class Transition:
+    """What an act makes of the states in ``sources``; of any other state it makes nothing.
+
+    Attributes:
+        sources: None in it stands for a continuation that is not there.
+        target: None: the continuation is not there any more.
+        who: makes it, in the words of the documentation.
+        dies: what happens when the process dies right after it.
+    """
+
+    act: Act
+    sources: frozenset[State | None]
+    target: State | None
+    who: str
+    dies: str
+
+
+def _transition(
+    act: Act, sources: set[State | None] | frozenset[State], target: State | None, who: str, dies: str
+) -> Transition:
+    return Transition(act, frozenset(sources), target, who, dies)
+
+
+TRANSITIONS = (
+    _transition(
+        Act.SUSPEND, {None}, State.STORED, "the run that suspends",
+        "a sweep submits the job, under the same key",
+    ),
+    _transition(
+        Act.WITHDRAW, {State.STORED}, None, "the run whose job was refused",
+        "a late-acknowledged message comes again; an early one is lost, as with any Celery task",
+    ),
+    _transition(
+        Act.POSTPONE, {State.STORED}, State.STORED, "whoever submits",
+        "a sweep submits again at the time that was set",
+    ),
+    _transition(
+        Act.BIND, {State.STORED}, State.SUBMITTED, "whoever submits",
+        "the webhook resumes the task; a redelivered message finds it suspended",
+    ),
+    _transition(
+        Act.DELIVER, WAITING, State.DELIVERED, "the receiver, or whoever binds a job whose result is there already",
+        "a sweep publishes the message",
+    ),
+    _transition(
+        Act.SETTLE, WAITING, State.DELIVERED, "the sweeper: refused, never taken, or no result by the deadline",
+        "a sweep publishes the message",
+    ),
+    _transition(
+        Act.CANCEL, PARKED, State.DELIVERED, "cancel(), or the workers' revoke command",
+        "a sweep publishes the message; the run that starts only announces that the task was revoked",
+    ),
+    _transition(
+        Act.PUBLISHED, {State.DELIVERED, State.PUBLISHED}, State.PUBLISHED, "whoever published",
+        "the message is in the broker; if it is lost, a sweep publishes it again",
+    ),
+    _transition(
+        Act.START, {State.DELIVERED, State.PUBLISHED}, State.RUNNING, "the resumed run",
+        "acknowledged late: the lease lapses; early: as with any Celery task",
+    ),
+    _transition(
+        Act.HOLD, {State.RUNNING}, State.RUNNING, "the worker of the resumed run, and the run before its result is stored",
+        "acknowledged late: the lease lapses",
+    ),
+    _transition(
+        Act.LAPSE, {State.RUNNING}, State.DELIVERED, "the sweeper, once the lease of a late-acknowledged run is over",
+        "a sweep publishes the message",
+    ),
+    _transition(
+        Act.FINISH, {State.RUNNING}, State.DONE, "the resumed run: its result is stored and its callbacks are out",
+        "a message that comes again does nothing",
+    ),
+)  # fmt: skip
+
+_AFTER = {(source, transition.act): transition.target for transition in TRANSITIONS for source in transition.sources}
+
+
+def after(state: State | None, act: Act) -> State | None:
+    """The state after an act; the same one when the act is not for that state."""
+    return _AFTER.get((state, act), state)
