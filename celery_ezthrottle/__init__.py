@@ -2,6 +2,7 @@
 
 from . import recorder as _recorder
 from . import worker as _worker
+from .cancellation import cancel
 from .client import EZThrottle
 from .errors import (
     ConfigurationError,
@@ -28,6 +29,7 @@ __all__ = [
     "ServiceUnavailable",
     "StoreError",
     "SubmitRefused",
+    "cancel",
     "frugal",
 ]
 

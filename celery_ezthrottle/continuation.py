@@ -1,4 +1,4 @@
-"""Continuations: suspend, submit, deliver, publish, expire.
+"""Continuations: suspend, submit, deliver, publish, expire, cancel.
 
 Each act is one atomic step in the store, then the I/O it stands for. Whatever is lost in between – an answer, a process –
 is found by a sweep and done again, under the same idempotency key or against the same claim.
@@ -17,13 +17,14 @@ from weakref import WeakKeyDictionary
 
 from kombu.exceptions import KombuError
 
-from . import message, outcome
+from . import journal, message, outcome
 from .client import EZThrottle
 from .conf import Settings, load_settings
 from .errors import EZThrottleError, ServiceUnavailable, StoreError, SubmitRefused
+from .failpoints import reach
 from .job import Job
 from .log import logger
-from .stores.base import Claim, Parked, State, Store, SuspendOutcome
+from .stores.base import Claim, Parked, StartOutcome, State, Store, SuspendOutcome, Verdict
 from .stores.redis import RedisStore
 
 if TYPE_CHECKING:
@@ -31,11 +32,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Continuations"]
 
-#: Seconds for which a process that submits or publishes has a continuation for itself.
-LEASE = 60.0
-#: Seconds until a published message that did not start is published again; doubled each time.
-REPUBLISH_AFTER = 300.0
-REPUBLISH_AT_MOST_EVERY = 6 * 3600.0
+#: Leases until a published message that did not start is published again; doubled each time.
+REPUBLISH_AFTER = 5
+REPUBLISH_AT_MOST_EVERY = 6 * 3600.0  # seconds
 MAX_BACKOFF = 60.0
 
 
@@ -51,7 +50,13 @@ class Continuations:
 
     @cached_property
     def store(self) -> Store:
-        return RedisStore.from_url(self.settings.store, prefix=self.settings.key_prefix)
+        settings = self.settings
+        return RedisStore.from_url(
+            settings.store,
+            prefix=settings.key_prefix,
+            max_unclaimed=settings.max_unclaimed,
+            max_unclaimed_bytes=settings.max_unclaimed_bytes,
+        )
 
     @cached_property
     def client(self) -> EZThrottle:
@@ -74,15 +79,17 @@ class Continuations:
         """Park a run, and submit its job.
 
         Gives SUSPENDED and None when the task is suspended; STALE or ALREADY and None when this run has no say any
-        more; SUSPENDED and the refusal when the service refused the job for good: then nothing is parked any more, and
-        the run goes on.
+        more; FULL and None when too many tasks are suspended; SUSPENDED and the refusal when the service refused the job
+        for good: then, as with FULL, nothing is parked any more, and the run goes on.
 
         Raises:
             StoreError: nothing was parked, nothing submitted.
         """
-        parked_as = self.store.suspend(parked)
+        reach("suspend.begin")
+        parked_as = self.store.suspend(parked, self.settings.max_suspended)
         if parked_as is not SuspendOutcome.SUSPENDED:
             return parked_as, None
+        reach("suspend.stored")
         try:
             self._submit(parked.id, parked.job, attempts=0, submit_deadline=parked.submit_deadline)
         except SubmitRefused as refusal:
@@ -93,30 +100,69 @@ class Continuations:
             logger.warning("Task %s is suspended; the store was lost while its job was submitted.", parked.task_id)
         return parked_as, None
 
-    def deliver(self, continuation_id: str | None, job_id: str, result: bytes) -> bool:
-        """Keep the result of a job, then resume who waits for it. Gives whether it was the first result.
+    def deliver(self, continuation_id: str | None, job_id: str, result: bytes) -> Verdict:
+        """Keep the result of a job, then resume who waits for it.
 
         Durable once this returns: what could not be published is published by a sweep.
 
         Raises:
             StoreError: nothing was kept.
         """
-        first, woken = self.store.deliver(continuation_id, job_id, result, time.time())
-        for waiter in woken:
-            self.publish_now(waiter)
-        return first
+        reach("deliver.begin")
+        now = time.time()
+        delivery = self.store.deliver(continuation_id, job_id, result, now, now + self.settings.lease)
+        reach("deliver.stored")
+        if delivery.verdict is Verdict.CONTRADICTING:
+            logger.warning("Job %s was delivered again with another result; the first one stays.", job_id)
+        for claim in delivery.claims:
+            self._publish_or_leave(claim)
+        return delivery.verdict
+
+    def cancel(self, task_id: str) -> bool:
+        """Revoke a suspended task: it does not run again. False when it is not suspended.
+
+        A worker announces it as it does any revoked task: state, chord, signal and event. The state is there at once.
+
+        Raises:
+            StoreError: the store is out of reach; nothing was cancelled, unless its answer was lost.
+        """
+        continuation_id = self.store.cancel(task_id, outcome.cancelled(), time.time())
+        if continuation_id is None:
+            return False
+        reach("cancel.stored")
+        try:
+            self.app.backend.mark_as_revoked(task_id, "revoked", store_result=True)
+        except Exception as exc:  # noqa: BLE001 -- logged; the worker that announces it stores the state again
+            logger.warning("Task %s is revoked; its state is not stored yet: %s", task_id, type(exc).__name__)
+        self.publish_now(continuation_id)
+        return True
+
+    def keep_answer(self, continuation_id: str, run: str, task_id: str) -> None:
+        """Put the answer that a run was resumed with into its task's journal, for a retry that the run cannot prepare.
+
+        Raises:
+            StoreError: the store is out of reach.
+        """
+        now = time.time()
+        found = self.store.start(continuation_id, run, now, lease=now + self.settings.lease)
+        if found.outcome is StartOutcome.STARTED:
+            result = outcome.read(
+                found.result, found.failure, elapsed=max(0.0, found.delivered_at - found.suspended_at)
+            )
+            entries = journal.with_answer(journal.load_entries(found.journal), result.answer)
+            kept = journal.dump_entries(journal.for_retry((), entries))
+            self.store.save_journal(task_id, run, continuation_id, kept)
 
     def publish_now(self, continuation_id: str) -> None:
         """Publish the parked message of a delivered continuation; failing that, leave it to a sweep."""
         try:
             now = time.time()
-            claim = self.store.claim(continuation_id, now, now + LEASE)
-            if claim is not None:
-                self._publish(claim)
+            claim = self.store.claim(continuation_id, now, now + self.settings.lease)
         except StoreError as exc:
             logger.warning("Continuation %s is not published yet: %s", continuation_id, exc)
-        except self._broker_errors() as exc:
-            logger.warning("Continuation %s is not published yet: %s", continuation_id, type(exc).__name__)
+            return
+        if claim is not None:
+            self._publish_or_leave(claim)
 
     def sweep(self, limit: int = 100) -> int:
         """Do what is due: submit, publish, expire. Gives how many continuations were acted on, ``limit`` at most.
@@ -128,8 +174,9 @@ class Continuations:
         # A few at a time: a process that dies leaves only these to wait for its lease to end.
         while acted < limit:
             now = time.time()
-            claims = self.store.claim_due(now, now + LEASE, min(10, limit - acted))
+            claims = self.store.claim_due(now, now + self.settings.lease, min(10, limit - acted))
             for claim in claims:
+                reach("sweep.claimed")
                 try:
                     self._act(claim)
                 except StoreError:
@@ -144,24 +191,35 @@ class Continuations:
     def _act(self, claim: Claim) -> None:
         now = time.time()
         if claim.state in {State.DELIVERED, State.PUBLISHED}:
-            try:
-                self._publish(claim)
-            except self._broker_errors() as exc:
-                logger.warning("Continuation %s is not published yet: %s", claim.id, type(exc).__name__)
+            self._publish_or_leave(claim)
         elif claim.state is State.SUBMITTED and now >= claim.deadline:
             self._settle_unknown(claim, now)
         elif claim.state is State.STORED and now >= claim.submit_deadline:
-            if claim.maybe_accepted:
-                self._settle_unknown(claim, now)
-            else:
+            if not claim.maybe_accepted:
                 waited = now - claim.suspended_at
                 note = f"EZThrottle did not take the request within {waited:.0f} s; the call is as it was before."
                 self._settle(claim, outcome.never_taken(note), now)
+            elif now >= claim.deadline or not self._is_taken(claim):
+                self._settle_unknown(claim, now)
         elif claim.state is State.STORED:
             try:
                 self._submit(claim.id, claim.job, claim.attempts, claim.submit_deadline)
             except SubmitRefused as refusal:
-                self._settle(claim, outcome.never_taken(f"EZThrottle refused the request: {refusal}"), now)
+                if claim.maybe_accepted:
+                    self._settle_unknown(
+                        claim, now, f"EZThrottle refused the request after it may have taken it: {refusal}"
+                    )
+                else:
+                    self._settle(claim, outcome.never_taken(f"EZThrottle refused the request: {refusal}"), now)
+
+    def _is_taken(self, claim: Claim) -> bool:
+        """Ask the service whether it has a job, which it may have: by submitting it once more, under the same key."""
+        try:
+            submitted = self.client.submit(Job.from_wire(json.loads(claim.job)))
+        except (ServiceUnavailable, SubmitRefused):
+            return False
+        self._bind(claim.id, submitted.job_id)
+        return True
 
     def _submit(self, continuation_id: str, job: bytes, attempts: int, submit_deadline: float) -> None:
         """Submit, then bind or postpone.
@@ -179,25 +237,39 @@ class Continuations:
             self.store.postpone(continuation_id, min(due, submit_deadline), maybe_accepted=exc.maybe_accepted)
             logger.warning("Continuation %s will be submitted again in %.0f s: %s", continuation_id, due - now, exc)
             return
-        state = self.store.bind(continuation_id, submitted.job_id, time.time())
+        self._bind(continuation_id, submitted.job_id)
+
+    def _bind(self, continuation_id: str, job_id: str) -> None:
+        reach("submit.answered")
+        state = self.store.bind(continuation_id, job_id, time.time())
+        reach("submit.bound")
         if state is State.DELIVERED:  # the result was there before the answer to the submission
             self.publish_now(continuation_id)
 
-    def _publish(self, claim: Claim) -> None:
-        message.publish(self.app, claim.message, claim.envelope, claim.id)
-        wait = min(REPUBLISH_AT_MOST_EVERY, REPUBLISH_AFTER * 2.0 ** min(claim.publications, 10))
-        self.store.published(claim.id, time.time() + wait)
+    def _publish_or_leave(self, claim: Claim) -> None:
+        """Publish what is claimed; failing that, a sweep does when the claim is over."""
+        try:
+            message.publish(self.app, claim.message, claim.envelope, claim.id)
+            reach("publish.sent")
+            wait = min(
+                REPUBLISH_AT_MOST_EVERY, self.settings.lease * REPUBLISH_AFTER * 2.0 ** min(claim.publications, 10)
+            )
+            self.store.published(claim.id, time.time() + wait)
+            reach("publish.noted")
+        except StoreError as exc:
+            logger.warning("Continuation %s may be published twice: %s", claim.id, exc)
+        except self._broker_errors() as exc:
+            logger.warning("Continuation %s is not published yet: %s", claim.id, type(exc).__name__)
 
-    def _settle_unknown(self, claim: Claim, now: float) -> None:
+    def _settle_unknown(self, claim: Claim, now: float, why: str = "") -> None:
         job = f"job {claim.job_id}" if claim.job_id else "its job"
-        text = (
-            f"No result of {job} came within {now - claim.suspended_at:.0f} s: whether the request was executed is "
-            "not known. Look it up at the service or upstream before running the task again."
-        )
-        self._settle(claim, outcome.unknown(text), now)
+        why = why or f"No result of {job} came within {now - claim.suspended_at:.0f} s"
+        remedy = "Look it up at the service or upstream before running the task again."
+        self._settle(claim, outcome.unknown(f"{why}; whether the request was executed is not known. {remedy}"), now)
 
     def _settle(self, claim: Claim, result: bytes, now: float) -> None:
         if self.store.settle(claim.id, result, now):
+            reach("sweep.settled")
             self.publish_now(claim.id)
 
     def _broker_errors(self) -> tuple[type[BaseException], ...]:

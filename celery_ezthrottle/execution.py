@@ -21,7 +21,7 @@ from . import policy
 from .log import logger, warn_once
 from .options import OptionFailed
 from .recorder import Call, recording
-from .request import HANDOFF, Suspended
+from .request import HANDOFF
 from .run import Run
 from .suspension import suspend
 
@@ -89,21 +89,38 @@ class _Execution:
         try:
             with recording(self.run.recorder):
                 returned = self.body(*self.args, **self.kwargs)
-        except Exception as exc:
+        except BaseException as exc:
             _active.reset(token)
-            self._left_with(exc)
-            raise
-        except BaseException:
-            _active.reset(token)
+            self._forward_now()
+            if isinstance(exc, Exception):
+                self._left_with(exc)
             raise
         _active.reset(token)
+        self._forward_now()
         if self.wanted_retry is not None:
             self._left_with(Retry("wanted by the task"))
-        elif (last := self.run.recorder.last) is not None and self._failure_of(last):
+        self.run.leave()
+        if self.wanted_retry is None and (last := self.run.recorder.last) is not None and self._failure_of(last):
             warn_once(
                 self.run.task.name, "its last call was limited and it succeeded all the same; nothing is forwarded."
             )
         return returned
+
+    def _forward_now(self) -> None:
+        """Suspend the task if its body was stopped at a call that must not be sent.
+
+        Raises:
+            OutcomeUnknown: that is not possible.
+        """
+        call = self.run.recorder.to_forward
+        if call is None:
+            return
+        assert isinstance(call.error, Exception)  # noqa: S101 -- the recorder has set it
+        if self._can_forward(call):
+            suspend(self.run, call, call.error, self._arguments())
+        self.run.leave()
+        self.run.save_journal()
+        raise call.error from None
 
     def _left_with(self, leaving: Exception) -> None:
         """Suspend the task if its last call is wanted again; else do what Celery would do.
@@ -115,6 +132,7 @@ class _Execution:
         call = self.wanted_retry.call if self.wanted_retry else self._wanted_call(leaving)
         if call is not None:
             suspend(self.run, call, leaving, self._arguments())
+        self.run.leave()
         self.run.save_journal()
         if self.wanted_retry is not None:
             # The retry that was held back. It raises, as it would have done in the body.
@@ -157,8 +175,13 @@ class _Execution:
         if call is not None and wants and self._can_forward(call):
             self.wanted_retry = _WantedRetry(call, stock)
             return True
-        self.run.save_journal()
+        self.prepare_retry()
         return False
+
+    def prepare_retry(self) -> None:
+        """Before Celery publishes a retry."""
+        self.run.check_held()
+        self.run.save_journal()
 
     def _arguments(self) -> Mapping[str, Any]:
         bound = inspect.signature(self.body).bind(*self.args, **self.kwargs)
@@ -192,7 +215,7 @@ def _retry(
     if active is None or active.run.task is not self or request.called_directly:
         return stock(throw=throw)
     if not (_is_same(args, request.args or ()) and _is_same(kwargs, request.kwargs or {})):
-        active.run.save_journal()
+        active.prepare_retry()
     elif active.hold_back_retry(stock):
         held = Retry("forwarded instead", exc=exc, when=eta or countdown)
         if throw:
@@ -211,29 +234,26 @@ def _is_same(given: Any, earlier: Any) -> bool:
 
 
 def outermost(task: Any) -> Callable[..., Any]:
-    """``task.run`` behind a layer that nothing is around: a decorator of the user's may catch what suspends a run."""
+    """``task.run`` behind a layer that nothing is around: a decorator of the user's may catch what stops a run."""
     run = task.run
 
     @functools.wraps(run)
     def keeps_suspended(*args: Any, **kwargs: Any) -> Any:
         try:
             returned = run(*args, **kwargs)
-        except Suspended:
+        except Exception:
+            _stop_again(task)
             raise
-        except Exception as exc:
-            if _is_suspended(task):
-                raise Suspended(repr(exc)) from exc
-            raise
-        if _is_suspended(task):
-            raise Suspended("caught by a decorator")
+        _stop_again(task)
         return returned
 
     return keeps_suspended
 
 
-def _is_suspended(task: Any) -> bool:
+def _stop_again(task: Any) -> None:
     run = Run.of(task)
-    return run is not None and run.suspended
+    if run is not None and run.stopped is not None:
+        raise run.stopped from None
 
 
 def end_of_run(task: Any = None, state: str | None = None, **_: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,6 +15,7 @@ from .errors import InvalidJob
 from .job import Job
 from .options import Options, ask
 from .recorder import Call
+from .retry_after import parse_retry_after
 from .webhook.signatures import mac_token
 
 __all__ = ["build_job", "webhook_url"]
@@ -46,12 +48,14 @@ def build_job(
     task_id: str,
     forward: int,
     arguments: Mapping[str, Any],
+    now: float,
 ) -> Job:
     """The job for ``call``: its request as it was sent.
 
     Args:
         forward: number of this forward of the task, from 1.
         arguments: of the task, by name.
+        now: Unix seconds.
 
     Raises:
         InvalidJob: the wire cannot carry the request, or its idempotency key.
@@ -65,6 +69,10 @@ def build_job(
         if (value := getattr(options, name)) is not None
     }
     fields["webhooks"] = (*options.webhooks, ours)
+    if call.forwards and call.response is not None:
+        # The service has said when it may be tried again.
+        due = parse_retry_after(call.response.headers.get("Retry-After", ""), now)
+        fields["retry_at"] = due and math.ceil(due * 1000)
     return Job(
         url=request.url or "",
         method=request.method or "GET",
@@ -93,12 +101,15 @@ def _text(value: str | bytes) -> str:
 
 
 def _key(call: Call, options: Options, task_id: str, forward: int, arguments: Mapping[str, Any]) -> str | None:
+    if call.key is not None:
+        return call.key
     strategy = options.idempotency
+    again = f"-{call.forwards + 1}" if call.forwards else ""  # a new job, not the one whose result is known
     if callable(strategy):
         key: object = ask("idempotency", strategy, call.last_request)
         if not isinstance(key, str) or not key:
             raise InvalidJob(f"the idempotency callable must return a non-empty string, not {type(key).__name__}.")
-        return key
+        return key + again
     if strategy == "task":
         # An id may come again for another request: self.replace() keeps it, and users choose their own.
         return f"celery-{task_id}-{forward}-{call.fingerprint.exact[:12] if call.fingerprint else ''}"
@@ -107,6 +118,6 @@ def _key(call: Call, options: Options, task_id: str, forward: int, arguments: Ma
     if strategy == "hash":
         return None
     try:
-        return strategy.format(**arguments)
+        return strategy.format(**arguments) + again
     except (LookupError, AttributeError, TypeError, ValueError) as exc:
         raise InvalidJob(f"the idempotency string {strategy!r} does not fit the task's arguments: {exc!r}.") from exc

@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 __all__ = [
+    "OUTCOME_UNKNOWN",
     "Entry",
     "Fingerprint",
     "Match",
@@ -27,10 +28,17 @@ __all__ = [
     "dump_answer",
     "dump_entries",
     "fingerprint",
+    "for_retry",
+    "for_suspension",
+    "for_take_over",
     "load_answer",
     "load_entries",
     "varying",
+    "with_answer",
 ]
+
+#: Name of the error of a call whose outcome nobody knows.
+OUTCOME_UNKNOWN = "OutcomeUnknown"
 
 #: Methods whose repetition changes nothing at the origin server (RFC 9110, section 9.2.1).
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
@@ -134,16 +142,24 @@ class Entry:
 
     ``answer`` is None for a call that failed in a run that Celery retried, and for the forwarded one while it waits: a
     call that matches the first goes out, the second gets its answer from the service before the run starts.
+
+    Attributes:
+        forwards: how often the call was forwarded.
+        key: the idempotency key of its last forward, or None.
+        unknown: nobody knows whether it was executed: a call that matches it must not go out, only be forwarded under ``key``.
     """
 
     fingerprint: Fingerprint
     answer: Answer | None
-    forwarded: bool = False
+    forwards: int = 0
+    key: str | None = field(default=None, repr=False)
+    unknown: bool = False
 
 
 class Match(Enum):
     ANSWERED = "answered"
     SEND = "send"
+    FORWARD = "forward"
     MISMATCH = "mismatch"
 
 
@@ -175,12 +191,14 @@ class Replay:
             self._used_exactly.add(index)
         self.ended = index == len(self.entries) - 1
         entry = self.entries[index]
+        if entry.unknown:
+            return Match.FORWARD, entry
         return (Match.SEND if entry.answer is None else Match.ANSWERED), entry
 
     def _may_vary(self, loose: str) -> bool:
         """Whether the UUIDs and times in these bodies may be fresh ones. Those that tell items apart are not."""
         alike = [(i, entry) for i, entry in enumerate(self.entries) if entry.fingerprint.loose == loose]
-        succeeded = {entry.fingerprint.exact for _, entry in alike if entry.forwarded or not _failed(entry.answer)}
+        succeeded = {entry.fingerprint.exact for _, entry in alike if entry.forwards or not _failed(entry.answer)}
         return len(succeeded) <= 1 and not any(i in self._used_exactly for i, _ in alike)
 
     def _find(self, matches: Callable[[Entry], bool]) -> int | None:
@@ -192,35 +210,44 @@ class Replay:
         # One without an answer would go out again anyway, as it would in any retry of Celery's.
         return any(
             i not in self._used
-            and entry.answer is not None
+            and (entry.answer is not None or entry.unknown)
             and not entry.fingerprint.safe
             and entry.fingerprint.place == place
             for i, entry in enumerate(self.entries)
         )
 
 
-def for_suspension(earlier: Iterable[Entry], calls: Iterable[Entry], forwarded: Fingerprint) -> tuple[Entry, ...]:
-    """The journal of a task that suspends for ``forwarded``, which becomes the last entry.
+def for_suspension(earlier: Iterable[Entry], calls: Iterable[Entry], forwarded: Entry) -> tuple[Entry, ...]:
+    """The journal of a task that suspends for the call of ``forwarded``, which becomes the last entry.
 
     ``calls`` are those of this run that went out, without the forwarded one. Failed tries at the very request that is
-    forwarded are left out: its answer supersedes them.
+    forwarded are left out, and answers that the service gave to it before: its new answer supersedes them.
     """
-    kept = [entry for entry in calls if not (entry.fingerprint.exact == forwarded.exact and _failed(entry.answer))]
-    return (*earlier, *kept, Entry(fingerprint=forwarded, answer=None, forwarded=True))
+    exact = forwarded.fingerprint.exact
+    kept = [entry for entry in (*earlier, *calls) if not (entry.fingerprint.exact == exact and _failed(entry.answer))]
+    return (*kept, forwarded)
 
 
 def for_retry(earlier: Iterable[Entry], calls: Iterable[Entry]) -> tuple[Entry, ...]:
     """The journal of a task that Celery retries: answers that succeeded stay, failed ones are asked for again."""
-    return tuple(
-        replace(entry, answer=None if _failed(entry.answer) else entry.answer, forwarded=False)
-        for entry in (*earlier, *calls)
-    )
+    return tuple(_retried(entry) for entry in (*earlier, *calls))
+
+
+def _retried(entry: Entry) -> Entry:
+    if entry.unknown or (isinstance(entry.answer, StoredError) and entry.answer.name == OUTCOME_UNKNOWN):
+        return replace(entry, answer=None, unknown=True)
+    return Entry(fingerprint=entry.fingerprint, answer=None if _failed(entry.answer) else entry.answer)
+
+
+def for_take_over(earlier: Iterable[Entry], calls: Iterable[Entry]) -> tuple[Entry, ...]:
+    """The journal for a run that takes over from a resumed run that died: what it was resumed with, and its own answers."""
+    return (*earlier, *for_retry((), calls))
 
 
 def with_answer(entries: Iterable[Entry], answer: Answer) -> tuple[Entry, ...]:
     """The journal with the answer to its forwarded entry."""
     return tuple(
-        replace(entry, answer=answer) if entry.forwarded and entry.answer is None else entry for entry in entries
+        replace(entry, answer=answer) if entry.forwards and entry.answer is None else entry for entry in entries
     )
 
 
@@ -262,7 +289,13 @@ def load_answer(stored: Any) -> Answer | None:
 def dump_entries(entries: Iterable[Entry]) -> bytes:
     return json.dumps(
         [
-            {"request": asdict(entry.fingerprint), "forwarded": entry.forwarded, "answer": dump_answer(entry.answer)}
+            {
+                "request": asdict(entry.fingerprint),
+                "answer": dump_answer(entry.answer),
+                "forwards": entry.forwards,
+                "key": entry.key,
+                "unknown": entry.unknown,
+            }
             for entry in entries
         ],
         separators=(",", ":"),
@@ -275,7 +308,9 @@ def load_entries(stored: bytes) -> tuple[Entry, ...]:
     return tuple(
         Entry(
             fingerprint=Fingerprint(**entry["request"]),
-            forwarded=entry["forwarded"],
+            forwards=entry["forwards"],
+            key=entry["key"],
+            unknown=entry["unknown"],
             answer=load_answer(entry["answer"]),
         )
         for entry in json.loads(stored)

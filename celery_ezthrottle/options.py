@@ -39,6 +39,7 @@ class TaskOptions(TypedDict, total=False):
     result_timeout: float
     submit_timeout: float
     exhaust_retries: bool
+    max_forwards: int
     send_unmatched: bool
 
 
@@ -78,6 +79,9 @@ class Options:
     submit_timeout: float = 3600.0
     #: Run the body with ``request.retries = max_retries`` when the service has given up.
     exhaust_retries: bool = True
+    #: How often one call is forwarded while the answer that is delivered is a limit again; more than once only for a service
+    #: that does not retry by itself.
+    max_forwards: int = 1
     #: Send an unsafe call of a resumed run that looks like an earlier one of another body, instead of ReplayMismatch.
     send_unmatched: bool = False
 
@@ -133,6 +137,11 @@ def resolve(given: Mapping[str, Any], settings: Settings, parameters: Sequence[s
                 "lower the first or raise the second."
             )
         options = replace(options, submit_timeout=options.result_timeout)
+    if options.max_forwards > 1 and options.idempotency == "hash":
+        raise ConfigurationError(
+            'max_forwards is above 1 and idempotency is "hash": the service would take the second forward of a call for the '
+            'first and deliver its result again; use "task", "unique", a string or a callable.'
+        )
     return options
 
 
@@ -250,6 +259,7 @@ _CHECKS: dict[str, Callable[[str, Any, Sequence[str] | None], Any]] = {
     "result_timeout": _seconds,
     "submit_timeout": _seconds,
     "exhaust_retries": _flag,
+    "max_forwards": _count,
     "send_unmatched": _flag,
 }
 assert _CHECKS.keys() == OPTION_NAMES, "each option has its check"  # noqa: S101

@@ -6,9 +6,9 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from .journal import Answer, StoredError, StoredResponse, load_answer
+from .journal import OUTCOME_UNKNOWN, Answer, StoredError, StoredResponse, load_answer
 
-__all__ = ["Outcome", "never_taken", "of_job", "read", "unknown"]
+__all__ = ["Outcome", "cancelled", "never_taken", "of_job", "read", "unknown"]
 
 #: Of no use once the service has decoded the body.
 _ENCODING_HEADERS = frozenset({"content-encoding", "transfer-encoding", "content-length"})
@@ -19,12 +19,13 @@ class Outcome:
     """What answers the forwarded call.
 
     ``given_up`` is True when the service has tried and gives up: Celery's own retries would only repeat that. ``note`` is for
-    the error that leaves the task.
+    the error that leaves the task. ``cancelled``: nothing answers it, the task was revoked while it was suspended.
     """
 
     answer: Answer
     given_up: bool
     note: str = ""
+    cancelled: bool = False
 
 
 def of_job(job_id: str, status: str, response: dict[str, Any] | None, reason: str | None) -> bytes:
@@ -42,6 +43,11 @@ def unknown(text: str) -> bytes:
     return _dump({"kind": "unknown", "text": text})
 
 
+def cancelled() -> bytes:
+    """The task was revoked while it was suspended: it does not run again."""
+    return _dump({"kind": "cancelled"})
+
+
 def read(result: bytes, failure: bytes, *, elapsed: float) -> Outcome:
     """What a resumed run gets.
 
@@ -55,14 +61,16 @@ def read(result: bytes, failure: bytes, *, elapsed: float) -> Outcome:
     if data["kind"] == "never_taken":
         before = failed or StoredError(name="RequestException", text="the call failed before it was to be forwarded")
         return Outcome(before, given_up=False, note=data["note"])
+    if data["kind"] == "cancelled":
+        return Outcome(StoredError(name="RequestException", text="revoked"), given_up=True, cancelled=True)
     if data["kind"] == "unknown":
-        return Outcome(StoredError(name="OutcomeUnknown", text=data["text"]), given_up=True)
+        return Outcome(StoredError(name=OUTCOME_UNKNOWN, text=data["text"]), given_up=True)
     if data["response"] is None and data["status"] != "failed":
         text = (
             f"EZThrottle reports job {data['job_id']} as {data['status']!r} and has no response of it: the request was "
             "probably executed. Look it up upstream before running the task again."
         )
-        return Outcome(StoredError(name="OutcomeUnknown", text=text), given_up=True)
+        return Outcome(StoredError(name=OUTCOME_UNKNOWN, text=text), given_up=True)
     if data["response"] is None:
         text = f"EZThrottle gave job {data['job_id']} up without a response: {data['reason'] or 'no reason given'}"
         return Outcome(StoredError(name="JobFailed", text=text), given_up=True)

@@ -14,11 +14,11 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
-from typing import Any
+from typing import Any, NoReturn
 
 import requests
 
-from .errors import ReplayMismatch
+from .errors import OutcomeUnknown, ReplayMismatch
 from .journal import Answer, Entry, Fingerprint, Match, Replay, StoredError, fingerprint, varying
 from .responses import build_error, build_response, store_error, store_response
 
@@ -50,6 +50,8 @@ class Call:
         fingerprint: None when the body is a stream.
         response: of the last hop, if there was one.
         error: what the call raised, if it did.
+        forwards: how often it was forwarded before, when the service has answered it.
+        key: the idempotency key under which it has to be forwarded again, or None.
         raised: ``response.raise_for_status()`` has raised.
         forgotten: the content was let go of, for its size.
     """
@@ -60,6 +62,8 @@ class Call:
     source: Source = Source.SENT
     response: requests.Response | None = None
     error: BaseException | None = None
+    forwards: int = 0
+    key: str | None = field(default=None, repr=False)
     raised: bool = False
     forgotten: bool = False
 
@@ -87,6 +91,10 @@ class Call:
         return store_error(self.error) if self.error is not None else None
 
 
+class ForwardNow(BaseException):
+    """Stops the body at a call that is forwarded and not sent. No ``except Exception`` of the user's stops it."""
+
+
 class Recorder:
     """The calls of one run.
 
@@ -95,6 +103,7 @@ class Recorder:
         max_response, max_journal: bytes that one response, and all, may have to be answered on resume.
         send_unmatched: send an unsafe call that looks like an earlier one, instead of raising ReplayMismatch.
         known: the task's arguments: UUIDs and times in them tell requests apart.
+        on_sent: called after each call that went out and got an answer.
     """
 
     def __init__(
@@ -105,6 +114,7 @@ class Recorder:
         max_journal: int,
         send_unmatched: bool = False,
         known: object = None,
+        on_sent: Callable[[Call], None] | None = None,
     ) -> None:
         self.replay = replay or Replay()
         self.calls: list[Call] = []
@@ -112,6 +122,9 @@ class Recorder:
         self._max_journal = max_journal
         self._send_unmatched = send_unmatched
         self._known = known
+        self._on_sent = on_sent
+        #: A call that was not sent, and stopped the body: it can only be forwarded.
+        self.to_forward: Call | None = None
         self._replayed = sum(entry.answer.size for entry in self.replay.entries if entry.answer)
         self._size = self._replayed
 
@@ -165,8 +178,23 @@ class Recorder:
             if match is Match.ANSWERED and entry is not None:
                 self.calls.append(call)
                 return self._answer(call, entry, session)
+            if match is Match.FORWARD and entry is not None:
+                self._stop_to_forward(call, entry)
         self.calls.append(call)
         return self._send(call, original, session)
+
+    def _stop_to_forward(self, call: Call, entry: Entry) -> NoReturn:
+        """The service may have executed this call already, and only it can tell: under the same key."""
+        call.source = Source.SERVICE
+        call.error = OutcomeUnknown(
+            "The outcome of an earlier forward of this call is not known, and it could not be forwarded again under the "
+            "same key; it was not sent. Look it up upstream before running the task again."
+        )
+        # One fewer: it is the earlier forward, once more.
+        call.forwards, call.key = entry.forwards - 1, entry.key
+        self.calls.append(call)
+        self.to_forward = call
+        raise ForwardNow
 
     def note_raised(self, response: requests.Response) -> None:
         for call in reversed(self.calls):
@@ -189,6 +217,8 @@ class Recorder:
         finally:
             _current.reset(token)
             self._account(call)
+        if self._on_sent is not None:
+            self._on_sent(call)
         return call.response
 
     def _account(self, call: Call) -> None:
@@ -203,7 +233,7 @@ class Recorder:
                 earlier.response = None
 
     def _answer(self, call: Call, entry: Entry, session: requests.Session) -> requests.Response:
-        call.source = Source.SERVICE if entry.forwarded else Source.JOURNAL
+        call.source, call.forwards = Source.SERVICE if entry.forwards else Source.JOURNAL, entry.forwards
         if isinstance(entry.answer, StoredError):
             call.error = build_error(entry.answer, call.request)
             raise call.error

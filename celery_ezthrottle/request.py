@@ -14,21 +14,25 @@ from billiard.common import TERM_SIGNAME
 from celery.exceptions import Ignore, Terminated, TimeLimitExceeded, WorkerLostError
 from celery.platforms import signals
 from celery.utils.imports import symbol_by_name
-from celery.worker.state import task_ready
+from celery.worker.state import active_requests, task_ready
 
 from .continuation import Continuations
 from .errors import StoreError
+from .failpoints import reach
 from .log import logger
 from .message import RESUME_HEADER, capture
 
 if TYPE_CHECKING:
     from celery.worker.request import Request
 
-__all__ = ["HANDOFF", "Suspended", "guarded"]
+__all__ = ["HANDOFF", "RECORD_HEADER", "Revoked", "Suspended", "guarded", "renew_leases"]
 
 #: Key in the message properties that a run sees, under which the request hands over what a suspension needs.
 #: Properties are never published again, so nothing of it can leak into a retried message.
 HANDOFF = "ezthrottle"
+
+#: Header of a resumed message, and of those by which Celery retries its task: the store keeps something for the task.
+RECORD_HEADER = "ezthrottle_record"
 
 #: What the main process says of a run whose child did not end by itself.
 _NOT_BY_ITSELF = (WorkerLostError, Terminated, TimeLimitExceeded, SystemExit, KeyboardInterrupt)
@@ -36,6 +40,10 @@ _NOT_BY_ITSELF = (WorkerLostError, Terminated, TimeLimitExceeded, SystemExit, Ke
 
 class Suspended(Ignore):
     """The task is suspended: no result, no callback, no error; its message is acknowledged."""
+
+
+class Revoked(Ignore):
+    """The task was cancelled while it was suspended: it ends as one that was revoked."""
 
 
 def guarded(base: str | type[Request]) -> type[Request]:
@@ -49,6 +57,23 @@ def guarded(base: str | type[Request]) -> type[Request]:
 
 _classes: dict[type, Any] = {}
 
+#: Requests of runs that may hold a lease, by their token.
+_leased: dict[str, _Guard] = {}
+
+
+def renew_leases(continuations: Continuations) -> None:
+    """Hold what the runs of this worker hold for another lease.
+
+    Raises:
+        StoreError: the store is out of reach.
+    """
+    for run, request in list(_leased.items()):
+        if request not in active_requests:
+            _leased.pop(run, None)
+        else:
+            until = time.time() + continuations.settings.lease
+            continuations.store.hold(request.ezthrottle_resume or "", run, until)
+
 
 class _Guard:
     """Mixed in before a request class of Celery's."""
@@ -56,6 +81,7 @@ class _Guard:
     _ezthrottle_guard = True
     _ezthrottle_suspended: bool | None = None
     _ezthrottle_left = False
+    _ezthrottle_requeued = False
 
     if TYPE_CHECKING:
         id: str
@@ -66,16 +92,22 @@ class _Guard:
         worker_pid: int | None
         _request_dict: dict[str, Any]
 
+        _already_cancelled: bool
+
         def acknowledge(self) -> None: ...
+        def _announce_revoked(self, reason: str, terminated: bool, signum: str | None, expired: bool) -> None: ...
         def send_event(self, type: str, **fields: Any) -> None: ...  # noqa: A002 -- Celery's name
 
     def __init__(self, message: Any, **kwargs: Any) -> None:
         super().__init__(message, **kwargs)  # type: ignore[call-arg]
         self._ezthrottle_run = uuid4().hex
         request = self._request_dict
+        self.ezthrottle_resume: str | None = request.pop(RESUME_HEADER, None)
+        if self.ezthrottle_resume is not None:
+            request[RECORD_HEADER] = True
         handoff = {
             "run": self._ezthrottle_run,
-            "resume": request.pop(RESUME_HEADER, None),
+            "resume": self.ezthrottle_resume,
             "redelivered": bool(message.delivery_info.get("redelivered")),
         }
         # A message of protocol 1 has no body of its own.
@@ -84,19 +116,21 @@ class _Guard:
             handoff["message"] = captured
         request["properties"] = {**(request.get("properties") or {}), HANDOFF: handoff}
 
+    def on_accepted(self, pid: int, time_accepted: float) -> Any:
+        if self.ezthrottle_resume is not None and self.task.acks_late:
+            _leased[self._ezthrottle_run] = self
+        return super().on_accepted(pid, time_accepted)  # type: ignore[misc]
+
     def revoked(self) -> bool:
         if not super().revoked():  # type: ignore[misc]
             return False
-        resume = self._request_dict["properties"][HANDOFF]["resume"]
-        if resume is not None:
-            # It is discarded: nothing may publish it again once Celery has forgotten that it was revoked.
-            try:
-                store = Continuations.of(self.app).store
-                store.start(resume, self._ezthrottle_run, time.time(), take_over=False)
-                store.finish(resume, self._ezthrottle_run, keep_journal=False)
-            except StoreError as exc:
-                logger.error("Task %s was revoked and may come again: %s", self.id, exc)
+        # It is discarded: nothing may publish it again once Celery has forgotten that it was revoked.
+        self._end_resumption(start=True)
         return True
+
+    def reject(self, requeue: bool = False) -> Any:
+        self._ezthrottle_requeued |= requeue
+        return super().reject(requeue)  # type: ignore[misc]
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
         error = exc_info.exception
@@ -104,14 +138,28 @@ class _Guard:
         if isinstance(error, Suspended):
             logger.info("Task %s[%s] suspended: %s; its request is with EZThrottle.", self.name, self.id, error)
             return self._leave_suspended(error)
-        if isinstance(error, _NOT_BY_ITSELF) and self._is_suspended():
+        if isinstance(error, Revoked):
+            logger.info("Task %s[%s] was revoked while it was suspended.", self.name, self.id)
+            self._announce_revoked("revoked", False, None, False)
+            return self._end_resumption()
+        if not isinstance(error, _NOT_BY_ITSELF):
+            return super().on_failure(exc_info, send_failed_event, return_ok)  # type: ignore[misc]
+        retries = isinstance(error, WorkerLostError) and getattr(self.task, "retry_on_worker_lost", False)
+        if retries:
+            self._keep_answer()
+        if self._is_suspended():
             return self._leave_suspended_at(type(error).__name__)
-        return super().on_failure(exc_info, send_failed_event, return_ok)  # type: ignore[misc]
+        returned = super().on_failure(exc_info, send_failed_event, return_ok)  # type: ignore[misc]
+        self._end_resumption(keep_journal=retries)
+        return returned
 
     def on_timeout(self, soft: bool, timeout: float) -> Any:
         if not soft and self._is_suspended():
             return self._leave_suspended_at("TimeLimitExceeded")
-        return super().on_timeout(soft, timeout)  # type: ignore[misc]
+        returned = super().on_timeout(soft, timeout)  # type: ignore[misc]
+        if not soft:
+            self._end_resumption()
+        return returned
 
     def terminate(self, pool: Any, signal: str | None = None) -> Any:
         if self.time_start is not None and self._is_suspended():
@@ -136,6 +184,7 @@ class _Guard:
         self._leave_suspended(Suspended(reason), acknowledge=acknowledge)
 
     def _leave_suspended(self, why: Suspended, *, acknowledge: bool = True) -> None:
+        reach("suspend.left")
         task_ready(self)
         if acknowledge:
             self.acknowledge()
@@ -143,6 +192,27 @@ class _Guard:
             # Without an event monitors show the task as started for as long as it waits.
             self.send_event("task-retried", exception=repr(why), traceback="")
         self._ezthrottle_left = True
+
+    def _keep_answer(self) -> None:
+        """Celery publishes a retry by itself: it needs what the run that died was resumed with."""
+        if self.ezthrottle_resume is None:
+            return
+        try:
+            Continuations.of(self.app).keep_answer(self.ezthrottle_resume, self._ezthrottle_run, self.id)
+        except StoreError as exc:
+            logger.error("Task %s: its answer is not kept for the retry: %s", self.id, exc)
+
+    def _end_resumption(self, *, start: bool = False, keep_journal: bool = False) -> None:
+        """The resumed run has ended without saying so. What comes again through the broker goes on, and is left alone."""
+        if self.ezthrottle_resume is None or self._ezthrottle_requeued or self._already_cancelled:
+            return
+        try:
+            store = Continuations.of(self.app).store
+            if start:
+                store.start(self.ezthrottle_resume, self._ezthrottle_run, time.time(), lease=None)
+            store.finish(self.ezthrottle_resume, self._ezthrottle_run, keep_journal=keep_journal)
+        except StoreError as exc:
+            logger.error("Task %s has ended and may come again: %s", self.id, exc)
 
     def _is_suspended(self) -> bool:
         """Whether this run has suspended its task. If not, it never can any more."""

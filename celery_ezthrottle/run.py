@@ -5,19 +5,22 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from celery.exceptions import Ignore
 
 from . import journal, outcome
 from .continuation import Continuations
 from .errors import StoreError
-from .journal import Entry, Replay
+from .failpoints import reach
+from .journal import Entry, Replay, StoredResponse
 from .log import logger
 from .options import resolve
-from .recorder import Recorder
-from .request import Suspended
-from .stores.base import StartOutcome, State
+from .outcome import Outcome
+from .recorder import Call, Recorder
+from .request import RECORD_HEADER, Revoked, Suspended
+from .states import State
+from .stores.base import Resumption, StartOutcome
 
 __all__ = ["Run"]
 
@@ -27,8 +30,6 @@ T = TypeVar("T")
 _RUN_OF_REQUEST = "_ezthrottle_run"
 #: Where a task keeps its resolved options, for its next run.
 _OPTIONS_OF_TASK = "_ezthrottle_options"
-
-_LIVE = {State.STORED, State.SUBMITTED, State.DELIVERED, State.PUBLISHED, State.RUNNING}
 
 
 class Run:
@@ -41,6 +42,7 @@ class Run:
         forwards: how often the task was forwarded before.
         has_record: the store keeps something for this task.
         suspended: this run has suspended it.
+        stopped: what this run was stopped with, or None.
         note: for the error that leaves the body, or "".
     """
 
@@ -59,6 +61,7 @@ class Run:
         self.forwards = 0
         self.has_record = False
         self.suspended = False
+        self.stopped: Ignore | None = None
         self.note = ""
         vars(task.request)[_RUN_OF_REQUEST] = self
 
@@ -78,6 +81,16 @@ class Run:
         """How often Celery had retried the task when this run was published."""
         return int(self.handoff["message"]["headers"].get("retries") or 0)
 
+    def stop(self, why: Ignore) -> NoReturn:
+        """End this run here: it has no result. A decorator of the user's that catches this does not change it."""
+        self.stopped = why
+        raise why from None
+
+    def note_record(self) -> None:
+        """The store keeps something for this task, and a retry of Celery's has to ask for it."""
+        self.has_record = True
+        self.task.request.headers = {**(self.task.request.headers or {}), RECORD_HEADER: True}
+
     def begin(self) -> None:
         """Claim what this run resumes, and load what earlier runs have had answered.
 
@@ -88,13 +101,8 @@ class Run:
         entries: tuple[Entry, ...] = ()
         if self.resumed_from is not None:
             entries = self._resume(self.resumed_from)
-        elif self.handoff["redelivered"] or self.task.request.retries:
-            record = self.continuations.store.task(self.task.request.id)
-            if record is not None:
-                if record.state in _LIVE and record.retries >= self.retries:
-                    raise Suspended("suspended by an earlier delivery of this message")
-                self.has_record, self.forwards = True, record.forwards
-                entries = journal.load_entries(record.journal)
+        elif self.handoff["redelivered"] or RECORD_HEADER in (self.task.request.headers or ()):
+            entries = self._look_up()
         settings = self.continuations.settings
         self.recorder = Recorder(
             Replay(entries),
@@ -102,32 +110,109 @@ class Run:
             max_journal=settings.max_journal,
             send_unmatched=self.options.send_unmatched,
             known=(self.task.request.args, self.task.request.kwargs),
+            on_sent=self._keep_answer if self.has_lease else None,
         )
 
+    @property
+    def has_lease(self) -> bool:
+        """Whether another run takes over should this one die. An early-acknowledged one is nobody's any more, as in Celery."""
+        return self.resumed_from is not None and bool(self.task.acks_late)
+
+    def _look_up(self) -> tuple[Entry, ...]:
+        record = self.insist(lambda: self.continuations.store.task(self.task.request.id))
+        if record is None:
+            return ()
+        if record.state not in {None, State.DONE} and record.retries >= self.retries:
+            self.stop(Suspended("suspended by an earlier delivery of this message"))
+        self.forwards = record.forwards
+        if record.ended is None:
+            self.note_record()
+            return journal.load_entries(record.journal)
+        if self.handoff["redelivered"] and record.ended >= self.retries:
+            self.stop(Ignore("this message was delivered before, and its task has ended"))
+        return ()  # an id that is used again
+
     def _resume(self, continuation_id: str) -> tuple[Entry, ...]:
-        # A second delivery of an early-acknowledged message is another copy, never the sign of a dead run.
-        take_over = self.handoff["redelivered"] and bool(self.task.acks_late)
+        reach("resume.begin")
+        store, lease = self.continuations.store, self.continuations.settings.lease
+
+        def start(*, leased: bool) -> Resumption:
+            now = time.time()
+            return store.start(continuation_id, self.id, now, lease=now + lease if leased else None)
+
         try:
-            found = self.insist(
-                lambda: self.continuations.store.start(continuation_id, self.id, time.time(), take_over=take_over)
-            )
+            found = self.insist(lambda: start(leased=self.has_lease))
         except StoreError as exc:
             # Still published, unless the answer to each of these acts was lost: a sweep publishes it again.
             logger.warning("Task %s cannot be resumed yet: %s", self.task.request.id, exc)
-            raise Ignore("the store is out of reach; the task will be resumed later") from exc
+            self.stop(Ignore("the store is out of reach; the task will be resumed later"))
         if found.outcome is not StartOutcome.STARTED:
             level = logger.error if found.outcome is StartOutcome.GONE else logger.info
             level("Task %s is not resumed from %s: %s.", self.task.request.id, continuation_id, found.outcome.value)
-            raise Ignore(f"not resumed: {found.outcome.value}")
-        self.has_record, self.forwards = True, found.forward
+            self.stop(Ignore(f"not resumed: {found.outcome.value}"))
+        reach("resume.started")
         result = outcome.read(found.result, found.failure, elapsed=max(0.0, found.delivered_at - found.suspended_at))
+        if result.cancelled:
+            # Held until the worker has announced it, whatever becomes of this process.
+            self.insist(lambda: start(leased=True))
+            self.stop(Revoked("revoked"))
+        self.forwards = found.forward
+        self.note_record()
         self.note = result.note
+        entries = journal.with_answer(journal.load_entries(found.journal), result.answer)
+        if result.given_up and self.options.exhaust_retries and not self._may_forward_again(result, entries):
+            self._exhaust_retries()
+        return entries
+
+    def _may_forward_again(self, result: Outcome, entries: tuple[Entry, ...]) -> bool:
+        limited = isinstance(result.answer, StoredResponse) and result.answer.status_code in self.options.forward_on
+        return limited and entries[-1].forwards < self.options.max_forwards
+
+    def _exhaust_retries(self) -> None:
+        """The service has retried: what the task does at its last retry is due now."""
         max_retries = self.task.max_retries
-        if result.given_up and self.options.exhaust_retries and max_retries is not None:
-            # The service has retried: what the task does at its last retry is due now.
+        if max_retries is not None:
             of_autoretry = (getattr(self.task, "retry_kwargs", None) or {}).get("max_retries") or 0
             self.task.request.retries = max(self.task.request.retries, max_retries, of_autoretry)
-        return journal.with_answer(journal.load_entries(found.journal), result.answer)
+
+    def before_suspension(self) -> None:
+        """See that this run may suspend its task, and what number the forward has.
+
+        Raises:
+            celery.exceptions.Ignore: another run has taken over.
+            StoreError: the store is out of reach.
+        """
+        if self.resumed_from is not None:
+            self.check_held()
+        elif not self.has_record:
+            # Not asked before: a first run costs nothing. An id that is used again goes on counting, or the key of its job would
+            # be that of an earlier one, whose result is known.
+            record = self.continuations.store.task(self.task.request.id)
+            self.forwards = record.forwards if record is not None else 0
+
+    def leave(self) -> None:
+        """The body has ended, and is not suspended again."""
+        if self.resumed_from is not None:
+            reach("resume.left")
+            self.check_held()
+
+    def check_held(self) -> None:
+        """Before anything of a resumed run becomes visible: no other run may have taken over from it.
+
+        Raises:
+            celery.exceptions.Ignore: another one has.
+        """
+        if not self.has_lease:
+            return
+        store, until = self.continuations.store, time.time() + self.continuations.settings.lease
+        try:
+            held = self.insist(lambda: store.hold(self.resumed_from or "", self.id, until))
+        except StoreError as exc:
+            logger.error("Task %s: nobody can tell whether it was taken over: %s", self.task.request.id, exc)
+            return
+        if not held:
+            logger.warning("Task %s was taken over by another run; this one ends.", self.task.request.id)
+            self.stop(Ignore("taken over by another run"))
 
     def insist(self, act: Callable[[], T]) -> T:
         """Do an act of the store that may be repeated until its answer is there: the last one that failed may have been done.
@@ -147,14 +232,22 @@ class Run:
         """Before Celery may run the task again: keep what this run has had answered, if the task was ever suspended."""
         if not self.has_record:
             return
-        entries = journal.for_retry(self.recorder.replay.entries, self.recorder.entries())
+        self._save(journal.for_retry(self.recorder.replay.entries, self.recorder.entries()))
+
+    def _keep_answer(self, call: Call) -> None:
+        """Whoever takes over from this run, should it die, must not repeat a call that changes something."""
+        answered = call.response is not None and call.response.status_code < 400
+        if answered and call.fingerprint is not None and not call.fingerprint.safe:
+            self._save(journal.for_take_over(self.recorder.replay.entries, self.recorder.entries()))
+
+    def _save(self, entries: tuple[Entry, ...]) -> None:
         try:
             self.continuations.store.save_journal(
                 self.task.request.id, self.id, self.resumed_from, journal.dump_entries(entries)
             )
         except StoreError as exc:
-            # The task's own error matters more; a retry has what was saved when the task was suspended.
-            logger.error("Task %s: what this run had answered is not kept for a retry: %s", self.task.request.id, exc)
+            # The task's own outcome matters more; the next run has what was saved before.
+            logger.error("Task %s: what this run had answered is not kept: %s", self.task.request.id, exc)
 
     def end(self, state: str | None) -> None:
         """The run has ended, and Celery has recorded how."""
@@ -163,6 +256,8 @@ class Run:
         store = self.continuations.store
         runs_again = state == "RETRY"
         if self.resumed_from is not None:
+            reach("resume.recorded")
             store.finish(self.resumed_from, self.id, keep_journal=runs_again)
+            reach("resume.finished")
         elif not runs_again:
-            store.forget(self.task.request.id)
+            store.end(self.task.request.id, self.retries)

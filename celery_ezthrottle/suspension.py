@@ -27,9 +27,6 @@ __all__ = ["FORWARDED", "suspend"]
 #: State of a suspended task in the result backend.
 FORWARDED = "FORWARDED"
 
-#: Seconds after which a sweep takes a submission over, should this process die.
-_SUBMIT_AFTER = 60.0
-
 
 def suspend(run: Run, call: Call, leaving: Exception, arguments: Mapping[str, Any]) -> None:
     """Suspend the task of ``run`` for ``call``. Returns, with a note on ``leaving``, when that is not possible.
@@ -44,6 +41,11 @@ def suspend(run: Run, call: Call, leaving: Exception, arguments: Mapping[str, An
     task, settings = run.task, run.continuations.settings
     continuation_id = uuid4().hex
     try:
+        run.before_suspension()
+    except StoreError as exc:
+        leaving.add_note(f"Not forwarded: {exc}")
+        return
+    try:
         job = build_job(
             call,
             run.options,
@@ -52,6 +54,7 @@ def suspend(run: Run, call: Call, leaving: Exception, arguments: Mapping[str, An
             task_id=task.request.id,
             forward=run.forwards + 1,
             arguments=arguments,
+            now=time.time(),
         )
     except (InvalidJob, OptionFailed) as exc:
         warn_once(task.name, f"a failed call was not forwarded: {exc}")
@@ -69,19 +72,26 @@ def suspend(run: Run, call: Call, leaving: Exception, arguments: Mapping[str, An
     except Exception as exc:  # the store is away, its answer was lost, or a soft time limit has struck
         run.suspended = _has_suspended(run)
         if run.suspended:
-            raise Suspended(_reason(call)) from None  # what was not submitted yet, a sweep submits
+            run.stop(Suspended(_reason(call)))  # what was not submitted yet, a sweep submits
         if not isinstance(exc, StoreError):
             raise
         leaving.add_note(f"Not forwarded: {exc}")
         return
     if refusal is not None:
         # What was parked is taken back; the task's record stays for a retry of Celery's.
-        run.has_record, run.resumed_from = True, None
+        run.note_record()
+        run.resumed_from = None
         leaving.add_note(f"Not forwarded: {refusal}")
         warn_once(task.name, "EZThrottle refused to take a failed call; nothing is forwarded.", str(refusal))
         return
+    if outcome is SuspendOutcome.FULL:
+        leaving.add_note(
+            f"Not forwarded: {settings.max_suspended} tasks are suspended already (ezthrottle_max_suspended)."
+        )
+        warn_once(task.name, "too many tasks are suspended; nothing is forwarded. See ezthrottle_max_suspended.")
+        return
     run.suspended = outcome is SuspendOutcome.SUSPENDED
-    raise Suspended(_reason(call)) from None
+    run.stop(Suspended(_reason(call)))
 
 
 def _has_suspended(run: Run) -> bool:
@@ -97,7 +107,10 @@ def _parked(run: Run, call: Call, job: Job, continuation_id: str) -> Parked:
     assert call.fingerprint is not None  # noqa: S101 -- policy.obstacle() has looked
     body, envelope = envelope_of(run.handoff["message"])
     recorder, options = run.recorder, run.options
-    entries = journal.for_suspension(recorder.replay.entries, recorder.entries(without=call), call.fingerprint)
+    forwarded = journal.Entry(
+        fingerprint=call.fingerprint, answer=None, forwards=call.forwards + 1, key=job.idempotent_key
+    )
+    entries = journal.for_suspension(recorder.replay.entries, recorder.entries(without=call), forwarded)
     now = time.time()
     return Parked(
         id=continuation_id,
@@ -115,7 +128,7 @@ def _parked(run: Run, call: Call, job: Job, continuation_id: str) -> Parked:
         suspended_at=now,
         submit_deadline=now + options.submit_timeout,
         deadline=now + options.result_timeout,
-        submit_at=now + _SUBMIT_AFTER,
+        submit_at=now + run.continuations.settings.lease,
     )
 
 

@@ -20,6 +20,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from celery_ezthrottle.errors import InvalidJob
+from celery_ezthrottle.failpoints import reach
 from celery_ezthrottle.job import Job
 
 from .config import GatewayConfig
@@ -159,6 +160,7 @@ class _Gateway:
         )
         if not created:
             return 200, {"job_id": waiting.id, "status": "duplicate", "duplicate": True}
+        reach("gateway.taken")
         self._dispatcher.enqueue(waiting)
         return 201, {"job_id": waiting.id, "status": "queued"}
 

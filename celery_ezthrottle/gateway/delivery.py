@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from celery_ezthrottle.failpoints import reach
 from celery_ezthrottle.retry_after import parse_retry_after
 from celery_ezthrottle.webhook.signatures import SIGNATURE_HEADER, sign
 
@@ -72,6 +73,7 @@ class Deliveries:
             attempts = delivery.attempts + 1
             now = time.time()
             if not problem:
+                reach("gateway.delivered")
                 await asyncio.to_thread(self._database.end_delivery, delivery_id)
             elif now >= delivery.expires:
                 logger.error("The webhook of %s is given up after %d attempts: %s", delivery.job_id, attempts, problem)

@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 
+from celery_ezthrottle.failpoints import reach
 from celery_ezthrottle.job import Job
 from celery_ezthrottle.retry_after import parse_retry_after
 
@@ -127,6 +128,7 @@ class Dispatcher:
                 answer = await self._send(job)
             except NoAnswer as exc:
                 failure = exc
+            reach("gateway.called")
             asked = _asked(answer)
             if answer and answer.status_code in PAUSING_CODES and asked:
                 self._lane(waiting.host).pace.pause(time.monotonic() + asked - time.time())

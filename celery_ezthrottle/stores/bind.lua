@@ -1,13 +1,15 @@
 -- ARGV: continuation id, job id, now. Gives the state after, or nil.
 local id, job_id, now = unpack(ARGV)
-local record = read(continuation_key(id), 'state', 'deadline')
+local record = read(continuation_key(id), 'state', 'facts')
 if not record then return false end
 if record.state ~= 'stored' then return record.state end
 
-bind(id, record, job_id)
-local job = job_key(job_id)
-if read(job) and redis.call('HEXISTS', job, 'result') == 1 then
+local job, foreign = read(job_key(job_id), 'digest', 'unclaimed')
+bind(id, record, job_id, job, foreign)
+if job and job.digest ~= '' then
   wake(id, record, now)
-  return 'delivered'
+  schedule(id, now, record)
+else
+  schedule(id, deadline_of(record), record)
 end
-return 'submitted'
+return record.state

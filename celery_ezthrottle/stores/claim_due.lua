@@ -7,11 +7,10 @@ while #found < limit do
   local ids = redis.call('ZRANGEBYSCORE', DUE, '-inf', now, 'LIMIT', #found + passed, limit - #found)
   if #ids == 0 then break end
   for _, id in ipairs(ids) do
-    local key = continuation_key(id)
-    local record = read(key, 'state')
-    if record and (is_waiting(record) or is_delivered(record)) then
-      found[#found + 1] = id
-    elseif is_foreign(key) then
+    local record, foreign = read_claim(id)
+    if record and record.state ~= 'done' then
+      found[#found + 1] = {id, record}
+    elseif foreign then
       passed = passed + 1 -- due for somebody who knows its version
     else
       redis.call('ZREM', DUE, id)
@@ -20,5 +19,5 @@ while #found < limit do
 end
 
 local claims = {}
-for i, id in ipairs(found) do claims[i] = claim(id, due) end
+for i, pair in ipairs(found) do claims[i] = claim(pair[1], pair[2], due) end
 return claims

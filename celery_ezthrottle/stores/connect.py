@@ -1,4 +1,4 @@
-"""From the URL of a store to a client: redis-py's URLs, and what Celery and kombu make of them."""
+"""From the URL of a store and its options to a client: redis-py's URLs, and what Celery and kombu make of them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import redis
+from kombu.utils.imports import symbol_by_name
 from redis.backoff import NoBackoff
+from redis.connection import parse_url
+from redis.exceptions import RedisError
 from redis.retry import Retry
+from redis.sentinel import Sentinel, SentinelConnectionPool
 
 from celery_ezthrottle.errors import ConfigurationError
 
@@ -15,37 +19,120 @@ __all__ = ["address", "connect"]
 
 TIMEOUT = 5.0  # seconds, to connect and for an answer
 HEALTH_CHECK = 30  # seconds a connection may be idle before it is tried with a PING
+SENTINEL_PORT = 26379
+#: Options that only mean something over TCP.
+_TCP = {"host", "port", "socket_connect_timeout", "socket_keepalive", "socket_keepalive_options"}
 
 
 def connect(url: str, **kwargs: Any) -> redis.Redis:
-    """A client for a URL. Its parts, a password among them, stay out of the error's text and chain."""
+    """A client for a URL. Nothing is sent yet.
+
+    Args:
+        url: redis://, rediss://, unix:// or redis+socket://; or sentinel://, several of which are parted by semicolons.
+        kwargs: as the connections of redis-py take them, and for Sentinel ``master_name``, ``sentinel_kwargs`` and
+            ``min_other_sentinels``. TLS is used when there is one of TLS. What the URL says goes first.
+
+    Raises:
+        ConfigurationError: the URL or an option cannot be read. The parts of the URL, a password among them, stay out of
+            its text and chain.
+    """
     try:
-        url = _redis_url(url)
-        options: dict[str, Any] = {
-            "socket_timeout": TIMEOUT,
-            "health_check_interval": HEALTH_CHECK,
-            "retry": Retry(NoBackoff(), 0),
-        }
-        if not url.startswith("unix:"):
-            options |= {"socket_connect_timeout": TIMEOUT, "socket_keepalive": True}
-        return redis.Redis.from_url(url, **(options | kwargs))
+        client = _by_sentinel(url, kwargs) if url.startswith("sentinel://") else _directly(url, kwargs)
+        pool = client.connection_pool
+        pool.connection_class(**pool.connection_kwargs)  # which has its say about the options, and connects later
     except ValueError:
         raise ConfigurationError(
             "The URL of the store cannot be read: it should look like redis://:PASSWORD@HOST:6379/0 (or rediss://, "
-            "unix://), with every special character of the password percent-encoded."
+            "unix://, sentinel://), with every special character of the password percent-encoded."
         ) from None
+    except (TypeError, RedisError) as exc:
+        raise ConfigurationError(
+            f"The store cannot be connected to with these options: {exc}. See ezthrottle_store_options, or the URL and the "
+            "options of the result backend or broker that the store is taken from."
+        ) from None
+    return client
 
 
-def _redis_url(url: str) -> str:
-    """The same place as redis-py writes it, for a URL as Celery writes it."""
+def _directly(url: str, kwargs: dict[str, Any]) -> redis.Redis:
+    options = _options(kwargs, _parsed(url))
+    if "path" in options:
+        options = {name: value for name, value in options.items() if name not in _TCP and not name.startswith("ssl")}
+        options["connection_class"] = redis.UnixDomainSocketConnection
+    elif options.pop("ssl"):
+        options["connection_class"] = redis.SSLConnection
+    return redis.Redis.from_pool(redis.ConnectionPool(**options))
+
+
+def _by_sentinel(urls: str, kwargs: dict[str, Any]) -> redis.Redis:
+    """Of whichever Redis the sentinels call the master, now and after each loss of a connection."""
+    parts = [_parsed(f"redis://{url.strip().removeprefix('sentinel://')}") for url in urls.split(";") if url.strip()]
+    sentinels = [(part.pop("host", "localhost"), part.pop("port", SENTINEL_PORT)) for part in parts]
+    said: dict[str, Any] = {}
+    for part in reversed(parts):
+        said |= part  # of several URLs, the first one's word counts
+    options = _options(kwargs, said)
+    for name in ("host", "port"):
+        options.pop(name, None)
+    master = options.pop("master_name", None)
+    if not master:
+        raise TypeError("sentinel:// without the name of its master (master_name)")
+    patience = {"socket_timeout": TIMEOUT, "socket_connect_timeout": TIMEOUT, "retry": options["retry"]}
+    manager: Any = Sentinel(  # type: ignore[no-untyped-call]
+        sentinels,
+        min_other_sentinels=int(options.pop("min_other_sentinels", 0)),
+        sentinel_kwargs=patience | (options.pop("sentinel_kwargs", None) or {}),
+        **options,
+    )
+    client: redis.Redis = manager.master_for(master)
+    return client
+
+
+def _options(kwargs: dict[str, Any], said: dict[str, Any]) -> dict[str, Any]:
+    """What a connection is made with: what the URL has ``said``, then ``kwargs``, then what is good for a store."""
+    options: dict[str, Any] = {
+        "socket_timeout": TIMEOUT,
+        "socket_connect_timeout": TIMEOUT,
+        "socket_keepalive": True,
+        "health_check_interval": HEALTH_CHECK,
+        "retry": Retry(NoBackoff(), 0),
+        "ssl": any(name.startswith("ssl_") for name in (*kwargs, *said)),
+        **kwargs,
+        **said,
+    }
+    required = options.get("ssl_cert_reqs")
+    if isinstance(required, str):
+        options["ssl_cert_reqs"] = required.removeprefix("CERT_").lower()
+    if options.get("credential_provider"):
+        options["credential_provider"] = _credential_provider(options["credential_provider"])
+        # Redis takes one kind or the other; Celery, this one.
+        options.pop("username", None)
+        options.pop("password", None)
+    return options
+
+
+def _credential_provider(given: Any) -> redis.CredentialProvider:
+    try:
+        provider = symbol_by_name(given)() if isinstance(given, str) else given
+    except (ImportError, AttributeError) as exc:
+        raise TypeError(f"credential_provider cannot be imported ({exc})") from exc
+    if not isinstance(provider, redis.CredentialProvider):
+        raise TypeError("credential_provider is no redis.CredentialProvider")
+    return provider
+
+
+def _parsed(url: str) -> dict[str, Any]:
+    """What a URL says, also one as Celery writes it."""
     parts = urlsplit(url)
     query = dict(parse_qsl(parts.query))
     if "virtual_host" in query:  # kombu's name for the number of the database
         query["db"] = query.pop("virtual_host").strip("/")
-    if "ssl_cert_reqs" in query:
-        query["ssl_cert_reqs"] = query["ssl_cert_reqs"].removeprefix("CERT_").lower()
     scheme = "unix" if parts.scheme == "redis+socket" else parts.scheme
-    return f"{scheme}://{parts.netloc}{parts.path}?{urlencode(query)}"
+    said: dict[str, Any] = parse_url(  # type: ignore[no-untyped-call]
+        f"{scheme}://{parts.netloc}{parts.path}?{urlencode(query)}"
+    )
+    if said.pop("connection_class", None) is redis.SSLConnection:
+        said["ssl"] = True
+    return said
 
 
 def address(client: redis.Redis) -> str:
@@ -54,6 +141,8 @@ def address(client: redis.Redis) -> str:
     options = pool.connection_kwargs if pool else {}
     if "path" in options:
         return f"{options['path']}?db={options.get('db') or 0}"
+    if isinstance(pool, SentinelConnectionPool):
+        return f"the master of {pool.service_name}/{options.get('db') or 0}"
     if type(pool) is redis.ConnectionPool:
         return f"{options.get('host', 'localhost')}:{options.get('port', 6379)}/{options.get('db') or 0}"
     return type(pool or client).__name__

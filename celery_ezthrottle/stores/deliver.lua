@@ -1,26 +1,40 @@
--- ARGV: continuation id or "", job id, result, now. Gives {1 for the first result, else 0; ids that became DELIVERED}.
-local id, job_id, result, now = unpack(ARGV)
-local job = job_key(job_id)
-if is_foreign(job) then return {0, {}} end
+-- ARGV: continuation id or "", job id, result, its digest, now, due again at, most unclaimed results, most bytes of them.
+-- Gives {Verdict, the fields of a Claim for each that became DELIVERED ...}.
+local id, job_id, result, digest, now, due, most, most_bytes = unpack(ARGV)
+local key = job_key(job_id)
 
-local named = id ~= '' and read(continuation_key(id), 'state', 'deadline', 'job_id', 'settled')
-if named and named.state == 'stored' then
-  bind(id, named, job_id)
-elseif named and named.state == 'done' and named.job_id == job_id and named.settled == '' and redis.call('EXISTS', job) == 0 then
-  return {0, {}} -- the first result was dropped when its task ended
+local job, waiters, fields = {unclaimed = ''}, {}, redis.call('HGETALL', key)
+for i = 1, #fields, 2 do
+  local name = fields[i]
+  if string.sub(name, 1, 2) == 'w:' then waiters[#waiters + 1] = string.sub(name, 3) end
+  job[name] = fields[i + 1]
+end
+if job.v and job.v ~= VERSION then return {'repeated'} end -- nothing is kept, nothing counted
+
+local named = id ~= '' and read_claim(id)
+-- Also when it has lost its job's record.
+if named and is_waiting(named) and not job['w:' .. id] then
+  bind(id, named, job_id, job.v and job)
+  waiters[#waiters + 1] = id
 end
 
-local first = redis.call('HSETNX', job, 'result', result)
-if first == 1 then
-  redis.call('HSET', job, 'v', VERSION, 'delivered_at', now)
-  keep(job, now + GRACE)
+local first = job.digest
+if not first and named and named.state == 'done' and named.job_id == job_id then
+  first = redis.call('HGET', continuation_key(id), 'digest')
 end
-local woken = {}
-for _, waiter in ipairs(waiters(job)) do
-  local record = read(continuation_key(waiter), 'state', 'deadline')
+local verdict = (not first or first == '') and 'first' or first == digest and 'repeated' or 'contradicting'
+if verdict ~= 'first' then count(verdict, 1) end
+if not job.digest and (verdict == 'first' or #waiters > 0) then
+  redis.call('HSET', key, 'v', VERSION, 'result', result, 'digest', digest)
+  if #waiters == 0 then add_unclaimed(job_id, #result, now, tonumber(most), tonumber(most_bytes)) end
+end
+
+local answer = {verdict}
+for _, waiter in ipairs(waiters) do
+  local record = waiter == id and named or read_claim(waiter)
   if record and is_waiting(record) then
     wake(waiter, record, now)
-    woken[#woken + 1] = waiter
+    answer[#answer + 1] = claim(waiter, record, due)
   end
 end
-return {first, woken}
+return answer

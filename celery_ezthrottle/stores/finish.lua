@@ -1,9 +1,12 @@
 -- ARGV: continuation id, run, 1 to keep the journal. Gives 1 when the run held it, else 0.
 local id, run, keep_journal = unpack(ARGV)
-local record = read(continuation_key(id), 'state', 'run', 'task_id', 'job_id', 'shared')
+local record = read(continuation_key(id), 'state', 'run', 'job_id', 'facts')
 if not record or record.state ~= 'running' or record.run ~= run then return 0 end
 
 finish(id, record)
-local task = task_key(record.task_id)
-if keep_journal ~= '1' and read(task) then redis.call('DEL', task) end
+if keep_journal ~= '1' then
+  local task_id = task_of(record)
+  local task = read(task_key(task_id), 'forwards', 'c')
+  if task then end_task(task_id, task, retries_of(record)) end
+end
 return 1

@@ -1,6 +1,6 @@
 -- In front of every script. KEYS[1] is the prefix of all keys: with its hash tag it names the slot that all of them are in.
 -- Records are hashes with a field v; one of another version is neither read nor written. Times are Unix seconds, kept as
--- the caller wrote them.
+-- the caller wrote them. Before this come REMEMBERED and UNCLAIMED_FOR of stores/base.py.
 
 local PREFIX, VERSION = KEYS[1], '1'
 local GRACE = 7 * 24 * 3600 -- how long a record outlives its deadline
@@ -10,91 +10,42 @@ local DUE = PREFIX .. 'due'
 local function continuation_key(id) return PREFIX .. 'c:' .. id end
 local function task_key(id) return PREFIX .. 't:' .. id end
 local function job_key(id) return PREFIX .. 'j:' .. id end
-local function run_key(run) return PREFIX .. 'r:' .. run end -- 'suspended' or 'closed'
+local function run_key(run) return PREFIX .. 'r:' .. run end
+local CLOSED, SUSPENDED = '0', '1' -- small integers: Redis keeps one of each for all keys
 
--- The named fields of a record, "" for one it has not; nil when the record is not there for us.
+-- The named fields of a record, "" for one it has not; nil when the record is not there for us, and then whether it is foreign.
 local function read(key, ...)
-  local names = {...}
   local values = redis.call('HMGET', key, 'v', ...)
-  if values[1] ~= VERSION then return nil end
+  if values[1] ~= VERSION then return nil, values[1] end
   local record = {}
-  for i, name in ipairs(names) do record[name] = values[i + 1] or '' end
+  for i = 1, select('#', ...) do record[select(i, ...)] = values[i + 1] or '' end
   return record
 end
 
-local function is_foreign(key)
-  return redis.call('EXISTS', key) == 1 and redis.call('HGET', key, 'v') ~= VERSION
-end
-
-local function is_closed(run) return redis.call('GET', run_key(run)) == 'closed' end
-
--- Let a key live until `at` or longer. (The PTTL of one without a lifetime is -1: shorter than any.)
-local function keep(key, at)
-  local left, clock = redis.call('PTTL', key), redis.call('TIME')
-  if clock[1] + clock[2] / 1e6 + left / 1e3 < at then
-    redis.call('EXPIREAT', key, string.format('%.0f', math.ceil(at)))
-  end
-end
-
--- The set is gone whenever it is empty, so each member has to bring its lifetime along.
-local function schedule(id, due, deadline)
-  redis.call('ZADD', DUE, due, id)
-  keep(DUE, deadline + GRACE)
-end
+local function is_closed(run) return redis.call('GET', run_key(run)) == CLOSED end
 
 local function is_waiting(record) return record.state == 'stored' or record.state == 'submitted' end
 
 local function is_delivered(record) return record.state == 'delivered' or record.state == 'published' end
 
--- STORED → SUBMITTED; `record` has `deadline`.
-local function bind(id, record, job_id)
-  local key, job = continuation_key(id), job_key(job_id)
-  redis.call('HSET', key, 'state', 'submitted', 'job_id', job_id)
-  redis.call('HDEL', key, 'job')
-  schedule(id, record.deadline, record.deadline)
-  if not is_foreign(job) then
-    redis.call('HSET', job, 'v', VERSION, 'w:' .. id, '')
-    keep(job, record.deadline + GRACE)
-  end
+-- Small values that no act changes are one field, because a field costs some 60 bytes:
+-- "deadline retries forward shared suspended_at submit_deadline task_id". A mark of what is DONE has none.
+local function deadline_of(record) return string.match(record.facts, '^%S+') end
+local function retries_of(record) return tonumber(string.match(record.facts, '^%S+ (%S+)')) end
+local function is_shared(record) return string.match(record.facts, '^%S+ %S+ %S+ (%S+)') == '1' end
+local function task_of(record) return string.match(record.facts, '^%S+ %S+ %S+ %S+ %S+ %S+ (.*)$') end
+
+-- A new key, or one whose lifetime is anew, lives until `at`.
+local function expire(key, at) redis.call('EXPIREAT', key, string.format('%.0f', math.ceil(at))) end
+
+-- Let a key live until `at` or longer. (The PTTL of one without a lifetime is -1: shorter than any.)
+local function keep(key, at)
+  local left, clock = redis.call('PTTL', key), redis.call('TIME')
+  if clock[1] + clock[2] / 1e6 + left / 1e3 < at then expire(key, at) end
 end
 
--- STORED or SUBMITTED → DELIVERED; `record` has `deadline`.
-local function wake(id, record, now)
-  local key = continuation_key(id)
-  redis.call('HSET', key, 'state', 'delivered', 'delivered_at', now)
-  redis.call('HDEL', key, 'job')
-  schedule(id, now, record.deadline)
-end
-
--- Ids of the continuations bound to a job, whatever their state.
-local function waiters(job)
-  local ids = {}
-  for _, field in ipairs(redis.call('HKEYS', job)) do
-    if string.sub(field, 1, 2) == 'w:' then ids[#ids + 1] = string.sub(field, 3) end
-  end
-  return ids
-end
-
--- RUNNING → DONE: a mark stays, nothing was due any more. `record` has `job_id` and `shared`.
-local function finish(id, record)
-  local key = continuation_key(id)
-  redis.call('HSET', key, 'state', 'done')
-  redis.call('HDEL', key, 'message', 'envelope', 'job', 'failure', 'result', 'forward', 'shared', 'before', 'retries', 'attempts',
-    'publications', 'maybe', 'suspended_at', 'submit_deadline', 'deadline', 'delivered_at', 'started_at')
-  local job = job_key(record.job_id)
-  if not read(job) then return end
-  redis.call('HDEL', job, 'w:' .. id)
-  if record.shared ~= '1' and #waiters(job) == 0 then redis.call('DEL', job) end
-end
-
--- The fields of a Claim in its order; the continuation is one that has something due.
-local function claim(id, due)
-  local key = continuation_key(id)
-  local record = read(key, 'state', 'deadline')
-  schedule(id, due, record.deadline)
-  local parked = is_delivered(record) and redis.call('HMGET', key, 'message', 'envelope') or {'', ''}
-  local rest = redis.call('HMGET', key, 'failure', 'job_id', 'suspended_at', 'submit_deadline', 'deadline', 'attempts',
-    'publications', 'maybe')
-  return {id, redis.call('HGET', key, 'task_id'), record.state, redis.call('HGET', key, 'job'), parked[1], parked[2],
-    unpack(rest)}
+-- A member that was in the set already has brought its lifetime along; the set is gone whenever it is empty.
+-- `record` has `facts`.
+local function schedule(id, due, record)
+  if redis.call('ZADD', DUE, due, id) == 1 then keep(DUE, deadline_of(record) + GRACE) end
 end

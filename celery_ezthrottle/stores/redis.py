@@ -2,11 +2,14 @@
 
 Under the prefix there are::
 
-    c:<continuation id>  hash: the continuation and its payload; when it is DONE, a mark of who held it
-    t:<task id>          hash: forwards, journal, c (its newest continuation)
-    j:<job id>           hash: result, delivered_at, w:<continuation id> for each continuation bound to it
-    closed:<run>         string: the run may do nothing any more
+    c:<continuation id>  hash: the continuation and its payload; when it is DONE, a mark
+    t:<task id>          hash: forwards, journal, c (its newest continuation); when it has ended, a mark
+    j:<job id>           hash: result, digest, w:<continuation id> for each continuation bound to it
+    r:<run>              string: the run suspended its task, or may do nothing any more
     due                  sorted set: continuation ids by the time at which something is due for them
+    unclaimed            sorted set: results that nobody waits for, by the time at which they go
+    counters             hash: what has been seen
+    leader, receiver     who sweeps, and how the receiver's clock goes
 
 Every key expires. Times that decide come from the caller; only lifetimes are measured with the clock of the server.
 """
@@ -16,28 +19,67 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import fields
 from functools import cache
+from hashlib import blake2b
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import redis
 from redis.exceptions import ConnectionError as NoConnection
-from redis.exceptions import RedisClusterException, RedisError
+from redis.exceptions import RedisClusterException, RedisError, ResponseError
 from redis.exceptions import TimeoutError as NoAnswer
 
 from celery_ezthrottle.errors import ConfigurationError, StoreError
 
-from .base import Claim, Parked, Resumption, StartOutcome, State, SuspendOutcome, TaskRecord
+from .base import (
+    REMEMBERED,
+    UNCLAIMED_FOR,
+    Claim,
+    Counts,
+    Delivery,
+    Health,
+    Parked,
+    Resumption,
+    StartOutcome,
+    State,
+    SuspendOutcome,
+    TaskRecord,
+    Verdict,
+)
 from .connect import address, connect
+from .durability import problems
 
 if TYPE_CHECKING:
     from redis.commands.core import Script
 
 __all__ = ["RedisStore"]
 
-ACTS = (
-    "bind", "claim", "claim_due", "close_run", "deliver", "finish", "forget", "postpone", "published", "save_journal",
-    "settle", "start", "suspend", "task", "withdraw",
-)  # fmt: skip
+#: The scripts, and what each has in front of it besides the prelude.
+ACTS = {
+    "bind": ("jobs", "counting", "unclaimed", "binding", "waking"),
+    "cancel": ("waking",),
+    "claim": ("claiming",),
+    "claim_due": ("claiming",),
+    "close_run": (),
+    "counts": ("counting", "unclaimed"),
+    "deliver": ("jobs", "counting", "unclaimed", "binding", "waking", "claiming"),
+    "end": ("jobs", "ending"),
+    "finish": ("jobs", "ending"),
+    "health": (),
+    "hold": (),
+    "lead": (),
+    "note_receiver": (),
+    "postpone": (),
+    "published": (),
+    "resign": (),
+    "save_journal": (),
+    "settle": ("waking",),
+    "start": (),
+    "suspend": ("jobs", "ending"),
+    "task": (),
+    "withdraw": (),
+}
+MAX_UNCLAIMED = 10_000
+MAX_UNCLAIMED_BYTES = 64 * 2**20
 
 
 class RedisStore:
@@ -46,12 +88,21 @@ class RedisStore:
     Acts are not retried: when the answer to one is lost, its caller gets a StoreError and has to know.
     """
 
-    def __init__(self, client_or_url: redis.Redis | str, *, prefix: str) -> None:
+    def __init__(
+        self,
+        client_or_url: redis.Redis | str,
+        *,
+        prefix: str,
+        max_unclaimed: int = MAX_UNCLAIMED,
+        max_unclaimed_bytes: int = MAX_UNCLAIMED_BYTES,
+    ) -> None:
         """Nothing is sent yet.
 
         Args:
             client_or_url: a client without ``decode_responses``, which stays its owner's to close, or a URL.
             prefix: of every key; on a cluster it must hold a hash tag such as "{ezthrottle}:".
+            max_unclaimed: how many results that nobody waits for are kept.
+            max_unclaimed_bytes: how many bytes of them.
 
         Raises:
             ConfigurationError: the URL cannot be read, or the client decodes responses.
@@ -59,20 +110,30 @@ class RedisStore:
         self._owned = isinstance(client_or_url, str)
         self._client = connect(client_or_url) if isinstance(client_or_url, str) else client_or_url
         self._prefix = prefix
+        self._bounds = max_unclaimed, max_unclaimed_bytes
         if self._client.get_encoder().decode_responses:
             raise ConfigurationError("The store keeps bytes: give it a Redis client without decode_responses.")
         self._scripts: dict[str, Script] = {act: self._client.register_script(_source(act)) for act in ACTS}
 
     @classmethod
-    def from_url(cls, url: str, *, prefix: str, **kwargs: Any) -> RedisStore:
+    def from_url(
+        cls,
+        url: str,
+        *,
+        prefix: str,
+        max_unclaimed: int = MAX_UNCLAIMED,
+        max_unclaimed_bytes: int = MAX_UNCLAIMED_BYTES,
+        **kwargs: Any,
+    ) -> RedisStore:
         """A store with connections of its own.
 
         Args:
             url: redis://, rediss://, unix:// or redis+socket://, as redis-py or Celery read it.
-            prefix: as above.
+            prefix, max_unclaimed, max_unclaimed_bytes: as above.
             kwargs: for ``redis.Redis.from_url``; what the URL says goes first.
         """
-        store = cls(connect(url, **kwargs), prefix=prefix)
+        client = connect(url, **kwargs)
+        store = cls(client, prefix=prefix, max_unclaimed=max_unclaimed, max_unclaimed_bytes=max_unclaimed_bytes)
         store._owned = True
         return store
 
@@ -82,10 +143,11 @@ class RedisStore:
     def __reduce__(self) -> NoReturn:
         raise TypeError("A store holds connections and credentials: make one in each process, do not pickle it.")
 
-    def suspend(self, parked: Parked) -> SuspendOutcome:
+    def suspend(self, parked: Parked, limit: int) -> SuspendOutcome:
         values = {field.name: getattr(parked, field.name) for field in fields(Parked)}
         values |= {"resumed_from": parked.resumed_from or "", "shared": int(parked.shared)}
-        return SuspendOutcome(self._act("suspend", *values.values()).decode())
+        values["message"] = _joined(parked.message, values.pop("envelope"))
+        return SuspendOutcome(self._act("suspend", *values.values(), limit).decode())
 
     def withdraw(self, continuation_id: str) -> bool:
         return bool(self._act("withdraw", continuation_id))
@@ -100,11 +162,15 @@ class RedisStore:
     def settle(self, continuation_id: str, result: bytes, now: float) -> bool:
         return bool(self._act("settle", continuation_id, result, now))
 
-    def deliver(
-        self, continuation_id: str | None, job_id: str, result: bytes, now: float
-    ) -> tuple[bool, Sequence[str]]:
-        first, woken = self._act("deliver", continuation_id or "", job_id, result, now)
-        return bool(first), [waiter.decode() for waiter in woken]
+    def cancel(self, task_id: str, result: bytes, now: float) -> str | None:
+        continuation_id = self._act("cancel", task_id, result, now)
+        return continuation_id and str(continuation_id.decode())
+
+    def deliver(self, continuation_id: str | None, job_id: str, result: bytes, now: float, until: float) -> Delivery:
+        # Hashed here, because a script keeps the whole server waiting.
+        digest = blake2b(result, digest_size=16).digest()
+        answer = self._act("deliver", continuation_id or "", job_id, result, digest, now, until, *self._bounds)
+        return Delivery(verdict=Verdict(answer[0].decode()), claims=tuple(map(_claim, answer[1:])))
 
     def claim(self, continuation_id: str, now: float, until: float) -> Claim | None:
         values = self._act("claim", continuation_id, now, until)
@@ -116,11 +182,12 @@ class RedisStore:
     def published(self, continuation_id: str, due: float) -> None:
         self._act("published", continuation_id, due)
 
-    def start(self, continuation_id: str, run: str, now: float, *, take_over: bool) -> Resumption:
-        outcome, *values = self._act("start", continuation_id, run, now, int(take_over))
+    def start(self, continuation_id: str, run: str, now: float, *, lease: float | None) -> Resumption:
+        outcome, *values = self._act("start", continuation_id, run, now, "" if lease is None else lease)
         if not values:
             return Resumption(outcome=StartOutcome(outcome.decode()))
-        task_id, forward, job_id, journal, failure, result, suspended_at, delivered_at = values
+        facts, job_id, failure, delivered_at, journal, result = values
+        _, _, forward, _, suspended_at, _, task_id = facts.split(b" ", 6)
         return Resumption(
             outcome=StartOutcome.STARTED,
             task_id=task_id.decode(),
@@ -133,29 +200,59 @@ class RedisStore:
             delivered_at=float(delivered_at),
         )
 
+    def hold(self, continuation_id: str, run: str, until: float) -> bool:
+        return bool(self._act("hold", continuation_id, run, until))
+
     def save_journal(self, task_id: str, run: str, continuation_id: str | None, journal: bytes) -> bool:
         return bool(self._act("save_journal", task_id, run, continuation_id or "", journal))
 
     def finish(self, continuation_id: str, run: str, *, keep_journal: bool) -> bool:
         return bool(self._act("finish", continuation_id, run, int(keep_journal)))
 
-    def forget(self, task_id: str) -> None:
-        self._act("forget", task_id)
+    def end(self, task_id: str, retries: int) -> None:
+        self._act("end", task_id, retries)
 
     def task(self, task_id: str) -> TaskRecord | None:
         values = self._act("task", task_id)
         if values is None:
             return None
-        forwards, journal, state, retries = values
+        forwards, journal, ended, state, facts = values
         return TaskRecord(
             forwards=int(forwards),
             journal=journal,
             state=State(state.decode()) if state else None,
-            retries=int(retries or 0),
+            retries=int(facts.split()[1]) if facts else 0,
+            ended=int(ended) if ended else None,
         )
 
     def close_run(self, run: str) -> bool:
         return bool(self._act("close_run", run))
+
+    def lead(self, owner: str, now: float, until: float) -> bool:
+        return bool(self._act("lead", owner, now, until))
+
+    def resign(self, owner: str) -> None:
+        self._act("resign", owner)
+
+    def note_receiver(self, now: float) -> None:
+        self._act("note_receiver", now)
+
+    def health(self) -> Health:
+        seconds, microseconds, ahead, memory, persistence = self._act("health")
+        try:
+            save_points = self._client.config_get("save").get("save")
+        except ResponseError:  # managed servers forbid it
+            save_points = None
+        except (RedisError, RedisClusterException, OSError) as exc:
+            raise StoreError(_complaint(exc, address(self._client))) from exc
+        return Health(
+            clock=int(seconds) + int(microseconds) / 1e6,
+            receiver_clock=float(ahead) if ahead else None,
+            problems=problems((memory + b"\r\n" + persistence).decode(), save_points),
+        )
+
+    def counts(self) -> Counts:
+        return Counts(**dict(zip((field.name for field in fields(Counts)), map(int, self._act("counts")), strict=True)))
 
     def close(self) -> None:
         if self._owned:
@@ -175,12 +272,15 @@ class RedisStore:
 @cache
 def _source(act: str) -> str:
     folder = files(__package__)
-    return "\n".join((folder / name).read_text(encoding="utf-8") for name in ("prelude.lua", f"{act}.lua"))
+    constants = f"local REMEMBERED, UNCLAIMED_FOR = {REMEMBERED}, {UNCLAIMED_FOR}"
+    parts = (f"{name}.lua" for name in ("prelude", *ACTS[act], act))
+    return "\n".join([constants, *((folder / part).read_text(encoding="utf-8") for part in parts)])
 
 
-def _claim(values: Sequence[bytes | None]) -> Claim:
-    (id_, task_id, state, job, message, envelope, failure, job_id, suspended_at, submit_deadline, deadline, attempts,
-     publications, maybe) = (value or b"" for value in values)  # fmt: skip
+def _claim(values: Sequence[bytes]) -> Claim:
+    id_, state, facts, job_id, failure, attempts, publications, maybe, job, parked = values
+    deadline, _, _, _, suspended_at, submit_deadline, task_id = facts.split(b" ", 6)
+    message, envelope = _parted(parked)
     return Claim(
         id=id_.decode(),
         task_id=task_id.decode(),
@@ -197,6 +297,16 @@ def _claim(values: Sequence[bytes | None]) -> Claim:
         publications=int(publications or 0),
         maybe_accepted=bool(maybe),
     )
+
+
+def _joined(message: bytes, envelope: bytes) -> bytes:
+    """Two values as one: beside its payload, each field of a hash costs memory."""
+    return b"%d:%b%b" % (len(message), message, envelope)
+
+
+def _parted(joined: bytes) -> tuple[bytes, bytes]:
+    length, _, rest = joined.partition(b":")
+    return rest[: int(length or 0)], rest[int(length or 0) :]
 
 
 def _complaint(exc: Exception, address: str) -> str:

@@ -1,8 +1,8 @@
 -- ARGV: task id, run, continuation id or "", journal. Gives 1 when it was saved, else 0.
 local task_id, run, id, journal = unpack(ARGV)
 local key = task_key(task_id)
-local task = read(key)
-if not task or is_closed(run) then return 0 end
+local task = read(key, 'ended')
+if not task or task.ended ~= '' or is_closed(run) then return 0 end
 if id ~= '' then
   local record = read(continuation_key(id), 'state', 'run')
   if not record or record.state ~= 'running' or record.run ~= run then return 0 end

@@ -1,9 +1,8 @@
 -- ARGV: continuation id, result, now. Gives 1 when it has its outcome from here, else 0.
 local id, result, now = unpack(ARGV)
-local key = continuation_key(id)
-local record = read(key, 'state', 'deadline')
+local record = read(continuation_key(id), 'state', 'facts')
 if not record or not is_waiting(record) then return 0 end
 
-redis.call('HSET', key, 'result', result, 'settled', 1)
-wake(id, record, now)
+wake(id, record, now, 'result', result, 'own', 'settled')
+schedule(id, now, record)
 return 1

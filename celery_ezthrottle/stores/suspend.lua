@@ -1,38 +1,46 @@
--- ARGV: the fields of Parked in its order. Gives a SuspendOutcome.
-local id, task_id, run, resumed_from, retries, forward, shared, message, envelope, journal, job, failure, suspended_at,
-  submit_deadline, deadline, submit_at = unpack(ARGV)
+-- ARGV: the fields of Parked in its order, but for the message and the envelope, which are one; then the limit. Gives a SuspendOutcome.
+local id, task_id, run, resumed_from, retries, forward, shared, parked, journal, job, failure, suspended_at,
+  submit_deadline, deadline, submit_at, limit = unpack(ARGV)
 local key, task = continuation_key(id), task_key(task_id)
 
-if is_closed(run) or is_foreign(task) or is_foreign(key) then return 'stale' end
-
-local same = read(key, 'state', 'suspended_by')
+if is_closed(run) then return 'stale' end
+local before, foreign_task = read(task, 'c', 'ended')
+local same, foreign = read(key, 'state', 'run')
+if foreign_task or foreign then return 'stale' end
 if same then -- the answer to this very act was lost
-  if same.state == 'stored' and same.suspended_by == run then return 'suspended' end
+  if same.state == 'stored' and same.run == run then return 'suspended' end
   return same.state == 'done' and 'stale' or 'already'
 end
 
-local resumed
+local newest = before and before.c or ''
+local replaced = {} -- what this one puts an end to
 if resumed_from ~= '' then
-  resumed = read(continuation_key(resumed_from), 'state', 'run', 'job_id', 'shared')
+  local resumed = read(continuation_key(resumed_from), 'state', 'run', 'job_id', 'facts')
   if not resumed or resumed.state ~= 'running' or resumed.run ~= run then return 'stale' end
+  replaced[resumed_from] = resumed
 end
-
-local before = read(task, 'c') or {c = ''}
-if before.c ~= resumed_from then
-  local newest = read(continuation_key(before.c), 'state', 'retries', 'job_id', 'shared')
-  if newest and newest.state ~= 'done' then
-    if newest.state ~= 'running' or tonumber(newest.retries) >= tonumber(retries) then return 'already' end
-    finish(before.c, newest) -- the run that Celery retried by this one has not said yet that it has ended
+if newest ~= resumed_from and newest ~= '' then
+  local other = read(continuation_key(newest), 'state', 'job_id', 'facts')
+  if other and other.state ~= 'done' then
+    if other.state ~= 'running' or retries_of(other) >= tonumber(retries) then return 'already' end
+    replaced[newest] = other -- the run that Celery retried by this one has not said yet that it has ended
   end
 end
+if resumed_from == '' and redis.call('ZCARD', DUE) >= tonumber(limit) then return 'full' end
 
-redis.call('HSET', key, 'v', VERSION, 'task_id', task_id, 'state', 'stored', 'suspended_by', run, 'retries', retries, 'forward', forward,
-  'shared', shared, 'message', message, 'envelope', envelope, 'job', job, 'failure', failure,
-  'suspended_at', suspended_at, 'submit_deadline', submit_deadline, 'deadline', deadline, 'before', before.c)
+local record = {facts = table.concat({deadline, retries, forward, shared, suspended_at, submit_deadline, task_id}, ' ')}
+redis.call('HSET', key, 'v', VERSION, 'state', 'stored', 'run', run, 'facts', record.facts, 'parked', parked, 'job', job,
+  'failure', failure)
+expire(key, deadline + GRACE)
+if newest ~= '' then redis.call('HSET', key, 'before', newest) end
 redis.call('HSET', task, 'v', VERSION, 'forwards', forward, 'journal', journal, 'c', id)
-keep(key, deadline + GRACE)
-keep(task, deadline + GRACE)
-schedule(id, submit_at, deadline)
-redis.call('SET', run_key(run), 'suspended', 'EX', LATE)
-if resumed then finish(resumed_from, resumed) end
+if before then
+  if before.ended ~= '' then redis.call('HDEL', task, 'ended') end
+  keep(task, deadline + GRACE)
+else
+  expire(task, deadline + GRACE)
+end
+schedule(id, submit_at, record)
+redis.call('SET', run_key(run), SUSPENDED, 'EX', LATE)
+for old, of_old in pairs(replaced) do finish(old, of_old) end
 return 'suspended'

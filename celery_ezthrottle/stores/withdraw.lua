@@ -1,12 +1,12 @@
 -- ARGV: continuation id. Gives 1 when it was taken back, else 0.
 local id = ARGV[1]
 local key = continuation_key(id)
-local record = read(key, 'state', 'task_id', 'before', 'suspended_by')
+local record = read(key, 'state', 'facts', 'before', 'run')
 if not record or record.state ~= 'stored' then return 0 end
 
-redis.call('DEL', key, run_key(record.suspended_by))
+redis.call('DEL', key, run_key(record.run))
 redis.call('ZREM', DUE, id)
-local task_record = task_key(record.task_id)
+local task_record = task_key(task_of(record))
 local task = read(task_record, 'journal')
 if task then
   local forwards = redis.call('HINCRBY', task_record, 'forwards', -1)

@@ -17,6 +17,7 @@ from celery_ezthrottle.conf import receiver_problems
 from celery_ezthrottle.continuation import Continuations
 from celery_ezthrottle.errors import ConfigurationError, StoreError
 from celery_ezthrottle.log import logger
+from celery_ezthrottle.stores.base import Verdict
 
 from .signatures import SIGNATURE_HEADER, BadSignature, split_token, verify
 
@@ -107,8 +108,8 @@ class Receiver:
         tokens = parse_qs(query).get("ez", [])
         continuation_id = split_token(tokens[-1], self._secrets) if tokens else None
         job_id, result = self._read(body)
-        first = self._continuations.deliver(continuation_id, job_id, result)
-        return Reply(200, {"status": "accepted" if first else "duplicate"})
+        verdict = self._continuations.deliver(continuation_id, job_id, result)
+        return Reply(200, {"status": "accepted" if verdict is Verdict.FIRST else "duplicate"})
 
     def _read(self, body: bytes) -> tuple[str, bytes]:
         try:

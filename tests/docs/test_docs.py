@@ -16,6 +16,7 @@ import pytest
 
 from celery_ezthrottle.conf import Settings
 from celery_ezthrottle.options import OPTION_NAMES
+from celery_ezthrottle.states import TRANSITIONS, State
 from tests.lab import Lab
 
 ROOT = Path(__file__).parents[2]
@@ -142,6 +143,22 @@ def test_every_setting_and_option_is_documented() -> None:
     page = (ROOT / "docs" / "settings.md").read_text()
     documented = set(re.findall(r"^\| `(?:ezthrottle_)?(\w+)` \|", page, re.MULTILINE))
     assert documented == {field.name for field in fields(Settings)} | OPTION_NAMES
+
+
+def test_the_table_of_transitions_is_that_of_the_state_machine() -> None:
+    page = (ROOT / "docs" / "reliability.md").read_text()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line.startswith("| ")]
+    drawn = {
+        (act, frozenset(sources.split(", ")), target, who, dies) for act, sources, target, who, _, _, dies in rows[1:]
+    }
+    assert drawn == {
+        (each.act.value, frozenset(map(_named, each.sources)), _named(each.target), each.who, each.dies)
+        for each in TRANSITIONS
+    }
+
+
+def _named(state: State | None) -> str:
+    return "none" if state is None else state.value
 
 
 def test_links_lead_somewhere() -> None:

@@ -63,7 +63,7 @@ def test_a_submission_that_is_refused_leaves_the_original_error(lab: Lab, path: 
 
 def test_a_refusal_of_a_later_submission_leaves_the_original_error(lab: Lab, path: str) -> None:
     lab.upstream.plan(path, 429)
-    lab.service.refuse(path, Answer(503), Answer(401))
+    lab.service.refuse(path, Answer(429), Answer(401))
 
     with pytest.raises(requests.HTTPError, match="429"):
         fetch.delay(path).get(timeout=PATIENCE)

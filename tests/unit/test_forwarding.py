@@ -17,6 +17,7 @@ from celery_ezthrottle.options import Options
 from celery_ezthrottle.recorder import Call
 from celery_ezthrottle.webhook.signatures import mac_token, split_token
 
+NOW = 1_700_000_000.0
 SECRET = "a secret of sixteen or more"
 SETTINGS = Settings(webhook_url="https://app.example.com/ez/hook", webhook_secret=SECRET)
 
@@ -33,16 +34,18 @@ def job_of(
     forward: int = 1,
     arguments: Mapping[str, Any] | None = None,
     response: requests.Response | None = None,
+    forwards: int = 0,
     **options: Any,
 ) -> Job:
     return build_job(
-        Call(request, {}, None, response=response),
+        Call(request, {}, None, response=response, forwards=forwards),
         Options(**options),
         SETTINGS,
         continuation_id="c0ffee",
         task_id="task-1",
         forward=forward,
         arguments=arguments or {},
+        now=NOW,
     )
 
 
@@ -174,6 +177,39 @@ def test_a_callable_makes_the_key_of_the_request() -> None:
 def test_a_callable_must_return_a_string(returned: object) -> None:
     with pytest.raises(InvalidJob, match="must return a non-empty string"):
         key_of(idempotency=lambda _: returned)
+
+
+# Forwarded again
+
+
+def limited(**headers: str) -> requests.Response:
+    response = requests.Response()
+    response.status_code, response.request = 429, prepared(json={"order": 7})
+    response.headers.update(headers)
+    return response
+
+
+@pytest.mark.parametrize(
+    ("asked", "due"), [("30", NOW + 30), ("Tue, 14 Nov 2023 22:14:00 GMT", NOW + 40), ("soon", None), (None, None)]
+)
+def test_the_service_waits_as_long_as_its_own_answer_asks(asked: str | None, due: float | None) -> None:
+    response = limited(**({"Retry-After": asked} if asked else {}))
+    again = job_of(response.request, response=response, forwards=1, max_forwards=3)
+    assert again.retry_at == (due and due * 1000)
+
+
+def test_what_the_task_itself_was_told_is_the_business_of_the_service() -> None:
+    response = limited(**{"Retry-After": "30"})
+    assert job_of(response.request, response=response).retry_at is None
+
+
+@pytest.mark.parametrize("idempotency", ["order-{order}", lambda request: "mine"])
+def test_a_call_that_is_forwarded_again_is_a_new_job(idempotency: Any) -> None:
+    keys = [
+        job_of(prepared(), response=limited(), forwards=forwards, idempotency=idempotency, arguments={"order": 7})
+        for forwards in range(3)
+    ]
+    assert len({job.idempotent_key for job in keys}) == 3
 
 
 # What options add

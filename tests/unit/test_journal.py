@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -22,6 +23,7 @@ from celery_ezthrottle.journal import (
     fingerprint,
     for_retry,
     for_suspension,
+    for_take_over,
     load_answer,
     load_entries,
     varying,
@@ -39,7 +41,12 @@ def call(body: str | None = None, *, method: str = "POST", url: str = URL) -> Fi
 
 
 def entry(body: str | None = None, answer: Answer | None = OK, *, forwarded: bool = False, **kwargs: str) -> Entry:
-    return Entry(fingerprint=call(body, **kwargs), answer=answer, forwarded=forwarded)
+    return Entry(fingerprint=call(body, **kwargs), answer=answer, forwards=int(forwarded))
+
+
+def waiting(body: str, forwards: int = 1) -> Entry:
+    """The entry of a call that is being forwarded."""
+    return replace(entry(body, None), forwards=forwards, key="the key")
 
 
 def ok(text: str) -> StoredResponse:
@@ -307,20 +314,20 @@ def test_an_unsafe_call_goes_out_when_the_entries_of_its_place_are_used() -> Non
 
 
 def test_a_suspension_adds_the_calls_of_the_run_and_the_forwarded_one_last() -> None:
-    made = for_suspension([entry("a")], [entry("b"), entry("c", LIMITED)], call("d"))
-    assert made == (entry("a"), entry("b"), entry("c", LIMITED), entry("d", None, forwarded=True))
+    made = for_suspension([entry("a")], [entry("b"), entry("c", LIMITED)], waiting("d"))
+    assert made == (entry("a"), entry("b"), entry("c", LIMITED), waiting("d"))
 
 
 @pytest.mark.parametrize("failed", [LIMITED, LOST, StoredResponse(status_code=400), None])
 def test_failed_tries_at_the_forwarded_request_are_superseded(failed: Answer | None) -> None:
-    made = for_suspension([], [entry("d", failed), entry("c"), entry("d", failed)], call("d"))
-    assert made == (entry("c"), entry("d", None, forwarded=True))
+    made = for_suspension([], [entry("d", failed), entry("c"), entry("d", failed)], waiting("d"))
+    assert made == (entry("c"), waiting("d"))
 
 
 def test_earlier_success_of_the_forwarded_request_and_failed_tries_at_others_are_kept() -> None:
     kept = [entry("d"), entry("c", LIMITED), entry(f"k={UUID_A}", LIMITED)]
-    assert for_suspension([], kept, call("d"))[:-1] == tuple(kept)
-    assert for_suspension([], kept, call(f"k={UUID_B}"))[:-1] == tuple(kept)
+    assert for_suspension([], kept, waiting("d"))[:-1] == tuple(kept)
+    assert for_suspension([], kept, waiting(f"k={UUID_B}"))[:-1] == tuple(kept)
 
 
 def test_the_answer_goes_to_the_entry_that_waits() -> None:
@@ -336,10 +343,37 @@ def test_across_a_retry_of_celery_answers_that_succeeded_stay_and_failed_ones_ar
     assert answers(made, *map(call, "abcdef")) == ["fine", sent, "fine", "fine", sent, sent]
 
 
+def test_a_call_whose_outcome_is_unknown_is_never_sent_again() -> None:
+    unknown = StoredError(name="OutcomeUnknown", text="nobody knows")
+    told = replace(waiting("b"), answer=unknown)
+    assert answers([entry("a"), told], call("a"), call("b")) == ["fine", Match.ANSWERED]
+
+    made = for_retry([entry("a"), told], [])
+    assert made == (entry("a"), replace(waiting("b"), unknown=True))
+    for retried in (made, for_retry(made, []), load_entries(dump_entries(made))):
+        assert answers(retried, call("a"), call("b")) == ["fine", Match.FORWARD]
+        assert answers(retried, call("a"), call("other")) == ["fine", Match.MISMATCH]
+
+
 def test_a_failed_try_of_an_earlier_run_does_not_hide_the_answer_the_service_gave_later() -> None:
     retried = for_retry([], [entry("a", ok("a")), entry("b", LOST)])
-    entries = with_answer(for_suspension(retried, [], call("b")), ok("by the service"))
+    entries = with_answer(for_suspension(retried, [], waiting("b")), ok("by the service"))
     assert answers(entries, call("a"), call("b")) == ["a", "by the service"]
+
+
+def test_a_request_that_is_forwarded_again_gets_its_new_answer_only() -> None:
+    before = [entry("a"), entry("d", LIMITED, forwarded=True)]
+    made = for_suspension(before, [], waiting("d", 2))
+    assert made == (entry("a"), waiting("d", 2))
+    assert answers(with_answer(made, ok("at last")), call("a"), call("d")) == ["fine", "at last"]
+
+
+def test_a_run_that_takes_over_has_what_the_dead_one_was_answered() -> None:
+    earlier = [entry("a"), entry("b", LIMITED, forwarded=True)]
+    made = for_take_over(earlier, [entry("c"), entry("d", LIMITED)])
+    assert made == (*earlier, entry("c"), entry("d", None))
+    # What the service said about the forwarded call stays its last word.
+    assert answers(made, *map(call, "abcd"), call("e"))[2:] == ["fine", Match.SEND, Match.SEND]
 
 
 @pytest.mark.parametrize("bodies", [("b", "b", "b", "b"), [f"k={uuid4()}" for _ in range(4)]])
@@ -347,7 +381,7 @@ def test_failed_tries_of_an_earlier_run_do_not_hide_the_success_of_a_later_one(b
     one, two, three, again = bodies
     retried = for_retry([], [entry(one, LOST), entry(two, LIMITED)])
     retried = for_retry(retried, [entry(three, ok("charged"))])
-    entries = with_answer(for_suspension(retried, [], call("c")), OK)
+    entries = with_answer(for_suspension(retried, [], waiting("c")), OK)
     assert answers(entries, call(again)) == ["charged"]
 
 

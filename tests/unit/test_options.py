@@ -174,3 +174,15 @@ def test_deadlines_of_the_task_that_contradict_are_refused() -> None:
         resolve(validate({"result_timeout": 60, "submit_timeout": 61}), Settings())
     options = resolve(validate({"result_timeout": 60, "submit_timeout": 60}), Settings())
     assert options.submit_timeout == 60.0
+
+
+def test_more_forwards_of_a_call_need_keys_that_differ() -> None:
+    with pytest.raises(ConfigurationError, match=r"max_forwards is above 1 and idempotency is \"hash\".*use \"task\""):
+        resolve(validate({"max_forwards": 2}), Settings(idempotency="hash"))
+    assert resolve(validate({"max_forwards": 2}), Settings()).max_forwards == 2
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, "2", True, None])
+def test_max_forwards_is_a_count(value: object) -> None:
+    with pytest.raises(ConfigurationError, match="max_forwards must be a whole number above 0"):
+        validate({"max_forwards": value})

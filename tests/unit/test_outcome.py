@@ -111,3 +111,8 @@ def test_a_job_that_was_done_but_has_no_response_is_outcome_unknown(status: str)
     assert isinstance(found.answer, StoredError)
     assert found.answer.name == "OutcomeUnknown"
     assert "job_1" in found.answer.text
+
+
+def test_a_cancelled_task_gets_no_answer() -> None:
+    assert read(outcome.cancelled()).cancelled
+    assert not read(outcome.unknown("nobody knows")).cancelled

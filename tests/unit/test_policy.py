@@ -67,6 +67,32 @@ def test_other_statuses_are_not(status: int) -> None:
     assert failure_of(answered(status), DEFAULTS) is None
 
 
+@pytest.mark.parametrize(
+    ("source", "status", "forwards", "failure"),
+    [
+        (Source.SERVICE, 429, 1, LIMITED),
+        (Source.SERVICE, 429, 2, LIMITED),
+        (Source.SERVICE, 429, 3, None),
+        (Source.SERVICE, 200, 1, None),
+        (Source.SERVICE, 404, 1, None),
+        (Source.JOURNAL, 429, 0, None),
+    ],
+)
+def test_what_the_service_reports_may_be_forwarded_as_often_as_allowed(
+    source: Source, status: int, forwards: int, failure: Failure | None
+) -> None:
+    call = answered(status)
+    call.source, call.forwards = source, forwards
+    assert failure_of(call, Options(max_forwards=3)) is failure
+    assert failure_of(call, DEFAULTS) is None
+
+
+def test_a_job_that_failed_without_a_response_is_not_forwarded_again() -> None:
+    call = failed(requests.ConnectTimeout())
+    call.source, call.forwards = Source.SERVICE, 1
+    assert failure_of(call, Options(max_forwards=3)) is None
+
+
 def test_the_task_says_which_statuses_are_forwarded() -> None:
     options = Options(forward_on=frozenset({418}))
     assert failure_of(answered(418), options) is LIMITED
@@ -85,6 +111,7 @@ def test_is_limited_tells_a_limit_by_more_than_its_status() -> None:
 def test_what_was_answered_and_not_sent_is_not_forwarded_again(source: Source) -> None:
     limited, refused = answered(429), failed(REFUSED)
     limited.source = refused.source = source
+    limited.forwards = refused.forwards = int(source is Source.SERVICE)
     assert failure_of(limited, DEFAULTS) is None
     assert failure_of(refused, DEFAULTS) is None
 

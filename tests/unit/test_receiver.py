@@ -17,6 +17,7 @@ from celery_ezthrottle.conf import Settings
 from celery_ezthrottle.continuation import Continuations
 from celery_ezthrottle.errors import ConfigurationError, StoreError
 from celery_ezthrottle.forwarding import webhook_url
+from celery_ezthrottle.stores.base import Verdict
 from celery_ezthrottle.webhook.receiver import Receiver, Reply
 from celery_ezthrottle.webhook.signatures import sign
 
@@ -47,12 +48,12 @@ class Kept(Continuations):
         self.deliveries: list[tuple[str | None, str, dict[str, Any]]] = []
         self.lost = False
 
-    def deliver(self, continuation_id: str | None, job_id: str, result: bytes) -> bool:
+    def deliver(self, continuation_id: str | None, job_id: str, result: bytes) -> Verdict:
         if self.lost:
             raise StoreError("The continuation store cannot be reached.")
         first = all(job_id != earlier for _, earlier, _ in self.deliveries)
         self.deliveries.append((continuation_id, job_id, json.loads(result)))
-        return first
+        return Verdict.FIRST if first else Verdict.REPEATED
 
 
 @pytest.fixture

@@ -1,0 +1,16 @@
+local CLAIM = {'state', 'facts', 'job_id', 'failure', 'attempts', 'publications', 'maybe', 'job', 'parked'}
+
+local function read_claim(id) return read(continuation_key(id), unpack(CLAIM)) end
+
+-- The fields of a Claim; `record` was read by read_claim, and has something due. RUNNING with something due is a lapsed lease.
+local function claim(id, record, due)
+  if record.state == 'running' then
+    redis.call('HSET', continuation_key(id), 'state', 'delivered', 'run', '')
+    record.state = 'delivered'
+  end
+  schedule(id, due, record)
+  if not is_delivered(record) then record.parked = '' end
+  local values = {id}
+  for i, name in ipairs(CLAIM) do values[i + 1] = record[name] end
+  return values
+end

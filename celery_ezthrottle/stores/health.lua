@@ -1,0 +1,8 @@
+-- Gives {seconds, microseconds, how far the receiver's clock is ahead or "", INFO memory or "", INFO persistence or ""}: of the
+-- node that has the keys, as far as it may be asked.
+local clock, info = redis.call('TIME'), {}
+for i, section in ipairs({'memory', 'persistence'}) do
+  local text = redis.pcall('INFO', section)
+  info[i] = type(text) == 'string' and text or ''
+end
+return {clock[1], clock[2], redis.call('GET', PREFIX .. 'receiver') or '', unpack(info)}
