@@ -1,0 +1,54 @@
+"""Tasks whose runs die, are taken over, or never hear what became of their job."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any
+
+import redis
+
+from celery_ezthrottle import OutcomeUnknown, frugal
+
+from .project import app, get, note, post
+
+STAYS = 60.0  # seconds that a run waits to be killed
+
+
+@app.task(acks_late=True, reject_on_worker_lost=True)
+@frugal
+def charges_twice(path: str) -> str:
+    note(path, "start")
+    post(path)
+    post(f"{path}/second")
+    note(path, "second")
+    with redis.Redis.from_url(os.environ["TEST_REDIS"]) as client:
+        stays = client.set(f"pid:{path}", os.getpid(), nx=True)
+    if stays:
+        threading.Event().wait(STAYS)
+    note(path, "end")
+    return "charged"
+
+
+@app.task(bind=True, max_retries=3)
+@frugal(result_timeout=2.0, exhaust_retries=False)
+def retries_what_is_unknown(self: Any, path: str) -> str:
+    note(path, "start")
+    try:
+        return str(get(path)["path"])
+    except OutcomeUnknown as exc:
+        note(path, "unknown")
+        raise self.retry(exc=exc, countdown=0) from exc
+
+
+@app.task(autoretry_for=(Exception,), max_retries=3, default_retry_delay=0)
+@frugal(result_timeout=1.0)
+def retries_everything(path: str) -> str:
+    note(path, "start")
+    return str(get(path)["path"])
+
+
+@app.task
+@frugal(max_forwards=3)
+def forwards_thrice(path: str) -> str:
+    return str(get(path)["path"])
