@@ -52,3 +52,9 @@ def retries_everything(path: str) -> str:
 @frugal(max_forwards=3)
 def forwards_thrice(path: str) -> str:
     return str(get(path)["path"])
+
+
+@app.task
+@frugal
+def sends_canaries(path: str) -> str:
+    return str(post(path, headers={"Authorization": "canary-header"}, json={"card": "canary-body"})["canary"])

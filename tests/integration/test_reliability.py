@@ -193,6 +193,41 @@ def test_after_the_last_forward_the_report_of_the_service_is_final(lab: Lab, pat
     assert (lab.upstream.by_worker(path), lab.upstream.by_service(path)) == (1, 3)
 
 
+# What is parked
+
+
+def kept(lab: Lab) -> str:
+    """Everything the store holds for this app."""
+    read: Any = {
+        b"hash": lab.client.hgetall,
+        b"string": lab.client.get,
+        b"zset": lambda key: lab.client.zrange(key, 0, -1),
+        b"none": str,  # it is gone by now
+    }
+    keys: Any = lab.client.keys(f"{Continuations.of(app).settings.key_prefix}*")
+    return str([(key, read[lab.client.type(key)](key)) for key in keys])
+
+
+def test_the_request_is_dropped_once_its_job_is_known_and_the_result_once_the_task_has_ended(
+    lab: Lab, path: str
+) -> None:
+    lab.upstream.plan(path, 429, Answer(200, '{"canary": "canary-answer"}'))
+    lab.service.hold(path)
+    answered = lab.service.answer_late(path)
+    result = lasting.sends_canaries.delay(path)
+    (job,) = wait_until(lambda: lab.service.jobs(path), "the submission")
+    assert "canary-header" in kept(lab)
+    assert "canary-body" in kept(lab)
+
+    answered.set()
+    wait_until(lambda: "canary-header" not in kept(lab), "the job's id to be stored")
+    assert "canary-body" not in kept(lab)
+
+    lab.service.deliver(job)
+    assert result.get(timeout=PATIENCE) == "canary-answer"
+    wait_until(lambda: "canary-answer" not in kept(lab), "the end of the run")
+
+
 # Bounds
 
 
