@@ -6,14 +6,12 @@ Exit codes: 0 fine, 1 the thing asked for failed, 2 configuration or usage. SIGT
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import click
 
+from .commands import cancel, check, configuration_errors, sweep
 from .conf import load_settings
-from .errors import ConfigurationError
 from .serving import require, serve_application
 
 __all__ = ["ezthrottle"]
@@ -21,7 +19,7 @@ __all__ = ["ezthrottle"]
 
 @click.group(name="ezthrottle")
 def ezthrottle() -> None:
-    """EZThrottle: the receiver of webhooks, and a gateway for development."""
+    """EZThrottle: the receiver of webhooks, a look at what is wrong, and a gateway for development."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
 
 
@@ -31,7 +29,7 @@ def ezthrottle() -> None:
 def webhook(context: click.Context, bind: str) -> None:
     """Receive webhooks at the path of ezthrottle_webhook_url, and resume the tasks that wait for them."""
     app = context.obj.app
-    with _configuration_errors():
+    with configuration_errors():
         require("The receiver", "server", ["uvicorn"])
         from .webhook.asgi import create_app
 
@@ -81,7 +79,7 @@ def gateway(
     database: str,
 ) -> None:
     """Run an EZThrottle-compatible server, for development, tests and small self-hosting."""
-    with _configuration_errors():
+    with configuration_errors():
         from .gateway import GatewayConfig, serve
 
         settings = load_settings(context.obj.app)
@@ -96,9 +94,5 @@ def gateway(
         )
 
 
-@contextmanager
-def _configuration_errors() -> Iterator[None]:
-    try:
-        yield
-    except ConfigurationError as exc:
-        raise click.UsageError(f"celery-ezthrottle: {exc}") from exc
+for command in (check, sweep, cancel):
+    ezthrottle.add_command(command)

@@ -12,6 +12,8 @@ import click
 from celery import bootsteps, signals
 
 from .cancellation import extend_revoke
+from .checks import warn_at_start
+from .client import EZThrottle
 from .conf import validate
 from .continuation import Continuations
 from .errors import ConfigurationError, StoreError
@@ -45,8 +47,10 @@ class Sweeper(bootsteps.StartStopStep):
             try:
                 self.continuations = Continuations.of(worker.app)
                 validate(self.continuations.settings, worker.app)
+                EZThrottle.from_settings(self.continuations.settings)  # refuses what no submission could be made with
                 for task in tasks:
                     resolve(given_to(task), self.continuations.settings)
+                warn_at_start(self.continuations, worker.app)
             except ConfigurationError as exc:
                 # Celery's command line prints this and exits with 2, before anything is consumed.
                 raise click.UsageError(f"celery-ezthrottle: {exc}") from exc

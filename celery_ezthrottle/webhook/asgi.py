@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from celery_ezthrottle.continuation import Continuations
+from celery_ezthrottle.errors import StoreError
+from celery_ezthrottle.log import logger
 
 from .receiver import Receiver, Reply
 
@@ -15,6 +18,9 @@ if TYPE_CHECKING:
     from celery import Celery
 
 __all__ = ["create_app"]
+
+#: Seconds after which the next webhook lets the store know the receiver's clock anew.
+NOTE_EVERY = 3600.0
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -25,23 +31,48 @@ Application = Callable[[Message, Receive, Send], Awaitable[None]]
 def create_app(celery_app: Celery, *, on_ready: Callable[[], None] = lambda: None) -> Application:
     """The receiver of ``celery_app``; it serves the path of ``ezthrottle_webhook_url``.
 
+    When it starts, and every hour in which webhooks come, it tells the store its clock, for the workers to compare.
+
     Args:
         on_ready: called once the server has started.
 
     Raises:
         ConfigurationError: a setting is missing or wrong.
     """
-    receiver = Receiver(Continuations.of(celery_app))
+    continuations = Continuations.of(celery_app)
+    receiver, clock = Receiver(continuations), _Clock(continuations)
 
     async def application(scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await _lifespan(receive, send, on_ready)
+            await _lifespan(receive, send, clock, on_ready)
         elif scope["type"] == "http":
-            await _respond(send, await _reply(receiver, scope, receive))
+            await _respond(send, reply := await _reply(receiver, scope, receive))
+            if reply.status < 300 and clock.is_due:  # the store is there
+                await asyncio.to_thread(clock.note)
         else:
             raise RuntimeError(f"The receiver does not speak {scope['type']!r}.")
 
     return application
+
+
+class _Clock:
+    """Lets the store know this machine's clock."""
+
+    def __init__(self, continuations: Continuations) -> None:
+        self._store = continuations.store
+        self._due = 0.0  # on the monotonic clock
+
+    @property
+    def is_due(self) -> bool:
+        return time.monotonic() >= self._due
+
+    def note(self) -> None:
+        try:
+            self._store.note_receiver(time.time())
+        except StoreError as exc:
+            logger.warning("The receiver's clock is not compared with the store's yet: %s", exc)
+        else:
+            self._due = time.monotonic() + NOTE_EVERY
 
 
 async def _reply(receiver: Receiver, scope: Message, receive: Receive) -> Reply:
@@ -74,9 +105,11 @@ async def _respond(send: Send, reply: Reply) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-async def _lifespan(receive: Receive, send: Send, on_ready: Callable[[], None]) -> None:
+async def _lifespan(receive: Receive, send: Send, clock: _Clock, on_ready: Callable[[], None]) -> None:
     while True:
         message = await receive()
+        if message["type"] == "lifespan.startup":
+            await asyncio.to_thread(clock.note)
         await send({"type": f"{message['type']}.complete"})
         if message["type"] == "lifespan.shutdown":
             return

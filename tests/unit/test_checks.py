@@ -63,7 +63,11 @@ def body() -> None:
 
 @pytest.fixture
 def app() -> Iterator[Celery]:
+    """Without the tasks that other modules share with every app."""
     with an_app() as made:
+        made.finalize()
+        for name in list(made.tasks):
+            made.tasks.unregister(name)
         yield made
 
 
