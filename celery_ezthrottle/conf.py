@@ -5,11 +5,14 @@ Read once when a worker, a receiver or a gateway starts; never at import and nev
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+
+from celery.app.defaults import DEFAULTS
 
 from .errors import ConfigurationError
 
@@ -20,6 +23,12 @@ __all__ = ["Settings", "load_settings"]
 
 MIN_SECRET = 16  # characters; the service refuses shorter ones
 DIALECTS = ("proxy",)
+REDIS_SCHEMES = {"redis", "rediss", "redis+socket", "sentinel"}
+#: What Celery and kombu take as transport options.
+SENTINEL_OPTIONS = ("master_name", "sentinel_kwargs", "min_other_sentinels")
+SOCKET_OPTIONS = (
+    "socket_timeout", "socket_connect_timeout", "socket_keepalive", "socket_keepalive_options", "health_check_interval",
+)  # fmt: skip
 
 
 def _text(value: Any) -> str:
@@ -72,6 +81,18 @@ def _items(value: Any) -> tuple[Any, ...]:
     raise TypeError("a list")
 
 
+def _mapping(value: Any) -> dict[str, Any]:
+    """A mapping; in the environment as JSON."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            value = None
+    if not isinstance(value, Mapping):
+        raise TypeError("a mapping (in the environment, a JSON object)")
+    return dict(value)
+
+
 def _anything(value: Any) -> Any:
     return value
 
@@ -102,6 +123,8 @@ class Settings:
     webhook_tolerance: float = _setting(300.0, _seconds)
     #: URL of the Redis or Valkey that keeps suspended tasks; "" = the result backend or broker, if that is Redis.
     store: str = _setting("", _text, secret=True)
+    #: Options of its connections; see celery_ezthrottle.stores.connect. They add to Celery's own if the store is Celery's.
+    store_options: Mapping[str, Any] = field(default_factory=dict, repr=False, metadata={"convert": _mapping})
     #: Prefix of every key; "" = "{ezthrottle:<app.main>}:", one hash tag for one app.
     key_prefix: str = _setting("", _text)
     #: How long a suspended task waits for its result, counted from the suspension.
@@ -114,8 +137,15 @@ class Settings:
     max_response: int = _setting(1024 * 1024, _size)
     #: Largest sum of the responses that one task keeps.
     max_journal: int = _setting(4 * 1024 * 1024, _size)
-    #: How often each worker looks for what is due.
+    #: Most tasks that may be suspended at a time; one more fails as it would have without EZThrottle.
+    max_suspended: int = _setting(1_000_000, _count)
+    #: Most results that are kept for jobs nobody waits for yet, and the sum of their bytes; the oldest go first.
+    max_unclaimed: int = _setting(10_000, _count)
+    max_unclaimed_bytes: int = _setting(64 * 1024 * 1024, _size)
+    #: How often the workers look for what is due; one of them at a time does.
     sweep_interval: float = _setting(1.0, _seconds)
+    #: How long what a process held stays its own after it has died.
+    lease: float = _setting(60.0, _seconds)
 
     # Defaults of the task options; see celery_ezthrottle.options.Options.
     forward_on: tuple[int, ...] | None = _setting(None, _items)
@@ -134,6 +164,7 @@ class Settings:
     webhook_quorum: int | None = _setting(None, _count)
     metadata: Any = _setting(None, _anything)
     exhaust_retries: bool | None = _setting(None, _flag)
+    max_forwards: int | None = _setting(None, _count)
     send_unmatched: bool | None = _setting(None, _flag)
 
     @property
@@ -167,7 +198,9 @@ def load_settings(app: Celery, *, environ: Mapping[str, str] | None = None) -> S
     if problems:
         raise ConfigurationError(_report(problems))
     values["key_prefix"] = values.get("key_prefix") or _default_prefix(app)
-    values["store"] = values.get("store") or _redis_of(app)
+    if not values.get("store"):
+        values["store"], options = _redis_of(app)
+        values["store_options"] = {**options, **values.get("store_options", {})}
     return Settings(**values)
 
 
@@ -228,8 +261,14 @@ def _store_problems(settings: Settings) -> list[str]:
             "ezthrottle_store is not set, and neither the result backend nor the broker is a Redis: set it to the "
             f"redis:// URL of a Redis or Valkey that keeps suspended tasks ({_both('store')})."
         ]
-    if urlsplit(settings.store).scheme not in {"redis", "rediss", "unix", "redis+socket"}:
-        return ["ezthrottle_store is not a redis://, rediss:// or unix:// URL."]
+    scheme = urlsplit(settings.store).scheme
+    if scheme not in {*REDIS_SCHEMES, "unix"}:
+        return ["ezthrottle_store is not a redis://, rediss://, unix:// or sentinel:// URL."]
+    if scheme == "sentinel" and not settings.store_options.get("master_name") and "master_name=" not in settings.store:
+        return [
+            "The store is behind Sentinel, and the name of its master is not set: append ?master_name=NAME to "
+            "ezthrottle_store, or set master_name in the transport options of the result backend or broker that it is."
+        ]
     return []
 
 
@@ -256,13 +295,71 @@ def _default_prefix(app: Celery) -> str:
     return f"{{ezthrottle:{app.main}}}:" if app.main else "{ezthrottle}:"
 
 
-def _redis_of(app: Celery) -> str:
-    url: Any  # a list too, whatever the type says
-    for url in (app.conf.result_backend, app.conf.broker_url):
-        # A list of brokers to fail over to is not one place to keep something.
-        if isinstance(url, str) and ";" not in url and urlsplit(url).scheme in {"redis", "rediss", "redis+socket"}:
-            return str(url)
-    return ""
+def _redis_of(app: Celery) -> tuple[str, dict[str, Any]]:
+    """URL and options of the Redis that Celery keeps results in, else of its broker; nothing if neither is one Redis."""
+    backend: Any = app.conf.result_backend
+    shorthand = backend in ("redis", "rediss")  # Celery's: what it is about is in settings of their own
+    url = "redis://" if shorthand else _one_redis(backend)
+    if url:
+        options = _backend_options(app, with_db=shorthand)
+        transport_options = app.conf.result_backend_transport_options
+    else:
+        url = _one_redis(app.conf.broker_url)
+        options = _broker_options(app)
+        transport_options = app.conf.broker_transport_options
+    if not url:
+        return "", {}
+    if url.startswith("sentinel:"):
+        options |= _picked(transport_options, SENTINEL_OPTIONS)
+    return url, {name: value for name, value in options.items() if value is not None}
+
+
+def _one_redis(value: Any) -> str:
+    urls = value.split(";") if isinstance(value, str) else value
+    if not isinstance(urls, (list, tuple)) or not all(isinstance(url, str) for url in urls):
+        return ""
+    schemes = {urlsplit(url).scheme for url in urls}
+    # A list of brokers to fail over to is not one place to keep something; a list of sentinels knows of one.
+    return ";".join(urls) if schemes <= REDIS_SCHEMES and (len(urls) == 1 or schemes == {"sentinel"}) else ""
+
+
+def _backend_options(app: Celery, *, with_db: bool) -> dict[str, Any]:
+    """As Celery's RedisBackend takes them."""
+
+    def conf(name: str) -> Any:
+        return getattr(app.conf, name, None)
+
+    timeout, connect_timeout = conf("redis_socket_timeout"), conf("redis_socket_connect_timeout")
+    if timeout == DEFAULTS["redis_socket_timeout"]:
+        timeout = None  # two minutes: too long for a worker's slot to wait for a store
+    return {
+        "host": conf("redis_host"),
+        "port": conf("redis_port"),
+        "db": conf("redis_db") if with_db else None,
+        "username": conf("redis_username"),
+        "password": conf("redis_password"),
+        "credential_provider": conf("redis_backend_credential_provider"),
+        "socket_timeout": timeout and float(timeout),
+        "socket_connect_timeout": connect_timeout and float(connect_timeout),
+        "health_check_interval": conf("redis_backend_health_check_interval"),
+        **(conf("redis_backend_use_ssl") or {}),
+    }
+
+
+def _broker_options(app: Celery) -> dict[str, Any]:
+    """As kombu's transport for Redis takes them."""
+    conf: Any = app.conf
+    return {
+        "port": conf.broker_port,
+        "username": conf.broker_user,
+        "password": conf.broker_password,
+        **_picked(conf.broker_transport_options, SOCKET_OPTIONS),
+        **(conf.broker_use_ssl if isinstance(conf.broker_use_ssl, Mapping) else {}),
+    }
+
+
+def _picked(options: Any, names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: options[name] for name in names if name in (options or {})}
 
 
 def _as_seconds(value: Any) -> float:
@@ -272,4 +369,7 @@ def _as_seconds(value: Any) -> float:
 
 
 def _is_http_url(value: str) -> bool:
-    return value.startswith(("http://", "https://")) and bool(urlsplit(value).hostname)
+    try:
+        return value.startswith(("http://", "https://")) and bool(urlsplit(value).hostname)
+    except ValueError:  # of a bracket that is not closed
+        return False

@@ -15,8 +15,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from kombu.exceptions import KombuError
-
 from . import journal, message, outcome
 from .client import EZThrottle
 from .conf import Settings, load_settings
@@ -24,6 +22,7 @@ from .errors import EZThrottleError, ServiceUnavailable, StoreError, SubmitRefus
 from .failpoints import reach
 from .job import Job
 from .log import logger
+from .publisher import NotPublished
 from .stores.base import Claim, Parked, StartOutcome, State, Store, SuspendOutcome, Verdict
 from .stores.redis import RedisStore
 
@@ -56,6 +55,7 @@ class Continuations:
             prefix=settings.key_prefix,
             max_unclaimed=settings.max_unclaimed,
             max_unclaimed_bytes=settings.max_unclaimed_bytes,
+            **settings.store_options,
         )
 
     @cached_property
@@ -258,8 +258,8 @@ class Continuations:
             reach("publish.noted")
         except StoreError as exc:
             logger.warning("Continuation %s may be published twice: %s", claim.id, exc)
-        except self._broker_errors() as exc:
-            logger.warning("Continuation %s is not published yet: %s", claim.id, type(exc).__name__)
+        except NotPublished as exc:
+            logger.warning("Continuation %s is not published yet: %s", claim.id, exc)
 
     def _settle_unknown(self, claim: Claim, now: float, why: str = "") -> None:
         job = f"job {claim.job_id}" if claim.job_id else "its job"
@@ -271,11 +271,6 @@ class Continuations:
         if self.store.settle(claim.id, result, now):
             reach("sweep.settled")
             self.publish_now(claim.id)
-
-    def _broker_errors(self) -> tuple[type[BaseException], ...]:
-        with self.app.connection_for_write() as connection:
-            lost = connection.recoverable_connection_errors + connection.recoverable_channel_errors
-            return KombuError, OSError, *lost
 
 
 _lock = threading.Lock()

@@ -46,9 +46,11 @@ def execute(body: Callable[..., Any], given: Mapping[str, Any], args: tuple[Any,
     if task is None or handoff is None:
         return body(*args, **kwargs)
     run = Run(task, given, handoff)
-    if "retry" not in vars(task) and type(task).retry is Task.retry:  # one of the user's own stays what it is
-        task.retry = MethodType(_retry, task)
     run.begin()
+    if type(task).retry is Task.retry:
+        task.retry = MethodType(_retry, task)
+    else:
+        run.mark_retries()  # one of the user's own stays what it is, so the mark is there all the time
     return _Execution(run, body, args, kwargs)()
 
 
@@ -209,11 +211,16 @@ def _retry(
     A held-back retry raises, or with ``throw=False`` returns, the same ``Retry`` as Celery's: bodies catch it by type and
     raise it again.
     """
-    active, request = _active.get(), self.request
+    active, request, run = _active.get(), self.request, Run.of(self)
     options.update(eta=eta, countdown=countdown, max_retries=max_retries)
-    stock = functools.partial(Task.retry, self, args, kwargs, exc=exc, **options)
+
+    def stock(throw: bool = True) -> Any:
+        if run is not None:
+            run.mark_retries()  # not before: the body does not see the mark
+        return Task.retry(self, args, kwargs, exc=exc, throw=throw, **options)
+
     if active is None or active.run.task is not self or request.called_directly:
-        return stock(throw=throw)
+        return stock(throw)  # autoretry's too, which stands around the body
     if not (_is_same(args, request.args or ()) and _is_same(kwargs, request.kwargs or {})):
         active.prepare_retry()
     elif active.hold_back_retry(stock):
@@ -221,7 +228,7 @@ def _retry(
         if throw:
             raise held
         return held
-    return stock(throw=throw)
+    return stock(throw)
 
 
 def _is_same(given: Any, earlier: Any) -> bool:

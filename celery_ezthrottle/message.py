@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from kombu import Exchange, Queue
 from kombu.utils import json
 
+from . import publisher
+
 if TYPE_CHECKING:
     from celery import Celery
     from kombu import Message
@@ -102,24 +104,20 @@ def publish(app: Celery, body: bytes, envelope: bytes, continuation_id: str) -> 
     """Publish a parked message to the queue it came from, marked as a resumption of ``continuation_id``.
 
     Raises:
-        kombu.exceptions.OperationalError: when the broker could not be reached.
+        NotPublished: the broker could not be reached, or did not take it.
     """
     parked = json.loads(envelope)
-    fanout = Exchange(**parked["fanout"]) if parked["fanout"] else None
-    with app.producer_pool.acquire(block=True) as producer:
-        producer.publish(
-            body,
-            exchange=fanout.name if fanout else "",
-            routing_key=parked["routing_key"],
-            declare=[fanout] if fanout else [],
-            content_type=parked["content_type"],
-            content_encoding=parked["content_encoding"],
-            compression=parked["compression"],
-            headers={**parked["headers"], RESUME_HEADER: continuation_id},
-            retry=True,
-            retry_policy={**app.conf.task_publish_retry_policy, "max_retries": 3},
-            **{"priority": None, **parked["properties"]},  # no priority, where kombu's default is 0
-        )
+    publisher.publish(
+        app,
+        body,
+        routing_key=parked["routing_key"],
+        fanout=Exchange(**parked["fanout"]) if parked["fanout"] else None,
+        content_type=parked["content_type"],
+        content_encoding=parked["content_encoding"],
+        compression=parked["compression"],
+        headers={**parked["headers"], RESUME_HEADER: continuation_id},
+        **{"priority": None, **parked["properties"]},  # no priority, where kombu's default is 0
+    )
 
 
 def _destination(message: Message) -> dict[str, Any] | None:

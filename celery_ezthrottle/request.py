@@ -31,7 +31,7 @@ __all__ = ["HANDOFF", "RECORD_HEADER", "Revoked", "Suspended", "guarded", "renew
 #: Properties are never published again, so nothing of it can leak into a retried message.
 HANDOFF = "ezthrottle"
 
-#: Header of a resumed message, and of those by which Celery retries its task: the store keeps something for the task.
+#: Header of the messages by which Celery retries a task that was suspended: the store keeps something for it.
 RECORD_HEADER = "ezthrottle_record"
 
 #: What the main process says of a run whose child did not end by itself.
@@ -93,6 +93,7 @@ class _Guard:
         _request_dict: dict[str, Any]
 
         _already_cancelled: bool
+        _context: Any
 
         def acknowledge(self) -> None: ...
         def _announce_revoked(self, reason: str, terminated: bool, signum: str | None, expired: bool) -> None: ...
@@ -103,11 +104,10 @@ class _Guard:
         self._ezthrottle_run = uuid4().hex
         request = self._request_dict
         self.ezthrottle_resume: str | None = request.pop(RESUME_HEADER, None)
-        if self.ezthrottle_resume is not None:
-            request[RECORD_HEADER] = True
         handoff = {
             "run": self._ezthrottle_run,
             "resume": self.ezthrottle_resume,
+            "record": bool(request.pop(RECORD_HEADER, False)),
             "redelivered": bool(message.delivery_info.get("redelivered")),
         }
         # A message of protocol 1 has no body of its own.
@@ -197,6 +197,8 @@ class _Guard:
         """Celery publishes a retry by itself: it needs what the run that died was resumed with."""
         if self.ezthrottle_resume is None:
             return
+        context = self._context
+        context.headers = {**(context.headers or {}), RECORD_HEADER: True}
         try:
             Continuations.of(self.app).keep_answer(self.ezthrottle_resume, self._ezthrottle_run, self.id)
         except StoreError as exc:

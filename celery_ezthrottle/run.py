@@ -86,10 +86,11 @@ class Run:
         self.stopped = why
         raise why from None
 
-    def note_record(self) -> None:
-        """The store keeps something for this task, and a retry of Celery's has to ask for it."""
-        self.has_record = True
-        self.task.request.headers = {**(self.task.request.headers or {}), RECORD_HEADER: True}
+    def mark_retries(self) -> None:
+        """Let a message by which Celery retries the task say that its run has to ask the store."""
+        if self.has_record:
+            request = self.task.request
+            request.headers = {**(request.headers or {}), RECORD_HEADER: True}
 
     def begin(self) -> None:
         """Claim what this run resumes, and load what earlier runs have had answered.
@@ -101,7 +102,7 @@ class Run:
         entries: tuple[Entry, ...] = ()
         if self.resumed_from is not None:
             entries = self._resume(self.resumed_from)
-        elif self.handoff["redelivered"] or RECORD_HEADER in (self.task.request.headers or ()):
+        elif self.handoff["redelivered"] or self.handoff["record"]:
             entries = self._look_up()
         settings = self.continuations.settings
         self.recorder = Recorder(
@@ -126,7 +127,7 @@ class Run:
             self.stop(Suspended("suspended by an earlier delivery of this message"))
         self.forwards = record.forwards
         if record.ended is None:
-            self.note_record()
+            self.has_record = True
             return journal.load_entries(record.journal)
         if self.handoff["redelivered"] and record.ended >= self.retries:
             self.stop(Ignore("this message was delivered before, and its task has ended"))
@@ -156,8 +157,7 @@ class Run:
             # Held until the worker has announced it, whatever becomes of this process.
             self.insist(lambda: start(leased=True))
             self.stop(Revoked("revoked"))
-        self.forwards = found.forward
-        self.note_record()
+        self.has_record, self.forwards = True, found.forward
         self.note = result.note
         entries = journal.with_answer(journal.load_entries(found.journal), result.answer)
         if result.given_up and self.options.exhaust_retries and not self._may_forward_again(result, entries):

@@ -79,8 +79,7 @@ def suspend(run: Run, call: Call, leaving: Exception, arguments: Mapping[str, An
         return
     if refusal is not None:
         # What was parked is taken back; the task's record stays for a retry of Celery's.
-        run.note_record()
-        run.resumed_from = None
+        run.has_record, run.resumed_from = True, None
         leaving.add_note(f"Not forwarded: {refusal}")
         warn_once(task.name, "EZThrottle refused to take a failed call; nothing is forwarded.", str(refusal))
         return

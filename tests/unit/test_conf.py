@@ -170,6 +170,9 @@ def test_flags_in_the_environment(app: Celery, text: str, flag: bool) -> None:
         ("webhook_quorum", -1, "a whole number above 0"),
         ("forward_on", 429, "a list"),
         ("regions", 7, "a list"),
+        ("store_options", 7, "a mapping (in the environment, a JSON object)"),
+        ("store_options", "ssl=true", "a mapping (in the environment, a JSON object)"),
+        ("store_options", "[]", "a mapping (in the environment, a JSON object)"),
         ("forward_on_retry", "perhaps", "true or false"),
         ("send_unmatched", 2, "true or false"),
     ],
@@ -202,7 +205,11 @@ def test_all_wrong_types_come_in_one_error(app: Celery) -> None:
 
 def test_secrets_stay_out_of_repr() -> None:
     settings = Settings(
-        api_key="s3cr3t-1", webhook_secret="s3cr3t-2", webhook_secret_secondary="s3cr3t-3", store="redis://:s3cr3t-4@h"
+        api_key="s3cr3t-1",
+        webhook_secret="s3cr3t-2",
+        webhook_secret_secondary="s3cr3t-3",
+        store="redis://:s3cr3t-4@h",
+        store_options={"password": "s3cr3t-5"},
     )
     assert "s3cr3t" not in repr(settings)
     assert "webhook_tolerance" in repr(settings)
@@ -219,6 +226,13 @@ def test_secrets_stay_out_of_repr() -> None:
         ("amqp://broker", "rpc://", ""),
         ("redis://one;redis://two", None, ""),
         (["redis://one", "redis://two"], None, ""),
+        (["redis://one"], None, "redis://one"),
+        ("amqp://broker", "redis", "redis://"),
+        ("redis://broker/0", "rediss", "redis://"),
+        ("redis://broker/0", "sentinel://a:1;sentinel://b:2/3", "sentinel://a:1;sentinel://b:2/3"),
+        (["sentinel://a:1", "sentinel://b:2"], "rpc://", "sentinel://a:1;sentinel://b:2"),
+        ("sentinel://a:1;redis://b", None, ""),
+        ("redis://broker/0", "sentinel", "redis://broker/0"),
         (None, None, ""),
     ],
 )
@@ -236,6 +250,104 @@ def test_a_store_that_is_set_comes_first() -> None:
         assert read(app, store="redis://env/2").store == "unix:///run/valkey.sock"
 
 
+TLS = {"ssl_cert_reqs": "required", "ssl_ca_certs": "/ca.pem"}
+
+
+@pytest.mark.parametrize(
+    ("backend", "conf", "options"),
+    [
+        ("redis://backend", {}, {}),
+        (
+            "redis",
+            {"redis_host": "h", "redis_port": 1, "redis_db": 2, "redis_username": "u", "redis_password": "p"},
+            {"host": "h", "port": 1, "db": 2, "username": "u", "password": "p"},
+        ),
+        ("redis://backend", {"redis_db": 2, "redis_password": "p"}, {"password": "p"}),
+        ("rediss://backend", {"redis_backend_use_ssl": TLS, "broker_use_ssl": {"ssl_keyfile": "other"}}, TLS),
+        ("redis://backend", {"redis_backend_credential_provider": "m:C"}, {"credential_provider": "m:C"}),
+        (
+            "redis://backend",
+            {
+                "redis_socket_timeout": "7",
+                "redis_socket_connect_timeout": 8,
+                "redis_backend_health_check_interval": 9,
+                "redis_retry_on_timeout": True,  # a store's acts are not repeated unasked
+            },
+            {"socket_timeout": 7.0, "socket_connect_timeout": 8.0, "health_check_interval": 9},
+        ),
+        (
+            "sentinel://backend",
+            {
+                "result_backend_transport_options": {"master_name": "m", "sentinel_kwargs": {"password": "s"}, "x": 1},
+                "broker_transport_options": {"master_name": "other"},
+                "redis_password": "p",
+            },
+            {"master_name": "m", "sentinel_kwargs": {"password": "s"}, "password": "p"},
+        ),
+        ("redis://backend", {"result_backend_transport_options": {"master_name": "m"}}, {}),
+    ],
+)
+def test_a_store_that_is_the_result_backend_is_connected_to_in_the_same_way(
+    backend: str, conf: dict[str, Any], options: dict[str, Any]
+) -> None:
+    with an_app(broker="redis://broker", backend=backend) as app:
+        app.conf.update(conf)
+        assert read(app).store_options == options
+
+
+@pytest.mark.parametrize(
+    ("broker", "conf", "options"),
+    [
+        ("redis://broker", {"redis_password": "other", "redis_backend_use_ssl": TLS}, {}),
+        ("redis://broker", {"broker_user": "u", "broker_password": "p"}, {"username": "u", "password": "p"}),
+        ("rediss://broker", {"broker_use_ssl": TLS}, TLS),
+        ("rediss://broker", {"broker_use_ssl": True}, {}),
+        (
+            "redis://broker",
+            {"broker_transport_options": {"socket_timeout": 7, "health_check_interval": 9, "visibility_timeout": 1}},
+            {"socket_timeout": 7, "health_check_interval": 9},
+        ),
+        (
+            "sentinel://a;sentinel://b",
+            {
+                "broker_transport_options": {
+                    "master_name": "m",
+                    "min_other_sentinels": 1,
+                    "sentinel_kwargs": {"ssl": True},
+                }
+            },
+            {"master_name": "m", "min_other_sentinels": 1, "sentinel_kwargs": {"ssl": True}},
+        ),
+    ],
+)
+def test_a_store_that_is_the_broker_is_connected_to_in_the_same_way(
+    broker: str, conf: dict[str, Any], options: dict[str, Any]
+) -> None:
+    with an_app(broker=broker, backend="rpc://") as app:
+        app.conf.update(conf)
+        assert read(app).store_options == options
+
+
+def test_celerys_options_are_read_under_a_namespace(app: Celery) -> None:
+    settings = types.SimpleNamespace(CELERY_RESULT_BACKEND="redis://backend", CELERY_REDIS_BACKEND_USE_SSL=TLS)
+    app.config_from_object(settings, namespace="CELERY")
+    assert read(app).store_options == TLS
+
+
+def test_store_options_add_to_celerys_where_the_store_is_celerys_and_stand_alone_elsewhere() -> None:
+    with an_app(backend="redis://backend", broker="amqp://broker") as app:
+        app.conf.update(redis_password="p", redis_backend_use_ssl=TLS)
+        assert read(app, store_options='{"ssl_ca_certs": "/mine.pem"}').store_options == {
+            "password": "p",
+            "ssl_cert_reqs": "required",
+            "ssl_ca_certs": "/mine.pem",
+        }
+        app.conf.ezthrottle_store = "redis://elsewhere"
+        assert read(app).store_options == {}
+        app.conf.ezthrottle_store_options = {"username": "u"}
+        assert read(app, store_options='{"password": "env"}').store_options == {"username": "u"}
+
+
 @pytest.mark.parametrize(("main", "prefix"), [("shop", "{ezthrottle:shop}:"), (None, "{ezthrottle}:")])
 def test_the_prefix_holds_the_name_of_the_app_as_one_hash_tag(main: str | None, prefix: str) -> None:
     with an_app(main) as app:
@@ -244,9 +356,11 @@ def test_the_prefix_holds_the_name_of_the_app_as_one_hash_tag(main: str | None, 
 
 
 def test_every_setting_can_come_from_both_places(app: Celery) -> None:
-    numbers = {"webhook_tolerance", "result_timeout", "submit_timeout", "sweep_interval"}
+    numbers = {"webhook_tolerance", "result_timeout", "submit_timeout", "sweep_interval", "lease"}
     sizes = {"max_request_body", "max_response", "max_journal", "webhook_quorum"}
+    sizes |= {"max_suspended", "max_unclaimed", "max_unclaimed_bytes", "max_forwards"}
     flags = {"forward_on_retry", "exhaust_retries", "send_unmatched"}
+    mappings = {"store_options"}
     lists = {"forward_on", "forward_hosts", "forward_signed_hosts", "regions"}
     for spec in fields(Settings):
         value, expected = next(
@@ -256,6 +370,7 @@ def test_every_setting_can_come_from_both_places(app: Celery) -> None:
                 (sizes, ("7", 7)),
                 (flags, ("yes", True)),
                 (lists, ("7", ("7",))),
+                (mappings, ('{"seven": 7}', {"seven": 7})),
                 ({spec.name}, ("7", "7")),
             )
             if spec.name in names
@@ -286,6 +401,10 @@ def test_complete_settings_are_fine(app: Celery) -> None:
         ({"webhook_secret_secondary": "short"}, ["ezthrottle_webhook_secret_secondary is shorter than 16"]),
         ({"store": ""}, ["ezthrottle_store is not set", "EZTHROTTLE_STORE"]),
         ({"store": "amqp://broker"}, ["ezthrottle_store is not a redis://"]),
+        (
+            {"store": "sentinel://a;sentinel://b"},
+            ["name of its master is not set", "?master_name=NAME", "transport options"],
+        ),
         ({"submit_timeout": 61.0, "result_timeout": 60.0}, ["ezthrottle_submit_timeout is above", "lower the first"]),
         (
             {"result_timeout": 24 * 3600.0},
@@ -325,6 +444,20 @@ def test_a_task_must_not_wait_longer_than_results_are_kept(app: Celery, expires:
 
 def test_submitting_may_be_tried_as_long_as_the_task_waits(app: Celery) -> None:
     validate(replace(COMPLETE, submit_timeout=COMPLETE.result_timeout), app)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"store": "sentinel://a;sentinel://b/0?master_name=m"},
+        {"store": "sentinel://a", "store_options": {"master_name": "m"}},
+        {"store": "redis+socket:///run/redis.sock"},
+        {"store": "unix:///run/redis.sock"},
+        {"store": "rediss://h"},
+    ],
+)
+def test_these_are_stores(app: Celery, changed: dict[str, Any]) -> None:
+    validate(replace(COMPLETE, **changed), app)
 
 
 def test_one_error_names_all_that_is_missing(app: Celery) -> None:
