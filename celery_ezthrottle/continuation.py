@@ -95,6 +95,8 @@ class Continuations:
         except SubmitRefused as refusal:
             if self.store.withdraw(parked.id):
                 return parked_as, refusal
+            # A sweep is submitting it too. It decides; this attempt has ended.
+            self.store.postpone(parked.id, time.time(), maybe_accepted=False)
         except StoreError:
             # Parked is parked: a sweep submits it, if need be again, under the same key.
             logger.warning("Task %s is suspended; the store was lost while its job was submitted.", parked.task_id)

@@ -95,8 +95,8 @@ class Claim:
 
     ``state`` is STORED, SUBMITTED, DELIVERED or PUBLISHED. ``job`` is b"" except for STORED, ``message`` and ``envelope`` are
     b"" except for DELIVERED and PUBLISHED.
-    ``attempts`` counts postponed submissions; ``publications`` counts acts of ``published``. ``maybe_accepted`` is True
-    when a postponed submission may have been taken.
+    ``attempts`` counts postponed submissions; ``publications`` counts acts of ``published``. ``maybe_accepted`` is
+    True when an earlier attempt to submit it may have been taken (see ``postpone``); only for STORED.
     """
 
     id: str
@@ -179,7 +179,8 @@ class Health:
 
     Attributes:
         clock: its time.
-        receiver_clock: how many seconds the clock of the receiver that started last is ahead of the store's, or None.
+        receiver_clock: how many seconds the clock of the receiver that started last was ahead of the store's, or None when none
+            has started in 30 days.
         problems: why it could lose what it keeps, each a sentence with the remedy.
     """
 
@@ -204,10 +205,14 @@ class Store(Protocol):
         and has only not said yet that it has ended. FULL when ``limit`` continuations are parked (see ``counts``) and this one
         resumes none. In these cases nothing is written. The continuation that this one replaces becomes DONE (see ``finish``; the
         task's journal stays, being written anew). A task that had ended is alive again.
+
+        The same suspension again, because its answer was lost: SUSPENDED while it is STORED, STALE once it is DONE, else ALREADY.
         """
 
     def withdraw(self, continuation_id: str) -> bool:
-        """Take back a STORED continuation whose job was definitely not taken; False when it is in any other state.
+        """Take back a STORED continuation whose job was definitely not taken.
+
+        False, and nothing changes, when it is in any other state, or another attempt to submit it has not ended as "not taken".
 
         The task's count of forwards goes back by one; the journal stays for the task's next run; with no forward left
         and nothing in the journal (b"") the task's record goes too.
@@ -221,7 +226,11 @@ class Store(Protocol):
         """
 
     def postpone(self, continuation_id: str, due: float, *, maybe_accepted: bool) -> None:
-        """A submission failed for now: still STORED, ``attempts`` + 1, due again at ``due``. No-op in other states."""
+        """A submission failed for now: still STORED, ``attempts`` + 1, due again at ``due``. No-op in other states.
+
+        Whoever suspends begins an attempt to submit, and so does each claim of what is STORED. Without ``maybe_accepted`` one of
+        them has ended: its job was not taken. All others may have been taken, for their answer was lost or is still to come.
+        """
 
     def settle(self, continuation_id: str, result: bytes, now: float) -> bool:
         """Give a STORED or SUBMITTED continuation an outcome of our own: → DELIVERED, due now. False in other states."""
@@ -241,8 +250,13 @@ class Store(Protocol):
         else CONTRADICTING, also when its continuation is DONE. Every continuation that waits for the job and is STORED or
         SUBMITTED becomes DELIVERED, and is claimed: due again at ``until``.
 
-        A result nobody waits for is kept for UNCLAIMED_FOR seconds, for ``bind`` to find. The store bounds their number and their
-        bytes: the oldest are given up first, and counted.
+        A result nobody waits for, because no continuation is bound to its job, is kept for UNCLAIMED_FOR seconds, for ``bind`` to
+        find. The store bounds their number and their bytes: the oldest are given up first, and counted; one that alone has more
+        bytes than that is not kept.
+
+        Raises:
+            StoreError: also when the record of the job is of an unknown version; then nothing is kept. Whoever sent the result
+                has to send it again, to somebody who knows that version.
         """
 
     def claim(self, continuation_id: str, now: float, until: float) -> Claim | None:

@@ -1,4 +1,4 @@
-local CLAIM = {'state', 'facts', 'job_id', 'failure', 'attempts', 'publications', 'maybe', 'job', 'parked'}
+local CLAIM = {'state', 'facts', 'job_id', 'failure', 'attempts', 'publications', 'open', 'job', 'parked'}
 
 local function read_claim(id) return read(continuation_key(id), unpack(CLAIM)) end
 
@@ -7,6 +7,9 @@ local function claim(id, record, due)
   if record.state == 'running' then
     redis.call('HSET', continuation_key(id), 'state', 'delivered', 'run', '')
     record.state = 'delivered'
+  elseif record.state == 'stored' then
+    record.open = open_of(record)
+    redis.call('HSET', continuation_key(id), 'open', record.open + 1) -- whoever claims it submits it
   end
   schedule(id, due, record)
   if not is_delivered(record) then record.parked = '' end

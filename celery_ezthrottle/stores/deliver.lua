@@ -9,7 +9,7 @@ for i = 1, #fields, 2 do
   if string.sub(name, 1, 2) == 'w:' then waiters[#waiters + 1] = string.sub(name, 3) end
   job[name] = fields[i + 1]
 end
-if job.v and job.v ~= VERSION then return {'repeated'} end -- nothing is kept, nothing counted
+if job.v and job.v ~= VERSION then return redis.error_reply('VERSION The record of this job is of an unknown version.') end
 
 local named = id ~= '' and read_claim(id)
 -- Also when it has lost its job's record.

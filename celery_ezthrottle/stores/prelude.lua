@@ -34,6 +34,8 @@ local function deadline_of(record) return string.match(record.facts, '^%S+') end
 local function retries_of(record) return tonumber(string.match(record.facts, '^%S+ (%S+)')) end
 local function is_shared(record) return string.match(record.facts, '^%S+ %S+ %S+ (%S+)') == '1' end
 local function task_of(record) return string.match(record.facts, '^%S+ %S+ %S+ %S+ %S+ %S+ (.*)$') end
+-- Attempts to submit it that have not ended as "not taken": the one of whoever suspended, and one for each claim.
+local function open_of(record) return tonumber(record.open) or 1 end
 
 -- A new key, or one whose lifetime is anew, lives until `at`.
 local function expire(key, at) redis.call('EXPIREAT', key, string.format('%.0f', math.ceil(at))) end

@@ -278,7 +278,7 @@ def _source(act: str) -> str:
 
 
 def _claim(values: Sequence[bytes]) -> Claim:
-    id_, state, facts, job_id, failure, attempts, publications, maybe, job, parked = values
+    id_, state, facts, job_id, failure, attempts, publications, still_open, job, parked = values
     deadline, _, _, _, suspended_at, submit_deadline, task_id = facts.split(b" ", 6)
     message, envelope = _parted(parked)
     return Claim(
@@ -295,7 +295,7 @@ def _claim(values: Sequence[bytes]) -> Claim:
         deadline=float(deadline),
         attempts=int(attempts or 0),
         publications=int(publications or 0),
-        maybe_accepted=bool(maybe),
+        maybe_accepted=state == b"stored" and int(still_open) > 0,
     )
 
 

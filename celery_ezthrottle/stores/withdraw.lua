@@ -1,8 +1,8 @@
 -- ARGV: continuation id. Gives 1 when it was taken back, else 0.
 local id = ARGV[1]
 local key = continuation_key(id)
-local record = read(key, 'state', 'facts', 'before', 'run')
-if not record or record.state ~= 'stored' then return 0 end
+local record = read(key, 'state', 'facts', 'before', 'run', 'open')
+if not record or record.state ~= 'stored' or open_of(record) > 1 then return 0 end
 
 redis.call('DEL', key, run_key(record.run))
 redis.call('ZREM', DUE, id)

@@ -1,4 +1,4 @@
-"""The contract of claim, claim_due and published: each thing due is somebody's, once."""
+"""The contract of claim, claim_due and published: each thing due is somebody's, once. Leases are in leasing.py."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from .bench import (
     LATER,
     NOW,
     PAYLOAD,
+    ROOM,
     SUBMIT_AT,
     Bench,
     Contract,
@@ -54,7 +55,7 @@ class ClaimContract(Contract):
             deadline=DEADLINE,
             attempts=0,
             publications=1 if state is State.PUBLISHED else 0,
-            maybe_accepted=False,
+            maybe_accepted=state is State.STORED,
         )
         assert store.claim("c1", LATER, LATER) == expected
         assert store.claim_due(LATER, LATER, 10) == [expected]
@@ -89,24 +90,24 @@ class ClaimContract(Contract):
 
     def test_the_longest_due_comes_first(self, store: Store) -> None:
         for number in (3, 1, 4, 2, 5):
-            store.suspend(park(f"c{number}", task_id=f"t{number}", submit_at=NOW + number / 8))
+            store.suspend(park(f"c{number}", task_id=f"t{number}", submit_at=NOW + number / 8), ROOM)
         assert [claim.id for claim in store.claim_due(NOW + 4 / 8, LATER, 2)] == ["c1", "c2"]
         assert [claim.id for claim in store.claim_due(NOW + 4 / 8, LATER, 10)] == ["c3", "c4"]
         assert [claim.id for claim in store.claim_due(LATER, LATER, 10)] == ["c5", "c1", "c2", "c3", "c4"]
 
     def test_claiming_nothing(self, store: Store) -> None:
-        store.suspend(park())
+        store.suspend(park(), ROOM)
         assert store.claim_due(LATER, LATER, 0) == []
         assert is_due(store, SUBMIT_AT)
 
     def test_a_claim_that_is_due_at_once_is_given_once_per_act(self, store: Store) -> None:
         for number in range(5):
-            store.suspend(park(f"c{number}", task_id=f"t{number}"))
+            store.suspend(park(f"c{number}", task_id=f"t{number}"), ROOM)
         assert len(store.claim_due(LATER, NOW, 10)) == 5
 
     def test_unknown_versions_neither_count_nor_hinder(self, store: Store, bench: Bench) -> None:
         for number in range(6):
-            store.suspend(park(f"c{number}", task_id=f"t{number}", submit_at=NOW + number))
+            store.suspend(park(f"c{number}", task_id=f"t{number}", submit_at=NOW + number), ROOM)
         for number in (0, 1, 3):
             bench.disown("continuation", f"c{number}")
         assert store.claim("c0", LATER, LATER) is None
@@ -117,7 +118,7 @@ class ClaimContract(Contract):
         number = 200
         store = bench.open()
         for item in range(number):
-            store.suspend(park(f"c{item}", task_id=f"t{item}", submit_at=NOW + item % 7))
+            store.suspend(park(f"c{item}", task_id=f"t{item}", submit_at=NOW + item % 7), ROOM)
         stores = [bench.open() for _ in range(THREADS)]
         barrier = Barrier(THREADS)
 
@@ -133,7 +134,7 @@ class ClaimContract(Contract):
         assert Counter(claimed) == Counter(f"c{item}" for item in range(number))
 
     def test_one_is_claimed_once(self, bench: Bench) -> None:
-        bench.open().suspend(park())
+        bench.open().suspend(park(), ROOM)
         stores = [bench.open() for _ in range(THREADS)]
         barrier = Barrier(THREADS)
 

@@ -17,7 +17,21 @@ from tests.servers import find_binary, valkey_server
 from .bench import Kind
 
 pytest.register_assert_rewrite(
-    *(f"tests.stores.{name}" for name in ("waiting", "delivery", "claiming", "running", "tasks"))
+    *(
+        f"tests.stores.{name}"
+        for name in (
+            "cancelling",
+            "claiming",
+            "delivery",
+            "housekeeping",
+            "leasing",
+            "running",
+            "tasks",
+            "unclaimed",
+            "waiting",
+            "walking",
+        )
+    )
 )
 
 PREFIX = "{contract}:"
@@ -60,7 +74,8 @@ class RedisBench:
             b"zset": lambda key: self.client.zrange(key, 0, -1, withscores=True),
             b"string": self.client.get,
         }
-        return {key: read[self.client.type(key)](key) for key in self.client.scan_iter()}
+        counted = (PREFIX + "counters").encode()
+        return {key: read[self.client.type(key)](key) for key in self.client.scan_iter() if key != counted}
 
     def expiry(self, name: str) -> float:
         """Unix time at which a key goes, to a few ms."""

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from .cancelling import CancelContract
 from .claiming import ClaimContract, PublishedContract
-from .delivery import DeliverContract
+from .delivery import DeliverContract, RebindContract
+from .housekeeping import CountsContract, HealthContract, LeadContract
+from .leasing import HoldContract, LeaseContract
 from .running import FinishContract, JournalContract, StartContract
-from .tasks import CloseRunContract, TaskContract
+from .tasks import CloseRunContract, EndContract, TaskContract
+from .unclaimed import UnclaimedBoundsContract, UnclaimedContract
 from .waiting import BindContract, PostponeContract, SettleContract, SuspendContract, WithdrawContract
+from .walking import StatesContract
 
 __all__ = ["StoreContract"]
 
@@ -17,14 +22,25 @@ class StoreContract(
     BindContract,
     PostponeContract,
     SettleContract,
+    CancelContract,
     DeliverContract,
+    RebindContract,
+    UnclaimedContract,
+    UnclaimedBoundsContract,
     ClaimContract,
     PublishedContract,
     StartContract,
+    LeaseContract,
+    HoldContract,
     JournalContract,
     FinishContract,
     TaskContract,
+    EndContract,
     CloseRunContract,
+    LeadContract,
+    HealthContract,
+    CountsContract,
+    StatesContract,
 ):
     """The whole contract."""
 

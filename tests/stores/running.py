@@ -1,4 +1,4 @@
-"""The contract of runs: start, save_journal, finish."""
+"""The contract of runs: start, save_journal, finish. What leases add is in leasing.py."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ import pytest
 
 from celery_ezthrottle.stores.base import Resumption, StartOutcome, State, Store, TaskRecord
 
-from .bench import EVERY_STATE, NOW, Bench, Contract, Kind, is_never_due, park, reach, state_of
+from .bench import EVERY_STATE, NOW, ROOM, Bench, Contract, Kind, deliver, is_due, is_never_due, park, reach, state_of
 
 NOT_RUNNING = [state for state in EVERY_STATE if state is not State.RUNNING]
 DELIVERED = [State.DELIVERED, State.PUBLISHED]
+LEASES = [None, NOW + 100.5]
 
 
 class StartContract(Contract):
     @pytest.mark.parametrize("state", DELIVERED)
-    @pytest.mark.parametrize("take_over", [False, True])
-    def test_start(self, store: Store, state: State, take_over: bool) -> None:
+    @pytest.mark.parametrize("lease", LEASES)
+    def test_start(self, store: Store, state: State, lease: float | None) -> None:
         reach(store, state, forward=4)
-        assert store.start("c1", "r2", NOW + 9, take_over=take_over) == Resumption(
+        assert store.start("c1", "r2", NOW + 9, lease=lease) == Resumption(
             outcome=StartOutcome.STARTED,
             task_id="t1",
             forward=4,
@@ -32,37 +33,29 @@ class StartContract(Contract):
             delivered_at=NOW + 5,
         )
         assert state_of(store) is State.RUNNING
-        assert is_never_due(store)
+        assert is_never_due(store) if lease is None else is_due(store, lease)
 
     def test_start_again(self, store: Store) -> None:
         reach(store, State.DELIVERED)
-        first = store.start("c1", "r2", NOW, take_over=False)
-        assert store.start("c1", "r2", NOW + 1, take_over=False) == first
+        first = store.start("c1", "r2", NOW, lease=None)
+        assert store.start("c1", "r2", NOW + 1, lease=None) == first
 
     def test_another_run_holds_it(self, store: Store, bench: Bench) -> None:
         reach(store, State.RUNNING)
         before = bench.snapshot()
-        assert store.start("c1", "r3", NOW, take_over=False) == Resumption(outcome=StartOutcome.TAKEN)
+        assert store.start("c1", "r3", NOW, lease=None) == Resumption(outcome=StartOutcome.TAKEN)
         assert bench.snapshot() == before
 
-    def test_take_over(self, store: Store) -> None:
-        reach(store, State.RUNNING)
-        run = store.start("c1", "r3", NOW, take_over=True)
-        assert (run.outcome, run.result) == (StartOutcome.STARTED, b"result")
-        assert not store.save_journal("t1", "r2", "c1", b"mine")
-        assert not store.finish("c1", "r2", keep_journal=False)
-        assert store.finish("c1", "r3", keep_journal=False)
-
     @pytest.mark.parametrize("state", [*DELIVERED, State.RUNNING])
-    @pytest.mark.parametrize("take_over", [False, True])
-    def test_a_closed_run_gets_nothing(self, store: Store, bench: Bench, state: State, take_over: bool) -> None:
+    @pytest.mark.parametrize("lease", LEASES)
+    def test_a_closed_run_gets_nothing(self, store: Store, bench: Bench, state: State, lease: float | None) -> None:
         reach(store, state)
         assert not store.close_run("r2")
         before = bench.snapshot()
-        assert store.start("c1", "r2", NOW, take_over=take_over) == Resumption(outcome=StartOutcome.TAKEN)
+        assert store.start("c1", "r2", NOW, lease=lease) == Resumption(outcome=StartOutcome.TAKEN)
         assert bench.snapshot() == before
 
-    @pytest.mark.parametrize("take_over", [False, True])
+    @pytest.mark.parametrize("lease", LEASES)
     @pytest.mark.parametrize(
         ("state", "outcome"),
         [
@@ -72,22 +65,22 @@ class StartContract(Contract):
         ],
     )
     def test_nothing_to_start(
-        self, store: Store, bench: Bench, state: State, outcome: StartOutcome, take_over: bool
+        self, store: Store, bench: Bench, state: State, outcome: StartOutcome, lease: float | None
     ) -> None:
         reach(store, state)
         before = bench.snapshot()
-        assert store.start("c1", "r3", NOW, take_over=take_over) == Resumption(outcome=outcome)
+        assert store.start("c1", "r3", NOW, lease=lease) == Resumption(outcome=outcome)
         assert bench.snapshot() == before
 
     def test_start_what_is_not_there(self, store: Store) -> None:
-        assert store.start("c1", "r2", NOW, take_over=True) == Resumption(outcome=StartOutcome.GONE)
+        assert store.start("c1", "r2", NOW, lease=None) == Resumption(outcome=StartOutcome.GONE)
 
     @pytest.mark.parametrize(("kind", "id_"), [("continuation", "c1"), ("task", "t1"), ("job", "j1")])
     def test_start_with_a_record_of_an_unknown_version(self, store: Store, bench: Bench, kind: Kind, id_: str) -> None:
         reach(store, State.DELIVERED)
         bench.disown(kind, id_)
         before = bench.snapshot()
-        assert store.start("c1", "r2", NOW, take_over=True) == Resumption(outcome=StartOutcome.GONE)
+        assert store.start("c1", "r2", NOW, lease=None) == Resumption(outcome=StartOutcome.GONE)
         assert bench.snapshot() == before
 
     def test_one_of_many_runs_starts(self, bench: Bench) -> None:
@@ -97,7 +90,7 @@ class StartContract(Contract):
 
         def start(number: int) -> StartOutcome:
             barrier.wait(30)
-            return stores[number].start("c1", f"run {number}", NOW, take_over=False).outcome
+            return stores[number].start("c1", f"run {number}", NOW, lease=None).outcome
 
         with ThreadPoolExecutor(8) as pool:
             assert sorted(pool.map(start, range(8))) == [StartOutcome.STARTED] + [StartOutcome.TAKEN] * 7
@@ -118,11 +111,12 @@ class JournalContract(Contract):
         assert not store.save_journal("t1", "r1", None, b"journal")
         assert store.task("t1") is None
 
-    def test_a_task_that_ended_gets_no_record(self, store: Store) -> None:
+    def test_a_task_that_has_ended_keeps_no_journal(self, store: Store, bench: Bench) -> None:
         reach(store, State.RUNNING)
         store.finish("c1", "r2", keep_journal=False)
+        before = bench.snapshot()
         assert not store.save_journal("t1", "r3", None, b"journal")
-        assert store.task("t1") is None
+        assert bench.snapshot() == before
 
     @pytest.mark.parametrize("state", NOT_RUNNING)
     def test_only_a_running_continuation_saves(self, store: Store, bench: Bench, state: State) -> None:
@@ -154,16 +148,21 @@ class JournalContract(Contract):
 
 class FinishContract(Contract):
     def test_finish_leaves_a_mark(self, store: Store) -> None:
-        reach(store, State.RUNNING)
+        reach(store, State.RUNNING, retries=4, forward=3)
         assert store.finish("c1", "r2", keep_journal=False)
-        assert store.task("t1") is None
-        assert store.start("c1", "r3", NOW, take_over=True).outcome is StartOutcome.DONE
+        assert store.task("t1") == TaskRecord(forwards=3, journal=b"", state=State.DONE, ended=4)
+        assert store.start("c1", "r3", NOW, lease=None).outcome is StartOutcome.DONE
         assert is_never_due(store)
 
     def test_finish_keeps_the_journal(self, store: Store) -> None:
         reach(store, State.RUNNING)
         assert store.finish("c1", "r2", keep_journal=True)
         assert store.task("t1") == TaskRecord(forwards=1, journal=b"journal", state=State.DONE)
+
+    def test_a_closed_run_may_finish(self, store: Store) -> None:
+        reach(store, State.RUNNING)
+        store.close_run("r2")
+        assert store.finish("c1", "r2", keep_journal=False)
 
     def test_finish_twice(self, store: Store, bench: Bench) -> None:
         reach(store, State.RUNNING)
@@ -193,20 +192,21 @@ class FinishContract(Contract):
             journal=b"<payload>",
         )
         if again:
-            store.suspend(park("c2", run="r2", resumed_from="c1", journal=b""))
+            store.suspend(park("c2", run="r2", resumed_from="c1", journal=b""), ROOM)
         else:
             store.finish("c1", "r2", keep_journal=False)
         assert "<payload>" not in str(bench.snapshot())
         assert "result'" not in str(bench.snapshot())
 
     def test_a_settled_result_is_dropped(self, store: Store, bench: Bench) -> None:
-        store.suspend(park(shared=True))
+        store.suspend(park(shared=True), ROOM)
         store.settle("c1", b"<given up>", NOW)
-        store.start("c1", "r2", NOW, take_over=False)
+        store.start("c1", "r2", NOW, lease=None)
         store.finish("c1", "r2", keep_journal=True)
         assert "<given up>" not in str(bench.snapshot())
 
     def test_a_shared_result_stays(self, store: Store) -> None:
         reach(store, State.RUNNING, shared=True)
         store.finish("c1", "r2", keep_journal=False)
-        assert store.deliver(None, "j1", b"another", NOW) == (False, [])
+        assert deliver(store, None, "j1", b"another") == ("contradicting", [])
+        assert store.counts().unclaimed == 0

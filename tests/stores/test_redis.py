@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import pickle
 import socket
 import subprocess
 import sys
-import time
 import traceback
+import uuid
 from concurrent.futures import ThreadPoolExecutor
+from importlib.resources import files
 from typing import Any
 
 import pytest
@@ -17,15 +17,12 @@ import redis
 
 from celery_ezthrottle.errors import ConfigurationError, StoreError
 from celery_ezthrottle.stores.base import State, Store, SuspendOutcome
-from celery_ezthrottle.stores.redis import RedisStore
+from celery_ezthrottle.stores.redis import ACTS, RedisStore
 from tests.servers import valkey_server
 
-from .bench import DEADLINE, LATER, NOW, PAYLOAD, SUBMIT_AT, Kind, park, reach
+from .bench import LATER, NOW, PAYLOAD, ROOM, SUBMIT_AT, Kind, deliver, park, reach
 from .conftest import PREFIX, RedisBench
 from .contract import StoreContract
-
-DAY = 24 * 3600
-WEEK = 7 * DAY
 
 
 @pytest.fixture
@@ -37,88 +34,48 @@ class TestRedisStore(StoreContract):
     """Each test also proves that every key it leaves expires: see the fixture ``bench``."""
 
 
-def about(at: float) -> object:
-    """Lifetimes are whole seconds, rounded up."""
-    return pytest.approx(math.ceil(at), abs=0.5)
-
-
-class TestLifetimes:
-    def test_a_suspension(self, bench: RedisBench, store: Store) -> None:
-        reach(store, State.SUBMITTED)
-        for name in ("c:c1", "t:t1", "j:j1", "due"):
-            assert bench.expiry(name) == about(DEADLINE + WEEK)
-
-    def test_of_the_furthest(self, bench: RedisBench, store: Store) -> None:
-        for number, deadline in enumerate((DEADLINE, DEADLINE + 9 * DAY, DEADLINE + DAY)):
-            store.suspend(park(f"c{number}", task_id=f"t{number}", deadline=deadline, shared=True))
-            store.bind(f"c{number}", "j1", NOW)
-            assert bench.expiry(f"c:c{number}") == about(deadline + WEEK)
-        for name in ("j:j1", "due"):
-            assert bench.expiry(name) == about(DEADLINE + 9 * DAY + WEEK)
-
-    def test_the_set_of_what_is_due_is_made_anew(self, bench: RedisBench, store: Store) -> None:
-        reach(store, State.RUNNING)
-        assert not bench.client.exists(PREFIX + "due")
-        store.suspend(park("c2", run="r2", resumed_from="c1", deadline=DEADLINE - 60))
-        assert bench.expiry("due") == about(DEADLINE - 60 + WEEK)
-
-    def test_a_task_lives_as_long_as_its_longest_continuation(self, bench: RedisBench, store: Store) -> None:
-        reach(store, State.DONE)
-        store.suspend(park("c2", run="r3", deadline=DEADLINE - 60))
-        assert bench.expiry("t:t1") == about(DEADLINE + WEEK)
-        store.withdraw("c2")
-        store.suspend(park("c3", run="r3", deadline=DEADLINE + 60))
-        assert bench.expiry("t:t1") == about(DEADLINE + 60 + WEEK)
-
-    def test_a_result_nobody_waits_for(self, bench: RedisBench, store: Store) -> None:
-        store.deliver(None, "j1", b"result", NOW)
-        assert bench.expiry("j:j1") == about(NOW + WEEK)
-        store.deliver(None, "j1", b"result", NOW + DAY)
-        assert bench.expiry("j:j1") == about(NOW + WEEK)
-        store.suspend(park(deadline=DEADLINE + DAY))
-        store.bind("c1", "j1", NOW)
-        assert bench.expiry("j:j1") == about(DEADLINE + DAY + WEEK)
-
-    def test_a_mark_of_what_is_done(self, bench: RedisBench, store: Store) -> None:
-        reach(store, State.RUNNING)
-        store.finish("c1", "r2", keep_journal=False)
-        assert bench.expiry("c:c1") == about(DEADLINE + WEEK)
-        assert not bench.client.exists(PREFIX + "t:t1")
-
-    def test_a_closed_run(self, bench: RedisBench, store: Store) -> None:
-        store.close_run("r1")
-        assert bench.expiry("r:r1") == pytest.approx(time.time() + DAY, abs=120)
-
-
 class TestRecords:
+    def test_a_lapsed_lease_names_no_run(self, bench: RedisBench, store: Store) -> None:
+        reach(store, State.RUNNING, lease=NOW + 60)
+        assert bench.client.hget(PREFIX + "c:c1", "run") == b"r2"
+        store.claim("c1", NOW + 60, NOW + 120)
+        assert bench.client.hget(PREFIX + "c:c1", "run") == b""
+
     def test_bytes_and_times_are_kept_exactly(self, store: Store) -> None:
         exact = 0.1 + 0.2
         changes: dict[str, Any] = {
             name: name.encode() + PAYLOAD for name in ("message", "envelope", "journal", "failure")
         }
-        store.suspend(park(suspended_at=exact, **changes))
-        store.deliver("c1", "j1", PAYLOAD, exact)
+        store.suspend(park(suspended_at=exact, **changes), ROOM)
+        deliver(store, "c1", "j1", PAYLOAD, exact)
         claim = store.claim("c1", LATER, LATER)
         assert claim is not None
         assert (claim.message, claim.envelope) == (b"message" + PAYLOAD, b"envelope" + PAYLOAD)
-        run = store.start("c1", "r2", NOW, take_over=False)
+        run = store.start("c1", "r2", NOW, lease=None)
         assert (run.journal, run.failure, run.result) == (b"journal" + PAYLOAD, b"failure" + PAYLOAD, PAYLOAD)
         assert (run.suspended_at, run.delivered_at) == (exact, exact)
 
     def test_a_suspension_costs_little_beside_its_payload(self, bench: RedisBench, store: Store) -> None:
-        payload = b"x" * 5000
-        uuid = "01890a5d-ac96-774b-bcce-b302099a8057"
-        store.suspend(
-            park(uuid, task_id=uuid, run=uuid, message=payload, envelope=b"", journal=b"", job=b"", failure=b"")
-        )
-        store.bind(uuid, uuid, NOW)
-        used = sum(bench.client.memory_usage(key, samples=0) or 0 for key in bench.client.scan_iter())
-        assert used - len(payload) < 2048
+        """With ids as Celery and the service have them, and payloads of usual sizes."""
+        sizes = {"message": 600, "envelope": 900, "journal": 300, "failure": 200}
+        payload: dict[str, Any] = {name: b"x" * size for name, size in sizes.items()}
+
+        def submit(count: int) -> None:
+            for _ in range(count):
+                id_, task_id, run, job_id = (str(uuid.uuid4()) for _ in range(4))
+                store.suspend(park(id_, task_id=task_id, run=run, job=b"x" * 700, **payload), count * 2)
+                store.bind(id_, job_id, NOW)
+
+        submit(50)  # connections and scripts cost once
+        before = bench.client.info("memory")["used_memory"]
+        submit(1000)
+        used = (bench.client.info("memory")["used_memory"] - before) / 1000
+        assert used - sum(sizes.values()) < 2048
 
     def test_an_end_leaves_little(self, bench: RedisBench, store: Store) -> None:
         reach(store, State.RUNNING)
         store.finish("c1", "r2", keep_journal=False)
-        assert sorted(bench.snapshot()) == [b"{contract}:c:c1", b"{contract}:r:r1"]
+        assert sorted(bench.snapshot()) == [b"{contract}:c:c1", b"{contract}:r:r1", b"{contract}:t:t1"]
         assert sum(bench.client.memory_usage(key) or 0 for key in bench.client.scan_iter()) < 1024
 
     @pytest.mark.parametrize(("kind", "id_"), [("task", "t1"), ("job", "j1")])
@@ -131,7 +88,7 @@ class TestRecords:
         assert bench.snapshot()[key] == before
 
     def test_a_withdrawal_leaves_unknown_versions_alone(self, bench: RedisBench, store: Store) -> None:
-        store.suspend(park())
+        store.suspend(park(), ROOM)
         bench.disown("task", "t1")
         before = bench.snapshot()
         assert store.withdraw("c1")
@@ -139,7 +96,7 @@ class TestRecords:
 
     def test_a_record_that_is_gone_is_not_due(self, bench: RedisBench, store: Store) -> None:
         for number in range(5):
-            store.suspend(park(f"c{number}", task_id=f"t{number}", submit_at=SUBMIT_AT + number))
+            store.suspend(park(f"c{number}", task_id=f"t{number}", submit_at=SUBMIT_AT + number), ROOM)
         bench.client.delete(*(f"{PREFIX}c:c{number}" for number in (0, 1, 3)))
         assert [claim.id for claim in store.claim_due(LATER, LATER + 1, 2)] == ["c2", "c4"]
         assert bench.client.zrange(PREFIX + "due", 0, -1) == [b"c2", b"c4"]
@@ -149,9 +106,16 @@ class TestRecords:
         reach(store, State.SUBMITTED, shared=True)
         assert other.task("t1") is None
         assert other.claim_due(LATER, LATER, 10) == []
-        assert other.deliver("c1", "j1", b"result", NOW) == (True, [])
+        assert deliver(other, "c1", "j1") == ("first", [])
+        assert other.counts().parked == store.counts().unclaimed == 0
         assert other.close_run("r1") is False
-        assert other.suspend(park(run="r2")) is SuspendOutcome.SUSPENDED
+        assert other.suspend(park(run="r2"), ROOM) is SuspendOutcome.SUSPENDED
+
+
+def test_every_script_is_used() -> None:
+    used = {"prelude", *ACTS, *(part for parts in ACTS.values() for part in parts)}
+    folder = files("celery_ezthrottle.stores")
+    assert {path.name for path in folder.iterdir() if path.name.endswith(".lua")} == {f"{name}.lua" for name in used}
 
 
 class TestConnections:
@@ -169,12 +133,12 @@ class TestConnections:
     def test_a_store_is_used_after_a_fork(self, bench: RedisBench) -> None:
         script = f"""
 import os
-from celery_ezthrottle.stores.redis import RedisStore
+from celery_ezthrottle.stores.redis import ACTS, RedisStore
 store = RedisStore({bench.url!r}, prefix={PREFIX!r})
 assert store.task("t1") is None
 child = os.fork()
 for number in range(200):
-    assert store.deliver(None, f"j{{number}}-{{child == 0}}", b"result", 2e9) == (True, [])
+    assert store.deliver(None, f"j{{number}}-{{child == 0}}", b"result", 2e9, 2e9).verdict == "first"
 store.close()
 if child == 0:
     os._exit(0)
@@ -191,12 +155,12 @@ assert os.waitpid(child, 0)[1] == 0
             assert client.client_id() == connection
 
     def test_a_store_works_again_after_close(self, store: Store) -> None:
-        store.suspend(park())
+        store.suspend(park(), ROOM)
         store.close()
         assert store.task("t1") is not None
 
     def test_the_scripts_are_sent_again_to_a_server_that_lost_them(self, bench: RedisBench, store: Store) -> None:
-        store.suspend(park())
+        store.suspend(park(), ROOM)
         bench.client.script_flush()
         assert store.task("t1") is not None
 
@@ -214,7 +178,7 @@ class TestFailures:
             store = RedisStore(url.replace("//", "//default:s3cr3t@"), prefix=PREFIX)
             with redis.Redis.from_url(url) as client:
                 client.config_set("requirepass", "s3cr3t")
-            assert store.suspend(park()) is SuspendOutcome.SUSPENDED
+            assert store.suspend(park(), ROOM) is SuspendOutcome.SUSPENDED
         with pytest.raises(StoreError, match="cannot be reached") as caught:
             store.task("t1")
         store.close()
@@ -226,7 +190,7 @@ class TestFailures:
     def test_a_wrong_password(self, password_url: str) -> None:
         store = RedisStore(password_url, prefix=PREFIX)
         with pytest.raises(StoreError, match="AuthenticationError") as caught:
-            store.suspend(park())
+            store.suspend(park(), ROOM)
         store.close()
         assert "s3cr3t" not in "".join(traceback.format_exception(caught.value))
 
