@@ -61,8 +61,8 @@ _classes: dict[type, Any] = {}
 _leased: dict[str, _Guard] = {}
 
 
-def renew_leases(continuations: Continuations) -> None:
-    """Hold what the runs of this worker hold for another lease.
+def renew_leases(continuations: Continuations) -> int:
+    """Hold what the runs of this worker hold for another lease. Gives how many runs there are.
 
     Raises:
         StoreError: the store is out of reach.
@@ -73,6 +73,7 @@ def renew_leases(continuations: Continuations) -> None:
         else:
             until = time.time() + continuations.settings.lease
             continuations.store.hold(request.ezthrottle_resume or "", run, until)
+    return len(_leased)
 
 
 class _Guard:

@@ -41,6 +41,7 @@ class Sweeper(bootsteps.StartStopStep):
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
         self._name = uuid4().hex
+        self._store_was_lost = False
         tasks = [task for task in worker.app.tasks.values() if is_frugal(task)]
         self.enabled = bool(tasks)
         if self.enabled:
@@ -62,18 +63,16 @@ class Sweeper(bootsteps.StartStopStep):
     def start(self, worker: Any) -> None:  # noqa: ARG002 -- Celery's signature
         # Threads: what is due may take as long as the service takes to answer, and neither the worker's loop nor the leases
         # must wait for that.
-        settings = self.continuations.settings
-        self._threads = [
-            self._every(settings.sweep_interval, self._sweep, "ezthrottle-sweeper"),
-            self._every(settings.lease / 3, lambda: renew_leases(self.continuations), "ezthrottle-leases"),
-        ]
+        for name, act in {"ezthrottle-sweeper": self._keep_sweeping, "ezthrottle-leases": self._keep_leases}.items():
+            thread = threading.Thread(target=act, name=name, daemon=True)
+            thread.start()
+            self._threads.append(thread)
 
     def stop(self, worker: Any) -> None:  # noqa: ARG002
         self._stop.set()
-        for thread in self._threads:
-            thread.join(timeout=5.0)
         if self._threads:
-            self._threads = []
+            self._threads.pop(0).join(timeout=5.0)
+            self._threads.clear()  # the other one goes on while runs are ending
             try:
                 self.continuations.store.resign(self._name)
             except StoreError as exc:
@@ -87,23 +86,32 @@ class Sweeper(bootsteps.StartStopStep):
         if self.continuations.store.lead(self._name, now, now + max(settings.lease / 2, 3 * settings.sweep_interval)):
             self.continuations.sweep()
 
-    def _every(self, interval: float, act: Callable[[], object], name: str) -> threading.Thread:
-        thread = threading.Thread(target=self._repeat, args=(interval, act), name=name, daemon=True)
-        thread.start()
-        return thread
+    def _keep_sweeping(self) -> None:
+        while not self._stop.wait(self.continuations.settings.sweep_interval):
+            self._try(self._sweep, "Nothing is swept")
 
-    def _repeat(self, interval: float, act: Callable[[], object]) -> None:
-        store_was_lost = False
-        while not self._stop.wait(interval):
-            try:
-                act()
-                store_was_lost = False
-            except StoreError as exc:
-                if not store_was_lost:
-                    logger.error("Nothing is swept until the store is back: %s", exc)
-                store_was_lost = True
-            except Exception:  # noqa: BLE001 -- logged; a thread that ends would leave tasks waiting for ever
-                logger.exception("%s failed; it goes on.", threading.current_thread().name)
+    def _keep_leases(self) -> None:
+        interval = self.continuations.settings.lease / 3
+        pause = self._stop
+        while True:
+            if pause.wait(interval):
+                pause = threading.Event()  # a warm shutdown waits for the runs that are there
+            held = self._try(lambda: renew_leases(self.continuations), "Leases are not renewed")
+            if self._stop.is_set() and held == 0:
+                return
+
+    def _try(self, act: Callable[[], object], without: str) -> object:
+        try:
+            done = act()
+            self._store_was_lost = False
+            return done
+        except StoreError as exc:
+            if not self._store_was_lost:
+                logger.error("%s until the store is back: %s", without, exc)
+            self._store_was_lost = True
+        except Exception:  # noqa: BLE001 -- logged; a thread that ends would leave tasks waiting for ever
+            logger.exception("%s failed; it goes on.", threading.current_thread().name)
+        return None
 
 
 def install() -> None:

@@ -30,6 +30,18 @@ def charges_twice(path: str) -> str:
     return "charged"
 
 
+@app.task(acks_late=True)
+@frugal
+def stays_until_told(path: str) -> str:
+    note(path, "start")
+    post(path)
+    note(path, "stays")
+    with redis.Redis.from_url(os.environ["TEST_REDIS"]) as client:
+        client.blpop([f"go:{path}"], timeout=STAYS)
+    note(path, "end")
+    return "done"
+
+
 @app.task(bind=True, max_retries=3)
 @frugal(result_timeout=2.0, exhaust_retries=False)
 def retries_what_is_unknown(self: Any, path: str) -> str:

@@ -1,4 +1,4 @@
--- In front of every script. KEYS[1] is the prefix of all keys: with its hash tag it names the slot that all of them are in.
+-- In front of the scripts: of this and the other shared files, each gets what it needs (see scripts.py). KEYS[1] is the prefix of all keys: with its hash tag it names the slot that all of them are in.
 -- Records are hashes with a field v; one of another version is neither read nor written. Times are Unix seconds, kept as
 -- the caller wrote them. Before this come REMEMBERED and UNCLAIMED_FOR of stores/base.py.
 

@@ -18,9 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
-from functools import cache
 from hashlib import blake2b
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import redis
@@ -31,8 +29,6 @@ from redis.exceptions import TimeoutError as NoAnswer
 from celery_ezthrottle.errors import ConfigurationError, StoreError
 
 from .base import (
-    REMEMBERED,
-    UNCLAIMED_FOR,
     Claim,
     Counts,
     Delivery,
@@ -47,37 +43,13 @@ from .base import (
 )
 from .connect import address, connect
 from .durability import problems
+from .scripts import ACTS, source
 
 if TYPE_CHECKING:
     from redis.commands.core import Script
 
 __all__ = ["RedisStore"]
 
-#: The scripts, and what each has in front of it besides the prelude.
-ACTS = {
-    "bind": ("jobs", "counting", "unclaimed", "binding", "waking"),
-    "cancel": ("waking",),
-    "claim": ("claiming",),
-    "claim_due": ("claiming",),
-    "close_run": (),
-    "counts": ("counting", "unclaimed"),
-    "deliver": ("jobs", "counting", "unclaimed", "binding", "waking", "claiming"),
-    "end": ("jobs", "ending"),
-    "finish": ("jobs", "ending"),
-    "health": (),
-    "hold": (),
-    "lead": (),
-    "note_receiver": (),
-    "postpone": (),
-    "published": (),
-    "resign": (),
-    "save_journal": (),
-    "settle": ("waking",),
-    "start": (),
-    "suspend": ("jobs", "ending"),
-    "task": (),
-    "withdraw": (),
-}
 MAX_UNCLAIMED = 10_000
 MAX_UNCLAIMED_BYTES = 64 * 2**20
 
@@ -113,7 +85,7 @@ class RedisStore:
         self._bounds = max_unclaimed, max_unclaimed_bytes
         if self._client.get_encoder().decode_responses:
             raise ConfigurationError("The store keeps bytes: give it a Redis client without decode_responses.")
-        self._scripts: dict[str, Script] = {act: self._client.register_script(_source(act)) for act in ACTS}
+        self._scripts: dict[str, Script] = {act: self._client.register_script(source(act)) for act in ACTS}
 
     @classmethod
     def from_url(
@@ -267,14 +239,6 @@ class RedisStore:
             return self._scripts[act](keys=[self._prefix], args=args)
         except (RedisError, RedisClusterException, OSError) as exc:
             raise StoreError(_complaint(exc, address(self._client))) from exc
-
-
-@cache
-def _source(act: str) -> str:
-    folder = files(__package__)
-    constants = f"local REMEMBERED, UNCLAIMED_FOR = {REMEMBERED}, {UNCLAIMED_FOR}"
-    parts = (f"{name}.lua" for name in ("prelude", *ACTS[act], act))
-    return "\n".join([constants, *((folder / part).read_text(encoding="utf-8") for part in parts)])
 
 
 def _claim(values: Sequence[bytes]) -> Claim:

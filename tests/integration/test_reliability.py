@@ -120,6 +120,26 @@ def test_a_late_acknowledged_resumed_run_that_died_is_taken_over(lab: Lab, path:
     assert lab.upstream.by_worker(f"{path}/second") == 1
 
 
+def test_a_run_that_a_stopping_worker_waits_for_keeps_its_lease(lab: Lab, path: str) -> None:
+    queue = f"warm-{uuid.uuid4().hex[:6]}"
+    prefix = Continuations.of(app).settings.key_prefix
+    lab.upstream.plan(path, 429)
+    with lab.worker(
+        "stopping", "-P", "prefork", "-c", "1", "-Q", queue, TEST_QUEUE=queue, EZTHROTTLE_LEASE="1"
+    ) as worker:
+        result = lasting.stays_until_told.apply_async((path,), queue=queue)
+        wait_until(lambda: "stays" in lab.effects(path), "the resumed run")
+        worker.popen.terminate()
+        worker.wait_for("Warm shutdown")
+        stopped = time.time()
+        held: Any = lab.client.hget(f"{prefix}t:{result.id}", "c")
+        # Meanwhile the other worker sweeps.
+        wait_until(lambda: float(lab.client.zscore(f"{prefix}due", held.decode()) or 0) > stopped + 3, "three leases")
+        lab.client.rpush(f"go:{path}", "go")
+        assert result.get(timeout=PATIENCE) == "done"
+    assert lab.effects(path) == ["start", "start", "stays", "end"]
+
+
 @pytest.mark.parametrize("moment", ["while it waits", "after its end"])
 def test_the_first_message_does_nothing_when_it_comes_again(lab: Lab, path: str, moment: str) -> None:
     """As from a worker that was killed between parking and acknowledging, once the visibility timeout is over."""
