@@ -19,7 +19,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 #: Folders whose tests start workers of their own, or many.
-SLOW = {"fidelity", "guard", "pools"}
+SLOW = {"chaos", "fidelity", "guard", "pools"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -147,7 +147,9 @@ def test_every_setting_and_option_is_documented() -> None:
 
 def test_the_table_of_transitions_is_that_of_the_state_machine() -> None:
     page = (ROOT / "docs" / "reliability.md").read_text()
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line.startswith("| ")]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line.startswith("| ")
+    ]
     drawn = {
         (act, frozenset(sources.split(", ")), target, who, dies) for act, sources, target, who, _, _, dies in rows[1:]
     }
