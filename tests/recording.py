@@ -40,5 +40,6 @@ def resumed(run: Recorder, answer: Answer = DELIVERED) -> Recorder:
     """The recorder of the run that follows when the last call of ``run`` was forwarded; the journal was stored between."""
     assert run.last is not None
     assert run.last.fingerprint is not None
-    journal = for_suspension(run.replay.entries, run.entries(without=run.last), run.last.fingerprint)
+    forwarded = Entry(fingerprint=run.last.fingerprint, answer=None, forwards=1)
+    journal = for_suspension(run.replay.entries, run.entries(without=run.last), forwarded)
     return recorder(with_answer(load_entries(dump_entries(journal)), answer))
