@@ -2,7 +2,11 @@
 -- `unclaimed`, or is nil. (Into a foreign job nothing is written: then only the deadline wakes.)
 local function bind(id, record, job_id, job, foreign)
   local key, at = continuation_key(id), job_key(job_id)
-  if record.state == 'stored' then redis.call('HDEL', key, 'job', 'open') elseif record.job_id ~= job_id then unbind(id, record) end
+  if record.state == 'stored' then
+    redis.call('HDEL', key, 'job', 'open')
+  elseif record.job_id ~= job_id then
+    unbind(id, record)
+  end
   redis.call('HSET', key, 'state', 'submitted', 'job_id', job_id)
   record.state, record.job_id, record.job = 'submitted', job_id, ''
   if foreign then return end

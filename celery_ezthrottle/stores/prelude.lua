@@ -1,6 +1,7 @@
--- In front of the scripts: of this and the other shared files, each gets what it needs (see scripts.py). KEYS[1] is the prefix of all keys: with its hash tag it names the slot that all of them are in.
+-- Shared by the scripts: each gets of this file and of the others what it needs (see scripts.py), after REMEMBERED and
+-- UNCLAIMED_FOR of base.py. KEYS[1] is the prefix of all keys: with its hash tag it names the slot that all of them are in.
 -- Records are hashes with a field v; one of another version is neither read nor written. Times are Unix seconds, kept as
--- the caller wrote them. Before this come REMEMBERED and UNCLAIMED_FOR of stores/base.py.
+-- the caller wrote them.
 
 local PREFIX, VERSION = KEYS[1], '1'
 local GRACE = 7 * 24 * 3600 -- how long a record outlives its deadline

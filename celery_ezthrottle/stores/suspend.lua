@@ -1,4 +1,4 @@
--- ARGV: the fields of Parked in its order, but for the message and the envelope, which are one; then the limit. Gives a SuspendOutcome.
+-- ARGV: the fields of Parked in its order, but the message and the envelope as one; then the limit. Gives a SuspendOutcome.
 local id, task_id, run, resumed_from, retries, forward, shared, parked, journal, job, failure, suspended_at,
   submit_deadline, deadline, submit_at, limit = unpack(ARGV)
 local key, task = continuation_key(id), task_key(task_id)

@@ -15,15 +15,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from celery_ezthrottle.states import PARKED, WAITING
-from celery_ezthrottle.stores.base import REMEMBERED, Claim, Delivery, Parked, Resumption, StartOutcome, State
+from celery_ezthrottle.stores.base import Claim, Delivery, Parked, Resumption, StartOutcome, State
 from celery_ezthrottle.stores.redis import RedisStore
 
 from .bench import park
-from .model import Continuation, Data, ModelStore
+from .model import ModelStore
+from .records import DAY, Continuation, Data, lifetimes
 
-DAY = 24 * 3600
-WEEK = 7 * DAY
-SLACK = 120.0  # between what this process and the server call now
 LEASE = 60.0
 BOUNDS = {"max_unclaimed": 2, "max_unclaimed_bytes": 10}
 
@@ -226,6 +224,14 @@ class Machine(RuleBasedStateMachine):
         """Whatever became of the continuation."""
         self.start(pick(self.ids(), index), self.name("r"), lease)
 
+    @precondition(lambda self: self.ids(State.RUNNING))
+    @rule(index=INDEX, lease=LEASES)
+    def a_worker_is_lost(self, index: int, lease: float | None) -> None:
+        """Its run is given up, and the message comes again."""
+        id_ = pick(self.ids(State.RUNNING), index)
+        self.both("close_run", self.one(id_).run)
+        self.start(id_, self.name("r"), lease)
+
     @precondition(lambda self: self.runs)
     @rule(index=INDEX, lease=st.sampled_from([None, 10.0, 100.0]))
     def start_again(self, index: int, lease: float | None) -> None:
@@ -359,27 +365,6 @@ class Machine(RuleBasedStateMachine):
         assert goes.keys() - {"counters"} == purposes.keys()
         short = {key: goes[key] - until for key, until in purposes.items() if goes[key] < until - 0.5}
         assert not short
-
-
-def lifetimes(data: Data, clock: float) -> dict[str, float]:
-    """Every key that a store with these data has, and the time until which it is needed."""
-    live = {id_: one for id_, one in data.continuations.items() if one.state is not State.DONE}
-    mark = clock + REMEMBERED - SLACK
-    keys = {f"c:{id_}": live[id_].parked.deadline + WEEK if id_ in live else mark for id_ in data.continuations}
-    for task_id, task in data.tasks.items():
-        newest = data.newest[task_id]
-        goes = live[newest].parked.deadline + WEEK if newest in live else clock
-        keys[f"t:{task_id}"] = mark if task.ended is not None else goes
-    for job_id, job in data.jobs.items():
-        keys[f"j:{job_id}"] = max(
-            [job.unclaimed_until or clock, *(live[id_].parked.deadline + WEEK for id_ in job.waiters)]
-        )
-    keys |= {f"r:{run}": clock + DAY - SLACK for run in data.runs}
-    if due := [one.parked.deadline + WEEK for one in live.values() if one.due is not None]:
-        keys["due"] = max(due)
-    if unclaimed := [job.unclaimed_until for job in data.jobs.values() if job.unclaimed_until is not None]:
-        keys["unclaimed"] = max(unclaimed)
-    return keys
 
 
 def in_order(answer: Any) -> Any:

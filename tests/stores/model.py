@@ -7,10 +7,9 @@ results that nobody waits for, and those when another is added.
 from __future__ import annotations
 
 import hashlib
-import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -32,56 +31,12 @@ from celery_ezthrottle.stores.base import (
 )
 
 from .bench import Kind
+from .records import Continuation, Data, Job
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 NOT_STARTED = {State.STORED: StartOutcome.WAITING, State.SUBMITTED: StartOutcome.WAITING, State.DONE: StartOutcome.DONE}
-
-
-@dataclass
-class Continuation:
-    parked: Parked
-    before: str
-    run: str  # who suspended it while it is STORED, who holds it while it is RUNNING
-    state: State = State.STORED
-    due: float | None = None
-    job_id: str = ""
-    own: tuple[Act, bytes] | None = None  # an outcome of our own
-    first: str = ""  # digest of its job's result, once it is DONE
-    delivered_at: float = 0.0
-    attempts: int = 0
-    publications: int = 0
-    open: int = 1
-
-    def may(self, act: Act) -> bool:
-        return after(self.state, act) is not self.state
-
-    def go(self, act: Act, due: float | None) -> None:
-        state = after(self.state, act)
-        assert state is not None
-        self.state, self.due = state, due
-
-
-@dataclass
-class Job:
-    result: bytes | None = None
-    waiters: dict[str, None] = field(default_factory=dict)
-    unclaimed_until: float | None = None
-
-
-@dataclass
-class Data:
-    continuations: dict[str, Continuation] = field(default_factory=dict)
-    tasks: dict[str, TaskRecord] = field(default_factory=dict)
-    newest: dict[str, str] = field(default_factory=dict)
-    jobs: dict[str, Job] = field(default_factory=dict)
-    runs: dict[str, bool] = field(default_factory=dict)  # True: suspended its task; False: closed
-    foreign: set[tuple[Kind, str]] = field(default_factory=set)
-    leader: tuple[str, float] | None = None
-    receiver_clock: float | None = None
-    counted: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("evicted", "repeated", "contradicting"), 0))
-    lock: Any = field(default_factory=threading.RLock)
 
 
 def atomic(act: Callable[P, T]) -> Callable[P, T]:

@@ -15,7 +15,8 @@ from .bench import Kind
 from .conftest import PREFIX
 from .contract import StoreContract
 from .machine import Machine
-from .model import Data, ModelStore
+from .model import ModelStore
+from .records import Data
 
 
 class ModelBench:
@@ -44,7 +45,7 @@ def test_a_real_store_does_what_the_model_predicts(server: str) -> None:
         run_state_machine_as_test(
             machine,
             settings=settings(
-                max_examples=100,
+                max_examples=80,
                 stateful_step_count=40,
                 deadline=None,
                 database=None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import socket
 import subprocess
 import sys
@@ -17,7 +18,8 @@ import redis
 
 from celery_ezthrottle.errors import ConfigurationError, StoreError
 from celery_ezthrottle.stores.base import State, Store, SuspendOutcome
-from celery_ezthrottle.stores.redis import ACTS, RedisStore
+from celery_ezthrottle.stores.redis import RedisStore
+from celery_ezthrottle.stores.scripts import ACTS, PARTS, source
 from tests.servers import valkey_server
 
 from .bench import LATER, NOW, PAYLOAD, ROOM, SUBMIT_AT, Kind, deliver, park, reach
@@ -112,10 +114,28 @@ class TestRecords:
         assert other.suspend(park(run="r2"), ROOM) is SuspendOutcome.SUSPENDED
 
 
-def test_every_script_is_used() -> None:
-    used = {"prelude", *ACTS, *(part for parts in ACTS.values() for part in parts)}
-    folder = files("celery_ezthrottle.stores")
-    assert {path.name for path in folder.iterdir() if path.name.endswith(".lua")} == {f"{name}.lua" for name in used}
+class TestScripts:
+    def test_every_file_is_read(self) -> None:
+        folder = files("celery_ezthrottle.stores")
+        names = {path.name for path in folder.iterdir() if path.name.endswith(".lua")}
+        assert names == {f"{name}.lua" for name in (*PARTS, *ACTS)}
+
+    def test_a_script_has_what_it_needs_and_no_more(self) -> None:
+        hold = source("hold")
+        assert "local function is_closed(" in hold
+        assert "local function run_key(" in hold  # which that one needs
+        assert "local function keep(" not in hold
+        assert "REMEMBERED" not in hold
+
+    def test_every_definition_is_needed_by_an_act(self) -> None:
+        names = re.findall(r"^local function (\w+)", "\n".join(map(read, PARTS)), flags=re.MULTILINE)
+        assert len(names) > 20
+        for name in names:
+            assert [act for act in ACTS if f"local function {name}(" in source(act)], name
+
+
+def read(name: str) -> str:
+    return (files("celery_ezthrottle.stores") / f"{name}.lua").read_text(encoding="utf-8")
 
 
 class TestConnections:
@@ -133,7 +153,8 @@ class TestConnections:
     def test_a_store_is_used_after_a_fork(self, bench: RedisBench) -> None:
         script = f"""
 import os
-from celery_ezthrottle.stores.redis import ACTS, RedisStore
+from celery_ezthrottle.stores.redis import RedisStore
+from celery_ezthrottle.stores.scripts import ACTS, PARTS, source
 store = RedisStore({bench.url!r}, prefix={PREFIX!r})
 assert store.task("t1") is None
 child = os.fork()
