@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import click
@@ -26,6 +26,11 @@ from .task import adopt, given_to, is_frugal
 
 __all__ = ["Sweeper", "install"]
 
+T = TypeVar("T")
+
+#: Seconds without an outage of the store after which the next one is logged.
+SAID_AGAIN = 60.0
+
 
 class Sweeper(bootsteps.StartStopStep):
     """Does in the workers what is due: submits, publishes, expires. A worker without frugal tasks has none.
@@ -41,7 +46,7 @@ class Sweeper(bootsteps.StartStopStep):
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
         self._name = uuid4().hex
-        self._store_was_lost = False
+        self._store_was_lost_at = 0.0
         tasks = [task for task in worker.app.tasks.values() if is_frugal(task)]
         self.enabled = bool(tasks)
         if self.enabled:
@@ -83,6 +88,8 @@ class Sweeper(bootsteps.StartStopStep):
 
     def _sweep(self) -> None:
         now, settings = time.time(), self.continuations.settings
+        if now < self._store_was_lost_at + settings.lease / 2:
+            return  # while it was away no lease could be renewed: runs that live must not be taken for dead
         if self.continuations.store.lead(self._name, now, now + max(settings.lease / 2, 3 * settings.sweep_interval)):
             self.continuations.sweep()
 
@@ -91,24 +98,23 @@ class Sweeper(bootsteps.StartStopStep):
             self._try(self._sweep, "Nothing is swept")
 
     def _keep_leases(self) -> None:
-        interval = self.continuations.settings.lease / 3
-        pause = self._stop
+        lease, pause = self.continuations.settings.lease, self._stop
+        held: int | None = 0
         while True:
-            if pause.wait(interval):
+            if pause.wait(lease / 30 if held is None else lease / 3):
                 pause = threading.Event()  # a warm shutdown waits for the runs that are there
             held = self._try(lambda: renew_leases(self.continuations), "Leases are not renewed")
             if self._stop.is_set() and held == 0:
                 return
 
-    def _try(self, act: Callable[[], object], without: str) -> object:
+    def _try(self, act: Callable[[], T], without: str) -> T | None:
         try:
-            done = act()
-            self._store_was_lost = False
-            return done
+            return act()
         except StoreError as exc:
-            if not self._store_was_lost:
+            now = time.time()
+            if now > self._store_was_lost_at + SAID_AGAIN:
                 logger.error("%s until the store is back: %s", without, exc)
-            self._store_was_lost = True
+            self._store_was_lost_at = now
         except Exception:  # noqa: BLE001 -- logged; a thread that ends would leave tasks waiting for ever
             logger.exception("%s failed; it goes on.", threading.current_thread().name)
         return None
