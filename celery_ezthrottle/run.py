@@ -241,10 +241,9 @@ class Run:
             self._save(journal.for_take_over(self.recorder.replay.entries, self.recorder.entries()))
 
     def _save(self, entries: tuple[Entry, ...]) -> None:
+        store, kept = self.continuations.store, journal.dump_entries(entries)
         try:
-            self.continuations.store.save_journal(
-                self.task.request.id, self.id, self.resumed_from, journal.dump_entries(entries)
-            )
+            self.insist(lambda: store.save_journal(self.task.request.id, self.id, self.resumed_from, kept))
         except StoreError as exc:
             # The task's own outcome matters more; the next run has what was saved before.
             logger.error("Task %s: what this run had answered is not kept: %s", self.task.request.id, exc)
@@ -253,11 +252,12 @@ class Run:
         """The run has ended, and Celery has recorded how."""
         if self.suspended or not self.has_record or state == "REJECTED":
             return  # parked anew; nothing kept; or to be delivered again
-        store = self.continuations.store
+        store, resumed_from = self.continuations.store, self.resumed_from
         runs_again = state == "RETRY"
-        if self.resumed_from is not None:
+        # Insisted on: a run that has ended and did not say so would be taken over.
+        if resumed_from is not None:
             reach("resume.recorded")
-            store.finish(self.resumed_from, self.id, keep_journal=runs_again)
+            self.insist(lambda: store.finish(resumed_from, self.id, keep_journal=runs_again))
             reach("resume.finished")
         elif not runs_again:
-            store.end(self.task.request.id, self.retries)
+            self.insist(lambda: store.end(self.task.request.id, self.retries))
