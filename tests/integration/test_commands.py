@@ -36,6 +36,8 @@ import requests
 from celery import Celery
 from celery_ezthrottle import EZThrottleTask, frugal
 
+pytestmark = pytest.mark.slow  # many processes
+
 app = Celery("proj", broker=os.environ["PROJ_BROKER"], backend=os.environ["PROJ_REDIS"])
 app.conf.update(task_default_queue="proj")
 

@@ -28,6 +28,8 @@ from tests.lab import PATIENCE, laboratory, wait_until
 from tests.rabbitmq import find_rabbitmq, rabbitmq_server
 from tests.servers import free_port, valkey_server
 
+pytestmark = pytest.mark.slow  # many processes
+
 FULL = {"x-max-length": 1, "x-overflow": "reject-publish"}
 
 
