@@ -1,0 +1,67 @@
+"""``python -m tests.chaos --tasks N --minutes M --seed S [--broker redis|rabbitmq] [--stock]``: proof by killing.
+
+Runs workers, receiver, gateway, Redis and RabbitMQ on loopback, sends N payment tasks, half of them in chains and a tenth
+in chords, some acknowledged late and some early, while a seeded killer strikes for M minutes (or until all has ended), by
+SIGKILL, SIGSTOP and cut connections. Webhooks are duplicated and overtaken. Then everything is left alone until it rests,
+and judged from a history and a ledger that no Redis keeps; :mod:`.judges` says what each word of the last line means. Exit
+code 0 only if lost, duplicate_resumes, stuck, duplicate_executions, answered_repeats and contradictions are 0.
+
+``--stock`` puts the same load, kills and judges on Celery alone: every task acknowledged late, with autoretry and backoff.
+Its tasks take a new Idempotency-Key for each attempt, as naive code does; ``--keys stable`` gives them the careful keys that
+the plugin's tasks have, and ``--keys fresh`` gives the plugin's tasks the naive ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import logging
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from .battle import Battle, Orders
+
+FAULTS = ("lost", "duplicate_resumes", "stuck", "duplicate_executions", "answered_repeats", "contradictions")
+
+
+def main(words: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description="Proof by killing.")
+    parser.add_argument("--tasks", type=int, required=True, help="how many tasks are sent")
+    parser.add_argument("--minutes", type=float, required=True, help="how long the killer strikes at most")
+    parser.add_argument("--seed", type=int, default=1, help="of the load, the upstream's fates and the blows")
+    parser.add_argument("--broker", choices=["redis", "rabbitmq"], default="redis")
+    parser.add_argument("--stock", action="store_true", help="without the plugin")
+    parser.add_argument("--keys", choices=["stable", "fresh"], help="Idempotency-Keys; fresh with --stock")
+    parser.add_argument("--folder", type=Path, help="where logs and histories stay; a temporary one otherwise")
+    given = parser.parse_args(words)
+    logging.basicConfig(level=logging.ERROR)
+    keys = given.keys or ("fresh" if given.stock else "stable")
+    orders = Orders(
+        tasks=given.tasks,
+        minutes=given.minutes,
+        seed=given.seed,
+        broker=given.broker,
+        stock=given.stock,
+        fresh_keys=keys == "fresh",
+    )
+    with _folder(given.folder) as folder:
+        report = Battle(orders, folder).fight()
+    sys.stdout.write(json.dumps(report) + "\n")
+    return int(any(report[name] for name in FAULTS))
+
+
+@contextlib.contextmanager
+def _folder(given: Path | None) -> Iterator[Path]:
+    if given is None:
+        with tempfile.TemporaryDirectory(prefix="chaos-") as name:
+            yield Path(name)
+    else:
+        given.mkdir(parents=True, exist_ok=True)
+        yield given
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,169 @@
+"""One run of the command: send the load while the killer strikes, let it come to rest, and judge."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .history import read_history
+from .judges import Evidence, Verdict, judge
+from .killer import Killer
+from .ledger import read_ledger
+from .load import Planned, plan, send
+from .watch import Watch, left_in_broker
+from .world import Config, World, running_world
+
+__all__ = ["Battle", "Orders"]
+
+MOST_AT_ONCE = 600  # tasks that are on their way; more would only wait
+LOOK_EVERY = 1.0
+#: Seconds without a line in the history after which nothing more is to come: longer than the visibility timeout, the lease,
+#: and the time until a message is published again.
+QUIET = 45.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Orders:
+    """Of the command line."""
+
+    tasks: int
+    minutes: float
+    seed: int
+    broker: str = "redis"
+    stock: bool = False
+    fresh_keys: bool = False
+    patience: float = 240.0
+
+
+class Battle:
+    def __init__(self, orders: Orders, folder: Path) -> None:
+        self._orders, self._folder = orders, folder
+        self._units = plan(orders.tasks, orders.seed, late=True if orders.stock else None)
+        self.planned: list[Planned] = [planned for unit in self._units for planned in unit]
+        self._sent = threading.Event()
+        self._enough = threading.Event()
+
+    def fight(self) -> dict[str, Any]:
+        """Gives the line that the command prints."""
+        orders, started = self._orders, time.monotonic()
+        config = Config(broker=orders.broker, seed=orders.seed, settings={"fresh_keys": orders.fresh_keys})
+        with running_world(self._folder, config) as world:
+            watch, killer = Watch(world.client), Killer(world, orders.seed)
+            begun = time.monotonic()
+            sender = threading.Thread(target=self._send, args=(world, watch), daemon=True)
+            sender.start()
+            killer.start()
+            try:
+                self._wait_for_the_end_of_killing(watch, begun + 60 * orders.minutes)
+            finally:
+                killer.stop()
+            self._let_rest(world, watch, begun)
+            seconds = time.monotonic() - begun
+            self._enough.set()
+            sender.join(30)
+            world.zygote.end()
+            world.redis.wait_until_up()
+            watch.look(planned.id for planned in self.planned)
+            verdict = self._judge(world, watch)
+        return self._report(verdict, killer, watch, seconds, started)
+
+    def _send(self, world: World, watch: Watch) -> None:
+        family = "stock" if self._orders.stock else "frugal"
+        # Over nine tenths of the time, so that blows fall on all of it.
+        pause = 0.9 * 60 * self._orders.minutes / len(self._units)
+        sent, next_at = 0, time.monotonic()
+        for unit in self._units:
+            while sent - sum(seen.state in {"SUCCESS", "FAILURE"} for seen in list(watch.seen.values())) > MOST_AT_ONCE:
+                if self._enough.wait(LOOK_EVERY):
+                    return
+            with world.calm:
+                for planned in send(world.app, unit, family):
+                    world.history.note("sent", task=planned.id)
+            sent += len(unit)
+            next_at += pause
+            if self._enough.wait(max(0.0, next_at - time.monotonic())):
+                return
+        self._sent.set()
+
+    def _wait_for_the_end_of_killing(self, watch: Watch, until: float) -> None:
+        while time.monotonic() < until:
+            self._look(watch)
+            if self._sent.is_set() and not self._open(watch):
+                return
+            self._enough.wait(LOOK_EVERY)
+
+    def _let_rest(self, world: World, watch: Watch, begun: float) -> None:
+        """Until everything has come to its end, or nothing has happened for long."""
+        until = max(time.monotonic(), begun + 60 * self._orders.minutes) + self._orders.patience
+        size, quiet_since = -1, time.monotonic()
+        while time.monotonic() < until:
+            self._look(watch)
+            if world.history.size() != size or not self._sent.is_set():
+                size, quiet_since = world.history.size(), time.monotonic()
+            # What is suspended waits for its deadline.
+            waits = any(seen.state == "FORWARDED" and seen.deadline > time.time() - 15 for seen in watch.seen.values())
+            if self._sent.is_set() and (
+                not self._open(watch) or (time.monotonic() > quiet_since + QUIET and not waits)
+            ):
+                return
+            self._enough.wait(LOOK_EVERY)
+
+    def _look(self, watch: Watch) -> None:
+        watch.look([planned.id for planned in self._open(watch)])
+
+    def _open(self, watch: Watch) -> list[Planned]:
+        """Tasks that have not ended, and that Celery may still send."""
+        return list(_open(self.planned, watch))
+
+    def _judge(self, world: World, watch: Watch) -> Verdict:
+        return judge(
+            Evidence(
+                planned=self.planned,
+                events=list(read_history(world.history.path)),
+                ledger=list(read_ledger(world.ledger_path)),
+                seen=watch.seen,
+                in_broker=left_in_broker(world.app, world.client),
+                now=time.time(),
+                changed=watch.changed,
+            )
+        )
+
+    def _report(self, verdict: Verdict, killer: Killer, watch: Watch, seconds: float, started: float) -> dict[str, Any]:
+        orders = self._orders
+        counted = (
+            "finished", "failed_visibly", "lost", "duplicate_resumes", "stuck", "duplicate_executions", "raw_repeats",
+        )  # fmt: skip
+        also = ("skipped", "lost_as_stock", "lost_by_broker", "answered_repeats", "contradictions", "copies")
+        return {
+            "tasks": orders.tasks,
+            **{name: len(getattr(verdict, name)) for name in counted},
+            "kills": killer.kills,
+            "seed": orders.seed,
+            **{name: len(getattr(verdict, name)) for name in also},
+            "state_changes": len(watch.changed),
+            "forwarded": verdict.forwarded,
+            "resumed": verdict.resumed,
+            "broker": orders.broker,
+            "stock": orders.stock,
+            "keys": "fresh" if orders.fresh_keys else "stable",
+            "seconds": round(seconds, 1),
+            "seconds_in_all": round(time.monotonic() - started, 1),
+            "kills_by_victim": dict(sorted(killer.counts.items())),
+            "faults": {name: sorted(found)[:10] for name, found in verdict.faults.items()},
+        }
+
+
+def _open(planned: Sequence[Planned], watch: Watch) -> Iterator[Planned]:
+    unreachable: set[str] = set()
+    for task in planned:
+        if watch.is_over(task.id):
+            if watch.seen[task.id].state != "SUCCESS":
+                unreachable.add(task.id)
+        elif any(need in unreachable for need in task.needs):
+            unreachable.add(task.id)
+        else:
+            yield task

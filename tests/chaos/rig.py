@@ -1,0 +1,195 @@
+"""What the failpoint tests work with: a world with one worker, whose processes are struck where they stand."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+
+from tests.lab import wait_until
+from tests.service import FakeService
+from tests.upstream import running
+
+from .history import read_history
+from .judges import Evidence, Verdict, judge
+from .ledger import read_ledger
+from .load import Planned, send
+from .striker import Reached, Striker
+from .watch import Watch, left_in_broker
+from .world import Config, World, running_world
+
+__all__ = ["BLOWS", "STOPPED_FOR", "Rig", "rigged"]
+
+STOPPED_FOR = 10.0
+#: Seconds in which nothing happens before nothing will: longer than five leases, after which a lost message is sent again.
+QUIET = 18.0
+SETTINGS = {
+    "lease": 3.0, "sweep_interval": 0.2, "lost_wait": 0.3, "visibility": 13.0, "deadline": 120.0, "submit_deadline": 100.0,
+}  # fmt: skip
+
+_numbers = count(1)
+
+
+@dataclass
+class Rig:
+    """One world, which several tests use one after the other."""
+
+    world: World
+    striker: Striker
+    service: FakeService | None
+    is_spoilt: bool = False
+    _timers: list[threading.Timer] = field(default_factory=list)
+
+    def batch(self, size: int, *, late: bool) -> list[Planned]:
+        """Plain tasks that no other test has."""
+        name = f"batch{next(_numbers)}"
+        return [Planned(f"{name}-{number}", "plain", late) for number in range(size)]
+
+    def send(self, batch: Sequence[Planned], family: str, path: str) -> None:
+        for planned in batch:
+            with self.world.calm:
+                for sent in send(self.world.app, (planned,), family, path):
+                    self.world.history.note("sent", task=sent.id)
+
+    def wait_until_over(self, batch: Sequence[Planned], patience: float) -> Watch:
+        """Until each has an outcome, or, some being lost, until nothing happens any more or ``patience`` runs out."""
+        watch, pause, ids = Watch(self.world.client), threading.Event(), [planned.id for planned in batch]
+        size, quiet = -1, 0
+        for _ in range(int(patience * 5)):
+            watch.look([task for task in ids if not watch.is_over(task)])
+            size, quiet = self.world.history.size(), quiet + 1 if self.world.history.size() == size else 0
+            if all(map(watch.is_over, ids)) or quiet > QUIET * 5:
+                break
+            pause.wait(0.2)
+        return watch
+
+    def judge(self, batch: Sequence[Planned], watch: Watch) -> Verdict:
+        """What became of these. Everything rests, so what somebody may still do would be too late."""
+        world, ids = self.world, {planned.id for planned in batch}
+        watch.look(ids)
+        events = [event for event in read_history(world.history.path) if not event.task or event.task in ids]
+        return judge(
+            Evidence(
+                planned=batch,
+                events=events,
+                ledger=[entry for entry in read_ledger(world.ledger_path) if entry.payment.partition("/")[0] in ids],
+                seen=watch.seen,
+                in_broker=left_in_broker(world.app, world.client) if world.config.broker == "redis" else set(),
+                now=float("inf"),
+                changed=watch.changed,
+            )
+        )
+
+    # Blows. Each gives whether it fell.
+
+    def kill_who_reaches(self, reached: Reached) -> bool:
+        return self._kill(reached.role, reached.pid)
+
+    def kill_worker(self, reached: Reached) -> bool:
+        return self._kill_role(self.world.workers[0])
+
+    def kill_receiver(self, reached: Reached) -> bool:
+        return self._kill_role("receiver")
+
+    def kill_gateway(self, reached: Reached) -> bool:
+        return self._kill_role("gateway")
+
+    def kill_redis(self, reached: Reached) -> bool:
+        return self._kill_server("redis")
+
+    def kill_rabbitmq(self, reached: Reached) -> bool:
+        return self._kill_server("rabbitmq")
+
+    def stop_who_reaches(self, reached: Reached) -> bool:
+        world, pids = self.world, [reached.pid]
+        world.strike(reached.role, pids, signal.SIGSTOP)
+        timer = threading.Timer(STOPPED_FOR, lambda: world.strike(reached.role, pids, signal.SIGCONT))
+        self._timers.append(timer)
+        timer.start()
+        return True
+
+    def cut_redis(self, reached: Reached) -> bool:
+        self.world.cut("redis")
+        return True
+
+    def cut_broker(self, reached: Reached) -> bool:
+        self.world.cut("broker")
+        return True
+
+    def let_go(self) -> None:
+        """Wait until nothing is stopped any more."""
+        for timer in self._timers:
+            timer.join()
+        self._timers.clear()
+
+    def _kill(self, role: str, pid: int) -> bool:
+        if not _lives(pid):
+            return False  # struck already, and on its way out when it said so
+        # A child has the role of its worker; only with the worker its siblings die too.
+        victim = role if pid == self.world.zygote_pid(role) else "child"
+        self.world.strike(victim, [pid])
+        wait_until(lambda: not _lives(pid) and self.world.zygote_pid(role) != pid, f"{pid} to be dead")
+        return True
+
+    def _kill_role(self, role: str) -> bool:
+        pids = self.world.pids(role)
+        return bool(pids) and self._kill(role, pids[0])
+
+    def _kill_server(self, name: str) -> bool:
+        server = self.world.redis if name == "redis" else self.world.rabbitmq
+        assert server
+        pid = server.pid
+        if not pid:
+            return False
+        with self.world.calm:
+            self.world.strike(name, [pid])
+            server.wait_until_up()
+        return True
+
+
+Blow = Callable[[Rig, Reached], bool]
+
+BLOWS: dict[str, Blow] = {
+    "kill worker": Rig.kill_worker,
+    "kill receiver": Rig.kill_receiver,
+    "kill gateway": Rig.kill_gateway,
+    "kill redis": Rig.kill_redis,
+    "kill rabbitmq": Rig.kill_rabbitmq,
+    "stop it": Rig.stop_who_reaches,
+    "cut redis": Rig.cut_redis,
+    "cut broker": Rig.cut_broker,
+}
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@contextmanager
+def rigged(folder: Path, broker: str, *, fake: bool) -> Iterator[Rig]:
+    """A rig; with ``fake`` the service is told by the test what to do, and not killed."""
+    with ExitStack() as stack:
+        striker = stack.enter_context(Striker().serving())
+        service = FakeService() if fake else None
+        url = stack.enter_context(running(service.respond)) if service else ""
+        config = Config(
+            broker=broker,
+            workers=1,
+            concurrency=4,
+            per_second=10_000,
+            service=url,
+            striker=striker.address,
+            give_back=True,
+            settings=SETTINGS,
+        )
+        rig = Rig(stack.enter_context(running_world(folder, config)), striker, service)
+        stack.callback(rig.let_go)
+        stack.callback(striker.disarm)
+        yield rig

@@ -1,0 +1,200 @@
+"""Whoever reaches a failpoint is killed there, or somebody else is: at each one, many times, for late and early acks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from celery_ezthrottle.failpoints import FAILPOINTS
+from tests.lab import wait_until
+from tests.upstream import Answer
+
+from .judges import Verdict
+from .load import Planned
+from .rig import BLOWS, Rig
+from .watch import Watch
+
+# Celery's result backend uses what newer redis-py deprecates.
+pytestmark = pytest.mark.filterwarnings("ignore:Call to deprecated:DeprecationWarning")
+
+MODES = pytest.mark.parametrize("late", [True, False], ids=["late", "early"])
+PATIENCE = 60.0
+#: How many tasks one blow to a worker, or to a server that all need, may take before they have come to the point.
+TAKEN_ALONG = 6
+
+#: Points that only a service which does what it is told leads to.
+SPECIAL = ("sweep.claimed", "sweep.settled", "cancel.stored")
+#: Where stock Celery fails an early-acknowledged task whose process is killed: before it is suspended, after it was resumed.
+ON_ITS_OWN = {"suspend.begin", "resume.begin", "resume.started", "resume.left", "resume.recorded", "resume.finished"}
+
+
+def _strike(
+    rig: Rig,
+    batch: Sequence[Planned],
+    point: str,
+    times: int,
+    act: Callable[[], None],
+    blow: str = "",
+) -> tuple[Verdict, Watch]:
+    """Arm, act, wait until all is over, and judge. The blows have fallen, or nothing is proven."""
+
+    def strike(reached: object) -> bool:
+        return BLOWS[blow](rig, reached) if blow else rig.kill_who_reaches(reached)  # type: ignore[arg-type]
+
+    rig.striker.arm(point, times, strike)
+    act()
+    watch = rig.wait_until_over(batch, PATIENCE + 3 * times)
+    rig.let_go()
+    assert len(rig.striker.struck) == times, f"{point} was struck {len(rig.striker.struck)} times instead of {times}"
+    rig.striker.disarm()
+    return rig.judge(batch, watch), watch
+
+
+def _by_the_death_of_a_worker(rig: Rig, late: bool) -> set[str]:
+    """What happens to the other tasks that it had: its children die with it, and with Redis a message that was being popped."""
+    return (set() if late else {"lost_as_stock"}) | (
+        {"lost_by_broker"} if rig.world.config.broker == "redis" else set()
+    )
+
+
+def _expect(rig: Rig, verdict: Verdict, batch: Sequence[Planned], *allowed: str) -> None:
+    assert verdict.faults == {}
+    elsewhere = {"failed_visibly", "lost_as_stock", "lost_by_broker", "skipped"} - set(allowed)
+    assert {name: getattr(verdict, name) for name in elsewhere} == {name: [] for name in elsewhere}
+    assert len(verdict.finished) + sum(len(getattr(verdict, name)) for name in allowed) == len(batch)
+    rig.is_spoilt = False
+
+
+@MODES
+@pytest.mark.parametrize("point", [point for point in FAILPOINTS if point not in SPECIAL])
+def test_who_reaches_it_is_killed(rig: Rig, rounds: int, point: str, late: bool) -> None:
+    batch = rig.batch(rounds * (TAKEN_ALONG if point == "suspend.left" else 1) + 4, late=late)
+    verdict, _ = _strike(rig, batch, point, rounds, lambda: rig.send(batch, "strict", "limited"))
+    allowed = set(_by_the_death_of_a_worker(rig, late)) if point == "suspend.left" else set()
+    if not late and point in ON_ITS_OWN:
+        allowed.add("failed_visibly")
+    _expect(rig, verdict, batch, *allowed)
+
+
+@MODES
+def test_the_sweeper_is_killed_when_it_submits(fake_rig: Rig, rounds: int, late: bool) -> None:
+    rig, batch = fake_rig, fake_rig.batch(rounds * TAKEN_ALONG + 4, late=late)
+    assert rig.service
+    for planned in batch:
+        rig.service.refuse(f"/limited/{planned.payments[0]}", Answer(429))  # not now
+    verdict, _ = _strike(rig, batch, "sweep.claimed", rounds, lambda: rig.send(batch, "strict", "limited"))
+    _expect(rig, verdict, batch, *_by_the_death_of_a_worker(rig, late))
+
+
+@MODES
+@pytest.mark.parametrize("why", ["never taken", "no result"])
+def test_the_sweeper_is_killed_when_it_settles(fake_rig: Rig, rounds: int, late: bool, why: str) -> None:
+    rig, batch = fake_rig, fake_rig.batch(rounds * TAKEN_ALONG + 4, late=late)
+    assert rig.service
+    for planned in batch:
+        path = f"/limited/{planned.payments[0]}"
+        if why == "never taken":
+            rig.service.refuse(path, *[Answer(429)] * 50)
+        else:
+            rig.service.hold(path)
+    verdict, _ = _strike(rig, batch, "sweep.settled", rounds, lambda: rig.send(batch, "hasty", "limited"))
+    assert verdict.finished == []
+    _expect(rig, verdict, batch, "failed_visibly", *_by_the_death_of_a_worker(rig, late))
+
+
+@MODES
+@pytest.mark.parametrize("how", ["cancel", "revoke"])
+def test_who_cancels_is_killed(fake_rig: Rig, rounds: int, late: bool, how: str) -> None:
+    rig, batch = fake_rig, fake_rig.batch(rounds, late=late)
+    assert rig.service
+    for planned in batch:
+        rig.service.hold(f"/limited/{planned.payments[0]}")
+
+    def act() -> None:
+        ids = [planned.id for planned in batch]
+        watch = Watch(rig.world.client)
+        rig.send(batch, "strict", "limited")
+
+        def suspended() -> bool:
+            watch.look(ids)
+            return set(watch.states(ids)) == {"FORWARDED"} and all(
+                rig.service.jobs(f"/limited/{planned.payments[0]}") for planned in batch if rig.service
+            )
+
+        wait_until(suspended, "all to be suspended", PATIENCE)
+        for number, task in enumerate(ids, start=1):
+            # Celery's broadcast is lost on a worker that is down: once it is up again, the next.
+            rig.world.wait_until_ready()
+            if how == "cancel":
+                rig.world.zygote.call("cancel", [task])
+            else:
+                rig.world.app.control.revoke(task)
+            wait_until(lambda number=number: len(rig.striker.struck) == number, f"{task} to be cancelled")  # type: ignore[misc]
+
+    verdict, watch = _strike(rig, batch, "cancel.stored", rounds, act)
+    assert set(watch.states(planned.id for planned in batch)) == {"REVOKED"}
+    assert verdict.resumed == 0
+    _expect(rig, verdict, batch, "failed_visibly")
+
+
+@MODES
+def test_a_job_that_is_refused(fake_rig: Rig, rounds: int, late: bool) -> None:
+    """The process dies before it hears of the refusal: a sweep hears it, and the task gets its own error."""
+    rig, batch = fake_rig, fake_rig.batch(rounds + 4, late=late)
+    assert rig.service
+    for planned in batch:
+        rig.service.refuse(f"/limited/{planned.payments[0]}", *[Answer(400)] * 20)
+    verdict, _ = _strike(rig, batch, "suspend.stored", rounds, lambda: rig.send(batch, "strict", "limited"))
+    assert verdict.finished == []
+    _expect(rig, verdict, batch, "failed_visibly")
+
+
+#: What happens to others when a process reaches a point.
+ELSEWHERE = [
+    ("suspend.stored", "kill worker"),
+    ("submit.answered", "kill worker"),
+    ("submit.answered", "kill gateway"),
+    ("submit.answered", "kill redis"),
+    ("deliver.begin", "kill redis"),
+    ("deliver.stored", "kill worker"),
+    ("deliver.stored", "kill gateway"),
+    ("publish.sent", "kill redis"),
+    ("publish.sent", "kill rabbitmq"),
+    ("resume.started", "kill worker"),
+    ("resume.left", "kill redis"),
+    ("resume.recorded", "kill worker"),
+    ("gateway.taken", "kill receiver"),
+    ("gateway.called", "kill redis"),
+    ("suspend.stored", "stop it"),
+    ("suspend.left", "stop it"),
+    ("deliver.stored", "stop it"),
+    ("resume.started", "stop it"),
+    ("resume.left", "stop it"),
+    ("gateway.called", "stop it"),
+    ("suspend.stored", "cut redis"),
+    ("suspend.left", "cut broker"),
+    ("deliver.begin", "cut redis"),
+    ("deliver.stored", "cut broker"),
+    ("resume.started", "cut redis"),
+    ("resume.left", "cut redis"),
+]
+
+
+@MODES
+@pytest.mark.parametrize(("point", "blow"), ELSEWHERE, ids=[f"{point}, {blow}" for point, blow in ELSEWHERE])
+def test_others_are_struck_meanwhile(rig: Rig, rounds: int, point: str, blow: str, late: bool) -> None:
+    if blow == "kill rabbitmq" and rig.world.rabbitmq is None:
+        rig.is_spoilt = False
+        pytest.skip("Redis is the broker.")
+    times = min(rounds, 3) if blow == "stop it" else rounds
+    batch = rig.batch(times * (TAKEN_ALONG if blow.startswith("kill ") else 1) + 4, late=late)
+    verdict, _ = _strike(rig, batch, point, times, lambda: rig.send(batch, "strict", "limited"), blow)
+    allowed: set[str] = set()
+    if blow == "kill worker":
+        allowed |= _by_the_death_of_a_worker(rig, late)
+    if blow in {"kill redis", "cut redis", "cut broker", "kill rabbitmq"}:
+        # A message that was popped and not taken is gone with the connection: kombu's way with Redis. And with the store or
+        # the result backend away a task that is not suspended yet ends with its own error.
+        allowed |= {"lost_by_broker", "failed_visibly"}
+    _expect(rig, verdict, batch, *sorted(allowed))

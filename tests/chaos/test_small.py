@@ -1,0 +1,50 @@
+"""The command, with a small load."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.rabbitmq import find_rabbitmq
+
+from .__main__ import FAULTS
+from .kept import ROOT
+
+LONGEST = 600.0  # seconds
+
+
+def fight(tmp_path: Path, *words: str) -> tuple[int, dict[str, Any]]:
+    command = [sys.executable, "-m", "tests.chaos", "--folder", str(tmp_path / "chaos"), *words]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, timeout=LONGEST, check=False)
+    report: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return done.returncode, report
+
+
+@pytest.mark.parametrize("broker", ["redis", "rabbitmq"])
+def test_nothing_is_lost(tmp_path: Path, broker: str) -> None:
+    if broker == "rabbitmq" and find_rabbitmq() is None:
+        pytest.skip("There is no rabbitmq-server.")
+
+    code, report = fight(tmp_path, "--tasks", "60", "--minutes", "0.3", "--seed", "1", "--broker", broker)
+
+    assert {name: report[name] for name in FAULTS} == dict.fromkeys(FAULTS, 0), report
+    assert code == 0
+    ends = ("finished", "failed_visibly", "skipped", "lost_as_stock", "lost_by_broker")
+    assert sum(report[name] for name in ends) == report["tasks"] == 60
+    assert report["kills"] >= 3
+    assert report["forwarded"] >= 30
+    assert (report["seed"], report["broker"], report["stock"]) == (1, broker, False)
+
+
+def test_stock_celery_does_not_get_past_the_judges(tmp_path: Path) -> None:
+    code, report = fight(tmp_path, "--tasks", "60", "--minutes", "0.3", "--seed", "1", "--stock")
+
+    assert code == 1
+    assert report["stock"]
+    assert report["forwarded"] == report["resumed"] == 0
+    assert report["duplicate_executions"] > 0
