@@ -25,6 +25,8 @@ from tests.servers import free_port, valkey_server
 from tests.service import API_KEY, SECRET, FakeService
 from tests.upstream import Answer, running
 
+pytestmark = pytest.mark.slow  # many processes
+
 PAGE = Path(__file__).parents[2] / "docs" / "operations.md"
 PASSWORD = "s3cr3t-of-the-server"
 
@@ -35,8 +37,6 @@ import os
 import requests
 from celery import Celery
 from celery_ezthrottle import EZThrottleTask, frugal
-
-pytestmark = pytest.mark.slow  # many processes
 
 app = Celery("proj", broker=os.environ["PROJ_BROKER"], backend=os.environ["PROJ_REDIS"])
 app.conf.update(task_default_queue="proj")
