@@ -28,6 +28,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    # Times, and what is packed with one, differ from process to process; each that runs tests has to find the same ones.
+    varies = (isinstance(val, float) and val > 1e9) or (isinstance(val, bytes) and val.startswith(b"\x1f\x8b"))
+    return argname if varies else None
+
+
 @pytest.fixture(scope="session")
 def shared_lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     with ExitStack() as stack:

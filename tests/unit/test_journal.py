@@ -238,7 +238,7 @@ def test_a_uuid_that_came_again_is_not_a_fresh_one() -> None:
     assert answers(entries, call(one), call(two)) == ["one", Match.MISMATCH]
 
 
-@pytest.mark.parametrize("item", [str(uuid4()), "1763674210"])
+@pytest.mark.parametrize("item", [UUID_A, "1763674210"])
 def test_what_is_in_the_arguments_of_the_task_is_not_masked(item: str) -> None:
     stable = varying(repr((["x"], {"order": item})))
     assert stable == {item.encode()}
@@ -376,7 +376,7 @@ def test_a_run_that_takes_over_has_what_the_dead_one_was_answered() -> None:
     assert answers(made, *map(call, "abcd"), call("e"))[2:] == ["fine", Match.SEND, Match.SEND]
 
 
-@pytest.mark.parametrize("bodies", [("b", "b", "b", "b"), [f"k={uuid4()}" for _ in range(4)]])
+@pytest.mark.parametrize("bodies", [("b", "b", "b", "b"), [f"k={uuid4()}" for _ in range(4)]], ids=["alike", "fresh"])
 def test_failed_tries_of_an_earlier_run_do_not_hide_the_success_of_a_later_one(bodies: Sequence[str]) -> None:
     one, two, three, again = bodies
     retried = for_retry([], [entry(one, LOST), entry(two, LIMITED)])
