@@ -154,6 +154,14 @@ class _Guard:
         self._end_resumption(keep_journal=retries)
         return returned
 
+    def _success_was_stored(self) -> Any:
+        """Celery 5.7 acknowledges a run that was lost after it had stored SUCCESS: then its chord and the rest of its chain,
+        which come after that, are never told. A resumed run that was to be run again is; what it was answered is kept."""
+        if self.ezthrottle_resume is not None and self.task.acks_late and self.task.reject_on_worker_lost:
+            return False
+        stock = getattr(super(), "_success_was_stored", None)
+        return stock() if stock is not None else False
+
     def on_timeout(self, soft: bool, timeout: float) -> Any:
         if not soft and self._is_suspended():
             return self._leave_suspended_at("TimeLimitExceeded")

@@ -25,6 +25,7 @@ pytestmark = pytest.mark.smoke
 
 NAMES = {
     "billiard.common:TERM_SIGNAME": "request.py ends a suspended run's process by that signal",
+    "celery._state:get_current_app": "cancellation.py cancels for the current app by it",
     "celery._state:get_current_task": "execution.py finds the task that is running by it",
     "celery.app.task:Context.called_directly": "execution.py tells a direct call by it",
     "celery.app.task:Context.is_eager": "execution.py tells eager mode by it",
@@ -34,10 +35,15 @@ NAMES = {
     "celery.platforms:signals": "request.py gets a signal's number by it",
     "celery.utils.imports:symbol_by_name": "request.py resolves Task.Request by it",
     "celery.worker.components:Pool": "worker.py orders the sweeper after it",
+    "celery.worker.control:Panel.data": "cancellation.py extends the revoke command there",
+    "celery.worker.request:Request._already_cancelled": "request.py leaves a cancelled run to its redelivery by it",
+    "celery.worker.request:Request._announce_revoked": "request.py ends a cancelled task as a revoked one by it",
+    "celery.worker.request:Request._context": "request.py marks a retry that Celery publishes by itself in it",
     "celery.worker.request:Request.acknowledge": "request.py acknowledges a suspended message by it",
     "celery.worker.request:Request.send_event": "request.py tells monitors of a suspension by it",
     "celery.worker.request:Request.time_start": "request.py tells by it whether a run has begun",
     "celery.worker.request:Request.worker_pid": "request.py ends the process of a suspended run by it",
+    "celery.worker.state:active_requests": "request.py renews the leases of those by it",
     "celery.worker.state:task_ready": "request.py ends a suspended run by it",
     "kombu.transport.virtual:Channel.supports_fanout": "message.py tells by it that a fanout has no queues",
 }
@@ -45,6 +51,9 @@ NAMES = {
 PARAMETERS = {
     "celery.worker.request:Request.on_failure": ["self", "exc_info", "send_failed_event", "return_ok"],
     "celery.worker.request:Request.on_timeout": ["self", "soft", "timeout"],
+    "celery.worker.request:Request.on_accepted": ["self", "pid", "time_accepted"],
+    "celery.worker.request:Request.reject": ["self", "requeue"],
+    "celery.worker.request:Request._announce_revoked": ["self", "reason", "terminated", "signum", "expired"],
     "celery.worker.request:Request.terminate": ["self", "pool", "signal"],
     "celery.worker.request:Request.cancel": ["self", "pool", "signal"],
     "kombu:Queue.consume": ["self", "consumer_tag", "callback", "no_ack", "nowait", "on_cancel"],
