@@ -155,12 +155,19 @@ class _Guard:
         return returned
 
     def _success_was_stored(self) -> Any:
-        """Celery 5.7 acknowledges a run that was lost after it had stored SUCCESS: then its chord and the rest of its chain,
-        which come after that, are never told. A resumed run that was to be run again is; what it was answered is kept."""
-        if self.ezthrottle_resume is not None and self.task.acks_late and self.task.reject_on_worker_lost:
-            return False
+        """Celery 5.7 acknowledges a run that was lost after it had stored SUCCESS. What comes after that is its chord, which
+        would wait for ever: tell it. In an ordered chord on Redis that does nothing the second time."""
         stock = getattr(super(), "_success_was_stored", None)
-        return stock() if stock is not None else False
+        stored: Any = stock() if stock is not None else False
+        backend = self.task.backend
+        if (
+            stored
+            and self.ezthrottle_resume is not None
+            and self._context.chord
+            and getattr(backend, "_chord_zset", False)
+        ):
+            backend.on_chord_part_return(self._context, stored["status"], stored["result"])
+        return stored
 
     def on_timeout(self, soft: bool, timeout: float) -> Any:
         if not soft and self._is_suspended():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from typing import Any
 
@@ -70,3 +71,24 @@ def forwards_thrice(path: str) -> str:
 @frugal
 def sends_canaries(path: str) -> str:
     return str(post(path, headers={"Authorization": "canary-header"}, json={"card": "canary-body"})["canary"])
+
+
+@app.task(acks_late=True, reject_on_worker_lost=True)
+@frugal
+def fetches_late(path: str) -> str:
+    note(path, "start")
+    return str(get(path)["path"])
+
+
+if "TEST_DIES_BEFORE_CHORD" in os.environ:
+    tell_chord: Any = app.backend.on_chord_part_return
+
+    def die_first(*args: Any, **kwargs: Any) -> Any:
+        """As a process that is killed when it has stored a result, and not told the chord."""
+        with redis.Redis.from_url(os.environ["TEST_REDIS"]) as client:
+            dies = client.set(os.environ["TEST_DIES_BEFORE_CHORD"], os.getpid(), nx=True)
+        if dies:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return tell_chord(*args, **kwargs)
+
+    app.backend.on_chord_part_return = die_first  # type: ignore[method-assign]

@@ -123,6 +123,18 @@ def test_a_late_acknowledged_resumed_run_that_died_is_taken_over(lab: Lab, path:
 
 
 @pytest.mark.slow
+def test_a_chord_is_told_of_a_run_that_died_when_it_had_stored_its_success(lab: Lab, path: str) -> None:
+    queue = f"told-{uuid.uuid4().hex[:6]}"
+    lab.upstream.plan(path, 429)
+    environment = {"TEST_QUEUE": queue, "TEST_DIES_BEFORE_CHORD": f"dies:{path}"}
+    with lab.worker("told", "-P", "prefork", "-c", "1", "-Q", queue, **environment):
+        header = [lasting.fetches_late.s(path).set(queue=queue)]
+        assert chord(header)(collect.s().set(queue=queue)).get(timeout=PATIENCE) == [path]
+    assert lab.client.exists(f"dies:{path}")
+    assert (lab.upstream.by_worker(path), lab.upstream.by_service(path)) == (1, 1)
+
+
+@pytest.mark.slow
 def test_a_run_that_a_stopping_worker_waits_for_keeps_its_lease(lab: Lab, path: str) -> None:
     queue = f"warm-{uuid.uuid4().hex[:6]}"
     prefix = Continuations.of(app).settings.key_prefix
