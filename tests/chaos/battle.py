@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,6 +153,7 @@ class Battle:
             "keys": "fresh" if orders.fresh_keys else "stable",
             "seconds": round(seconds, 1),
             "seconds_in_all": round(time.monotonic() - started, 1),
+            "failures": dict(Counter(seen.error.partition(":")[0] for seen in watch.seen.values() if seen.error)),
             "kills_by_victim": dict(sorted(killer.counts.items())),
             "faults": {name: sorted(found)[:10] for name, found in verdict.faults.items()},
         }

@@ -35,7 +35,8 @@ Of the whole:
     an earlier run that was not killed; or, acknowledged late, to an earlier resumed run whose function had ended.
 ``contradictions``
     Tasks that were suspended, and whose state was final and then another one. One that never was is Celery's: an
-    acknowledgement that a dying broker does not get makes any task run twice.
+    acknowledgement that a dying broker does not get makes any task run twice. And so is the rest of a chain behind a failure:
+    Celery writes that to all of it, also when the next task has already been sent.
 ``copies``
     The same, of a task whose message was sent twice, since the task before it in its chain was run twice. The second copy is
     a delivery of its own, as with stock Celery.
@@ -205,7 +206,12 @@ def judge(evidence: Evidence) -> Verdict:
     for continuation, bodies in by_continuation.items():
         if not all(case.was_killed_in(first, second.at) for first, second in pairwise(bodies)):
             verdict.duplicate_resumes.append(continuation)
-    verdict.contradictions = [task for task in sorted(evidence.changed) if case.was_suspended(task)]
+    failed_before: set[str] = set()
+    for planned in evidence.planned:
+        if any(verdicts[need] is not verdict.finished or need in failed_before for need in planned.needs):
+            failed_before.add(planned.id)
+        elif planned.id in evidence.changed and case.was_suspended(planned.id):
+            verdict.contradictions.append(planned.id)
     _judge_ledger(case, verdict)
     return verdict
 

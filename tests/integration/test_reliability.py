@@ -39,6 +39,7 @@ def suspended(lab: Lab, path: str, task: Any = fetch, **options: Any) -> Any:
 pytestmark = pytest.mark.filterwarnings("ignore:Call to deprecated setex:DeprecationWarning")
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("how", ["cancel", "revoke", "revoke by a list", "terminate"])
 def test_a_suspended_task_is_revoked_at_once(lab: Lab, path: str, how: str) -> None:
     result = suspended(lab, path)
@@ -187,6 +188,7 @@ def test_the_first_message_does_nothing_when_it_comes_again(lab: Lab, path: str,
 # Outcomes that stay unknown
 
 
+@pytest.mark.smoke
 def test_a_retry_after_an_unknown_outcome_keeps_the_key_and_sends_nothing(lab: Lab, path: str) -> None:
     lab.upstream.plan(path, 429)
     lab.service.hold(path)
