@@ -25,8 +25,9 @@ from .world import Config, World, running_world
 __all__ = ["BLOWS", "STOPPED_FOR", "Rig", "rigged"]
 
 STOPPED_FOR = 10.0
-#: Seconds in which nothing happens before nothing will: longer than five leases, after which a lost message is sent again.
-QUIET = 18.0
+#: Seconds in which nothing happens before nothing will: longer than five leases, after which a lost message is sent again, and
+#: than the half minute that a worker may take to end which could not bear the loss of its connection.
+QUIET = 45.0
 SETTINGS = {
     "lease": 3.0, "sweep_interval": 0.2, "lost_wait": 0.3, "visibility": 13.0, "deadline": 120.0, "submit_deadline": 100.0,
 }  # fmt: skip

@@ -19,7 +19,8 @@ from .watch import Watch
 pytestmark = pytest.mark.filterwarnings("ignore:Call to deprecated:DeprecationWarning")
 
 MODES = pytest.mark.parametrize("late", [True, False], ids=["late", "early"])
-PATIENCE = 60.0
+PATIENCE = 90.0
+MANY = 10  # rounds, from which on every row is run
 #: How many tasks one blow to a worker, or to a server that all need, may take before they have come to the point.
 TAKEN_ALONG = 6
 
@@ -184,6 +185,9 @@ ELSEWHERE = [
 @MODES
 @pytest.mark.parametrize(("point", "blow"), ELSEWHERE, ids=[f"{point}, {blow}" for point, blow in ELSEWHERE])
 def test_others_are_struck_meanwhile(rig: Rig, rounds: int, point: str, blow: str, late: bool) -> None:
+    if not late and rounds < MANY:
+        rig.is_spoilt = False
+        pytest.skip(f"What early acknowledgement loses with others is Celery's own: --rounds {MANY} or more shows it.")
     if blow == "kill rabbitmq" and rig.world.rabbitmq is None:
         rig.is_spoilt = False
         pytest.skip("Redis is the broker.")
