@@ -101,11 +101,13 @@ class Incident:
         strike: does it, and returns when the worker has dealt with it.
         options: of the tasks' messages.
         settings: of the worker.
+        revokes: it says that the tasks shall not go on, suspended or not.
     """
 
     strike: Callable[[Scene], None]
     options: dict[str, Any] = field(default_factory=dict)
     settings: tuple[str, ...] = ()
+    revokes: bool = False
 
 
 def kill_the_children(scene: Scene) -> None:
@@ -181,8 +183,8 @@ INCIDENTS = {
     "SIGKILL of the child": Incident(kill_the_children),
     "soft time limit": Incident(let_the_time_limit_pass, {"soft_time_limit": 3}),
     "hard time limit": Incident(let_the_time_limit_pass, {"time_limit": 3}),
-    "terminate": Incident(terminate),
-    "revoke with SIGKILL": Incident(terminate_by_kill),
+    "terminate": Incident(terminate, revokes=True),
+    "revoke with SIGKILL": Incident(terminate_by_kill, revokes=True),
     "cold shutdown": Incident(shut_down),
     "soft shutdown that runs out": Incident(shut_down, settings=(".soft_shutdown_timeout=0.5",)),
     "soft shutdown": Incident(shut_down_while_runs_end, settings=(".soft_shutdown_timeout=3",)),

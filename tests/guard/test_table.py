@@ -39,7 +39,24 @@ def test_a_suspended_run_stays_suspended(lab: Lab, path: str, name: str, moment:
         with scene_of(lab, incident, queue, proxy, through_proxy) as scene:
             scene.begin(moment, path, incident.options)
             incident.strike(scene)
-    _stay_suspended_and_are_resumed(scene)
+    if incident.revokes:
+        _are_revoked(scene)
+    else:
+        _stay_suspended_and_are_resumed(scene)
+
+
+def _are_revoked(scene: Scene) -> None:
+    """As a task that is revoked before it runs: once, with neither callback nor errback; a webhook changes nothing."""
+    lab, victims = scene.lab, scene.victims
+    with lab.worker(f"afterwards-{scene.queue}", "-P", "solo", "-Q", scene.queue, "-I", "tests.guard.tasks"):
+        for _ in range(2):
+            _let_the_queue_run_empty(scene)
+            assert {kind: _seen(lab, victim) for kind, victim in victims.items()} == {
+                kind: Seen("REVOKED", ("run", "task_revoked"), 1, 0, (1,)) for kind in victims
+            }
+            for victim in victims.values():
+                (job,) = lab.service.jobs(victim.path)
+                lab.service.deliver(job, {"job_id": job.id, "status": "failed", "response": None})
 
 
 def _stay_suspended_and_are_resumed(scene: Scene) -> None:
