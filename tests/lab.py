@@ -21,7 +21,7 @@ from .upstream import Upstream, running
 
 __all__ = ["PATIENCE", "Lab", "Process", "laboratory", "wait_until"]
 
-PATIENCE = 30.0  # seconds for anything a test waits for
+PATIENCE = 60.0  # seconds for anything a test waits for
 
 T = TypeVar("T")
 
