@@ -17,6 +17,7 @@ import argparse
 import contextlib
 import json
 import logging
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -38,6 +39,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--folder", type=Path, help="where logs and histories stay; a temporary one otherwise")
     given = parser.parse_args(words)
     logging.basicConfig(level=logging.ERROR)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
     keys = given.keys or ("fresh" if given.stock else "stable")
     orders = Orders(
         tasks=given.tasks,
