@@ -28,8 +28,9 @@ STOPPED_FOR = 10.0
 #: Seconds in which nothing happens before nothing will: longer than five leases, after which a lost message is sent again, and
 #: than the half minute that a worker may take to end which could not bear the loss of its connection.
 QUIET = 45.0
+#: Deadlines that no test comes to, however often it kills: a worker that dies each second sweeps little.
 SETTINGS = {
-    "lease": 3.0, "sweep_interval": 0.2, "lost_wait": 0.3, "visibility": 13.0, "deadline": 120.0, "submit_deadline": 100.0,
+    "lease": 3.0, "sweep_interval": 0.2, "lost_wait": 0.3, "visibility": 13.0, "deadline": 3000.0, "submit_deadline": 2500.0,
 }  # fmt: skip
 
 _numbers = count(1)
