@@ -72,6 +72,7 @@ def fake_rig(rigs: _Rigs) -> Iterator[Rig]:
 def _used(rig: Rig) -> Iterator[Rig]:
     # A test that does not reach its end leaves things behind that the next one must not meet.
     rig.is_spoilt = True
+    rig.victims.clear()
     yield rig
     rig.striker.disarm()
     rig.let_go()

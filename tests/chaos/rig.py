@@ -44,6 +44,8 @@ class Rig:
     striker: Striker
     service: FakeService | None
     is_spoilt: bool = False
+    #: Who was killed since the last test began: "child", or a role.
+    victims: list[str] = field(default_factory=list)
     _timers: list[threading.Timer] = field(default_factory=list)
 
     def batch(self, size: int, *, late: bool) -> list[Planned]:
@@ -134,8 +136,14 @@ class Rig:
         # A child has the role of its worker; only with the worker its siblings die too.
         victim = role if pid == self.world.zygote_pid(role) else "child"
         self.world.strike(victim, [pid])
+        self.victims.append(victim)
         wait_until(lambda: not _lives(pid) and self.world.zygote_pid(role) != pid, f"{pid} to be dead")
         return True
+
+    @property
+    def a_worker_died(self) -> bool:
+        """Its main process, and with it its children."""
+        return self.world.workers[0] in self.victims
 
     def _kill_role(self, role: str) -> bool:
         pids = self.world.pids(role)
