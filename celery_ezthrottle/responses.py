@@ -71,10 +71,11 @@ def build_response(
         built = build_response(hop, request, session)
         built.history = list(response.history)
         response.history.append(built)
-    extract_cookies_to_jar: Any = requests.cookies.extract_cookies_to_jar
-    extract_cookies_to_jar(response.cookies, response.request, response.raw)
-    if session is not None:
-        extract_cookies_to_jar(session.cookies, response.request, response.raw)
+    if "set-cookie" in message:  # http.cookiejar looks at the whole response, which takes longer than all of the above
+        extract_cookies_to_jar: Any = requests.cookies.extract_cookies_to_jar
+        extract_cookies_to_jar(response.cookies, response.request, response.raw)
+        if session is not None:
+            extract_cookies_to_jar(session.cookies, response.request, response.raw)
     return response
 
 

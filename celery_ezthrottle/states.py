@@ -116,7 +116,8 @@ TRANSITIONS = (
         "a sweep publishes the message",
     ),
     _transition(
-        Act.FINISH, {State.RUNNING}, State.DONE, "the resumed run: its result is stored and its callbacks are out",
+        Act.FINISH, {State.RUNNING}, State.DONE,
+        "the resumed run, once its result is stored and its callbacks are out; acknowledged early: its worker, within a second",
         "a message that comes again does nothing",
     ),
 )  # fmt: skip

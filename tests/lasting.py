@@ -31,9 +31,7 @@ def charges_twice(path: str) -> str:
     return "charged"
 
 
-@app.task(acks_late=True)
-@frugal
-def stays_until_told(path: str) -> str:
+def _stay(path: str) -> str:
     note(path, "start")
     post(path)
     note(path, "stays")
@@ -41,6 +39,18 @@ def stays_until_told(path: str) -> str:
         client.blpop([f"go:{path}"], timeout=STAYS)
     note(path, "end")
     return "done"
+
+
+@app.task(acks_late=True)
+@frugal
+def stays_until_told(path: str) -> str:
+    return _stay(path)
+
+
+@app.task
+@frugal
+def stays_until_told_acknowledged_early(path: str) -> str:
+    return _stay(path)
 
 
 @app.task(bind=True, max_retries=3)

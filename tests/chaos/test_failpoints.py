@@ -70,7 +70,8 @@ def _expect(rig: Rig, verdict: Verdict, batch: Sequence[Planned], *allowed: str)
 @MODES
 @pytest.mark.parametrize("point", [point for point in FAILPOINTS if point not in SPECIAL])
 def test_who_reaches_it_is_killed(rig: Rig, rounds: int, point: str, late: bool) -> None:
-    batch = rig.batch(rounds * (TAKEN_ALONG if point == "suspend.left" else 2) + 4, late=late)
+    of_worker = point == "suspend.left" or (point == "resume.finished" and not late)
+    batch = rig.batch(rounds * (TAKEN_ALONG if of_worker else 2) + 4, late=late)
     verdict, _ = _strike(rig, batch, point, rounds, lambda: rig.send(batch, "strict", "limited"))
     # Most are reached by a worker's main process too: it submits and publishes in the place of who was killed.
     allowed = _by_the_death_of_a_worker(rig, late) if rig.a_worker_died else set()
