@@ -108,9 +108,13 @@ class _Guard:
 
     def revoked(self) -> bool:
         if not super().revoked():  # type: ignore[misc]
+            if self.ezthrottle_resume is not None and not self.task.acks_late:
+                # Celery acknowledges when a process has begun. A worker that dies between the two would have a second run refused
+                # by the store, which has the first one for good. Before the beginning, the store publishes it again.
+                self.acknowledge()
             return False
         # It is discarded: nothing may publish it again once Celery has forgotten that it was revoked.
-        self._end_resumption(start=True)
+        self._end_resumption()
         return True
 
     def reject(self, requeue: bool = False) -> Any:
@@ -204,15 +208,17 @@ class _Guard:
         except StoreError as exc:
             logger.error("Task %s: its answer is not kept for the retry: %s", self.id, exc)
 
-    def _end_resumption(self, *, start: bool = False, keep_journal: bool = False) -> None:
+    def _end_resumption(self, *, keep_journal: bool = False) -> None:
         """The resumed run has ended without saying so. What comes again through the broker goes on, and is left alone."""
         if self.ezthrottle_resume is None or self._ezthrottle_requeued or self._already_cancelled:
             return
         try:
             store = Continuations.of(self.app).store
-            if start:
-                store.start(self.ezthrottle_resume, self._ezthrottle_run, time.time(), lease=None)
-            store.finish(self.ezthrottle_resume, self._ezthrottle_run, keep_journal=keep_journal)
+            if not store.finish(self.ezthrottle_resume, self._ezthrottle_run, keep_journal=keep_journal):
+                # It has not come to begin. What became of it has been said: nobody may publish it again.
+                in_its_place = uuid4().hex
+                store.start(self.ezthrottle_resume, in_its_place, time.time(), lease=None)
+                store.finish(self.ezthrottle_resume, in_its_place, keep_journal=keep_journal)
         except StoreError as exc:
             logger.error("Task %s has ended and may come again: %s", self.id, exc)
 

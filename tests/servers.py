@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
 import socket
 import subprocess
@@ -18,6 +19,8 @@ __all__ = ["end_process", "find_binary", "free_port", "valkey_server"]
 
 PATIENCE = 20.0  # seconds for a server to answer, or to end
 ATTEMPTS = 3  # somebody else may take the port between finding it and using it
+#: Ports that no system gives out by itself.
+BELOW_EPHEMERAL = range(10_000, 30_000)
 
 
 def find_binary(kind: Literal["valkey", "redis"]) -> Path | None:
@@ -71,10 +74,12 @@ def _start(binary: Path, folder: Path) -> tuple[subprocess.Popen[bytes], int]:
 
 
 def free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port for a server that starts later, and perhaps again: not one that the system gives to connections meanwhile."""
+    while True:
+        port = secrets.choice(BELOW_EPHEMERAL)  # random's own state may be the same in two processes
+        with closing(socket.socket()) as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def _answers(process: subprocess.Popen[bytes], port: int) -> bool:
