@@ -70,7 +70,7 @@ def finish_ended(continuations: Continuations) -> int:
     count = 0
     while some := list(islice(ended, AT_ONCE)):
         continuations.store.finish_many(some)
-        reach("resume.finished")
+        reach("resume.told")
         count += len(some)
         for held in some:
             del _unleased[held]

@@ -252,14 +252,13 @@ class Run:
         """The run has ended, and Celery has recorded how."""
         if self.suspended or not self.has_record or state == "REJECTED":
             return  # parked anew; nothing kept; or to be delivered again
-        if self.resumed_from is not None and not self.has_lease and state in {"SUCCESS", "FAILURE"}:
-            reach("resume.recorded")
-            return  # the worker says so for many at once
         store, resumed_from = self.continuations.store, self.resumed_from
         runs_again = state == "RETRY"
         # Insisted on: a run that has ended and did not say so would be taken over.
         if resumed_from is not None:
             reach("resume.recorded")
+            if not self.has_lease and state in {"SUCCESS", "FAILURE"}:
+                return  # the worker says so, for many at once
             self.insist(lambda: store.finish(resumed_from, self.id, keep_journal=runs_again))
             reach("resume.finished")
         elif not runs_again:
