@@ -122,6 +122,16 @@ def test_early_acknowledgement_excuses_a_kill_where_stock_celery_loses_a_task_to
         assert (verdict.lost_as_stock, verdict.faults) == ([TASK.id], {})
 
 
+def test_a_copy_that_was_refused_does_not_hide_who_died() -> None:
+    begun = [*SUSPENDED, event(10, "acked", pid=WORKER, state="ack"), event(10.1, "reached", point="resume.begin")]
+    copy = [event(20, "acked", pid=20), event(20.1, "reached", pid=21, point="resume.begin")]
+    refused = [*copy, event(20.2, "left", pid=21, state="IGNORED")]
+
+    verdict = judged([*begun, blow(10.2, CHILD), *refused], [], "FORWARDED", (EARLY,))
+    assert (verdict.lost_as_stock, verdict.faults) == ([TASK.id], {})
+    assert judged([*begun, *refused, blow(21, 99)], [], "FORWARDED", (EARLY,)).faults == {"stuck": [TASK.id]}
+
+
 def test_nothing_excuses_the_loss_of_a_suspended_task() -> None:
     events = [*SUSPENDED, blow(8, CHILD), blow(8.1, WORKER, CHILD, victim="worker0")]
 
