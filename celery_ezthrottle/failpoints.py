@@ -25,8 +25,7 @@ FAILPOINTS = (
     "resume.started",  # it holds the continuation; its body has not begun
     "resume.left",  # its body has ended; no result is stored
     "resume.recorded",  # result, callbacks and chain are out; the continuation is not done
-    "resume.finished",  # acknowledged late: the continuation is done; the message is not acknowledged
-    "resume.told",  # acknowledged early, in the worker: the continuations of some runs that have ended are done
+    "resume.finished",  # the continuation is done; the message is not acknowledged
     "sweep.claimed",  # the sweeper has claimed something that is due
     "sweep.settled",  # the sweeper has given a task an outcome of its own
     "cancel.stored",  # a task is cancelled, its message is not published

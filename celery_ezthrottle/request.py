@@ -14,19 +14,18 @@ from billiard.common import TERM_SIGNAME
 from celery.exceptions import Ignore, Terminated, TimeLimitExceeded, WorkerLostError
 from celery.platforms import signals
 from celery.utils.imports import symbol_by_name
-from celery.worker.state import task_ready
+from celery.worker.state import active_requests, task_ready
 
 from .continuation import Continuations
 from .errors import StoreError
 from .failpoints import reach
-from .held import note_accepted
 from .log import logger
 from .message import RESUME_HEADER, capture
 
 if TYPE_CHECKING:
     from celery.worker.request import Request
 
-__all__ = ["HANDOFF", "RECORD_HEADER", "Revoked", "Suspended", "guarded"]
+__all__ = ["HANDOFF", "RECORD_HEADER", "Revoked", "Suspended", "guarded", "renew_leases"]
 
 #: Key in the message properties that a run sees, under which the request hands over what a suspension needs.
 #: Properties are never published again, so nothing of it can leak into a retried message.
@@ -57,6 +56,24 @@ def guarded(base: str | type[Request]) -> type[Request]:
 
 
 _classes: dict[type, Any] = {}
+
+#: Requests of runs that may hold a lease, by their token.
+_leased: dict[str, _Guard] = {}
+
+
+def renew_leases(continuations: Continuations) -> int:
+    """Hold what the runs of this worker hold for another lease. Gives how many runs there are.
+
+    Raises:
+        StoreError: the store is out of reach.
+    """
+    for run, request in list(_leased.items()):
+        if request not in active_requests:
+            _leased.pop(run, None)
+        else:
+            until = time.time() + continuations.settings.lease
+            continuations.store.hold(request.ezthrottle_resume or "", run, until)
+    return len(_leased)
 
 
 class _Guard:
@@ -102,8 +119,8 @@ class _Guard:
 
     def on_accepted(self, pid: int, time_accepted: float) -> Any:
         returned = super().on_accepted(pid, time_accepted)  # type: ignore[misc]
-        if self.ezthrottle_resume is not None:
-            note_accepted(self.ezthrottle_resume, self._ezthrottle_run, self)  # type: ignore[arg-type]
+        if self.ezthrottle_resume is not None and self.task.acks_late:
+            _leased[self._ezthrottle_run] = self  # active by now, or its lease would be given up at once
         return returned
 
     def revoked(self) -> bool:

@@ -257,8 +257,6 @@ class Run:
         # Insisted on: a run that has ended and did not say so would be taken over.
         if resumed_from is not None:
             reach("resume.recorded")
-            if not self.has_lease and state in {"SUCCESS", "FAILURE"}:
-                return  # the worker says so, for many at once
             self.insist(lambda: store.finish(resumed_from, self.id, keep_journal=runs_again))
             reach("resume.finished")
         elif not runs_again:

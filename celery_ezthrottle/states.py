@@ -116,8 +116,7 @@ TRANSITIONS = (
         "a sweep publishes the message",
     ),
     _transition(
-        Act.FINISH, {State.RUNNING}, State.DONE,
-        "the resumed run, once its result is stored and its callbacks are out; acknowledged early: its worker, within a second",
+        Act.FINISH, {State.RUNNING}, State.DONE, "the resumed run: its result is stored and its callbacks are out",
         "a message that comes again does nothing",
     ),
 )  # fmt: skip

@@ -18,10 +18,10 @@ from .conf import validate
 from .continuation import Continuations
 from .errors import ConfigurationError, StoreError
 from .execution import end_of_run
-from .held import finish_ended, renew_leases, wait_for_any
 from .log import logger
 from .message import remember_queues
 from .options import resolve
+from .request import renew_leases
 from .task import adopt, given_to, is_frugal
 
 __all__ = ["Sweeper", "install"]
@@ -30,8 +30,6 @@ T = TypeVar("T")
 
 #: Seconds without an outage of the store after which the next one is logged.
 SAID_AGAIN = 60.0
-#: Seconds from the end of a run without a lease until it is finished: the first lets some come together.
-SOON, LATEST = 0.05, 1.0
 
 
 class Sweeper(bootsteps.StartStopStep):
@@ -70,18 +68,16 @@ class Sweeper(bootsteps.StartStopStep):
     def start(self, worker: Any) -> None:  # noqa: ARG002 -- Celery's signature
         # Threads: what is due may take as long as the service takes to answer, and neither the worker's loop nor the leases
         # must wait for that.
-        acts = {"sweeper": self._keep_sweeping, "leases": self._keep_leases, "finisher": self._keep_finishing}
-        for name, act in acts.items():
-            thread = threading.Thread(target=act, name=f"ezthrottle-{name}", daemon=True)
+        for name, act in {"ezthrottle-sweeper": self._keep_sweeping, "ezthrottle-leases": self._keep_leases}.items():
+            thread = threading.Thread(target=act, name=name, daemon=True)
             thread.start()
             self._threads.append(thread)
-        signals.worker_shutdown.connect(self._finish_the_last, weak=False)
 
     def stop(self, worker: Any) -> None:  # noqa: ARG002
         self._stop.set()
         if self._threads:
             self._threads.pop(0).join(timeout=5.0)
-            self._threads.clear()  # leases are held while runs are ending
+            self._threads.clear()  # the other one goes on while runs are ending
             try:
                 self.continuations.store.resign(self._name)
             except StoreError as exc:
@@ -110,17 +106,6 @@ class Sweeper(bootsteps.StartStopStep):
             held = self._try(lambda: renew_leases(self.continuations), "Leases are not renewed")
             if self._stop.is_set() and held == 0:
                 return
-
-    def _keep_finishing(self) -> None:
-        pause = SOON
-        while not self._stop.is_set():
-            if wait_for_any(LATEST) and not self._stop.wait(pause):
-                ended = self._try(lambda: finish_ended(self.continuations), "Runs that have ended are not finished")
-                pause = SOON if ended else min(2 * pause, LATEST)
-
-    def _finish_the_last(self, **_: Any) -> None:
-        """The pool has stopped: so have its runs."""
-        self._try(lambda: finish_ended(self.continuations), "Runs that have ended are not finished")
 
     def _try(self, act: Callable[[], T], without: str) -> T | None:
         try:

@@ -302,9 +302,6 @@ class Store(Protocol):
         (Celery will run the task again) the task has ended: its journal is dropped too, its count of forwards stays.
         """
 
-    def finish_many(self, held: Sequence[tuple[str, str]]) -> None:
-        """Do ``finish`` without ``keep_journal`` for each pair of a continuation's id and a run."""
-
     def end(self, task_id: str, retries: int) -> None:
         """A run that resumed nothing has ended the task: drop its journal, remember ``retries``.
 

@@ -19,7 +19,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from hashlib import blake2b
-from itertools import chain
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import redis
@@ -183,10 +182,7 @@ class RedisStore:
         return bool(self._act("save_journal", task_id, run, continuation_id or "", journal))
 
     def finish(self, continuation_id: str, run: str, *, keep_journal: bool) -> bool:
-        return bool(self._act("finish", int(keep_journal), continuation_id, run))
-
-    def finish_many(self, held: Sequence[tuple[str, str]]) -> None:
-        self._act("finish", 0, *chain.from_iterable(held))
+        return bool(self._act("finish", continuation_id, run, int(keep_journal)))
 
     def end(self, task_id: str, retries: int) -> None:
         self._act("end", task_id, retries)

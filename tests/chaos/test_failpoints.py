@@ -26,11 +26,8 @@ TAKEN_ALONG = 6
 
 #: Points that only a service which does what it is told leads to.
 SPECIAL = ("sweep.claimed", "sweep.settled", "cancel.stored")
-OF_LATE, OF_EARLY = {"resume.finished"}, {"resume.told"}
-#: Points that only a worker's main process comes to.
-OF_WORKER = {"suspend.left", "resume.told"}
 #: Where stock Celery fails an early-acknowledged task whose process is killed: before it is suspended, after it was resumed.
-ON_ITS_OWN = {"suspend.begin", "resume.begin", "resume.started", "resume.left", "resume.recorded"}
+ON_ITS_OWN = {"suspend.begin", "resume.begin", "resume.started", "resume.left", "resume.recorded", "resume.finished"}
 
 
 def _strike(
@@ -74,22 +71,11 @@ def _expect(rig: Rig, verdict: Verdict, batch: Sequence[Planned], *allowed: str)
     rig.is_spoilt = False
 
 
-@pytest.mark.parametrize(
-    ("point", "late"),
-    [
-        pytest.param(point, late, id=f"{point}, {'late' if late else 'early'}")
-        for point in FAILPOINTS
-        for late in (True, False)
-        if point not in SPECIAL and point not in (OF_EARLY if late else OF_LATE)
-    ],
-)
+@MODES
+@pytest.mark.parametrize("point", [point for point in FAILPOINTS if point not in SPECIAL])
 def test_who_reaches_it_is_killed(rig: Rig, rounds: int, point: str, late: bool) -> None:
-    if point in OF_EARLY and rounds < MANY:
-        rig.is_spoilt = False
-        pytest.skip(
-            f"What early acknowledgement loses with a worker is Celery's own: --rounds {MANY} or more shows it."
-        )
-    batch = rig.batch(rounds * (TAKEN_ALONG if point in OF_WORKER else 2) + 4, late=late)
+    # With the worker, whatever else it runs dies.
+    batch = rig.batch(rounds * (TAKEN_ALONG if point == "suspend.left" else 2) + 4, late=late)
     verdict, _ = _strike(rig, batch, point, rounds, lambda: rig.send(batch, "strict", "limited"), to_the_end=True)
     # Most are reached by a worker's main process too: it submits and publishes in the place of who was killed.
     allowed = _by_the_death_of_a_worker(rig, late) if rig.a_worker_died else set()

@@ -254,11 +254,6 @@ class Machine(RuleBasedStateMachine):
     def finish(self, index: int, keep_journal: bool) -> None:
         self.both("finish", *pick(self.living(), index), keep_journal=keep_journal)
 
-    @rule(some=st.lists(INDEX, max_size=3))
-    def finish_many(self, some: list[int]) -> None:
-        """Of those that began, whatever has become of them since."""
-        self.both("finish_many", [pick(self.runs, index) for index in some if self.runs])
-
     @precondition(lambda self: self.living())
     @rule(index=INDEX, shared=st.booleans(), retries=RETRIES)
     def a_resumed_run_suspends(self, index: int, shared: bool, retries: int) -> None:

@@ -313,11 +313,6 @@ class ModelStore:
         self._finish(continuation_id, found)
         return True
 
-    @atomic
-    def finish_many(self, held: Sequence[tuple[str, str]]) -> None:
-        for continuation_id, run in held:
-            self.finish(continuation_id, run, keep_journal=False)
-
     def _finish(self, id_: str, found: Continuation) -> None:
         found.first = self._unbind(id_, found)
         found.go(Act.FINISH, None)

@@ -171,26 +171,6 @@ class FinishContract(Contract):
         assert not store.finish("c1", "r2", keep_journal=False)
         assert bench.snapshot() == before
 
-    def test_finish_many(self, store: Store, bench: Bench) -> None:
-        """Those that hold theirs, as one finish after the other would do; the others do not matter."""
-        for number in range(4):
-            reach(store, State.RUNNING, f"c{number}", task_id=f"t{number}", run=f"r1-{number}", job_id=f"j{number}")
-        store.finish("c3", "r2", keep_journal=True)
-        store.finish_many([("c0", "r2"), ("c1", "other"), ("unknown", "r2"), ("c2", "r2"), ("c2", "r2"), ("c3", "r2")])
-        ended = TaskRecord(forwards=1, journal=b"", state=State.DONE, ended=0)
-        assert [store.task(f"t{number}") for number in range(4)] == [
-            ended,
-            TaskRecord(forwards=1, journal=b"journal", state=State.RUNNING),
-            ended,
-            TaskRecord(forwards=1, journal=b"journal", state=State.DONE),
-        ]
-
-    def test_finish_none(self, store: Store, bench: Bench) -> None:
-        reach(store, State.RUNNING)
-        before = bench.snapshot()
-        store.finish_many([])
-        assert bench.snapshot() == before
-
     @pytest.mark.parametrize("state", EVERY_STATE)
     def test_finish_of_another_run(self, store: Store, bench: Bench, state: State) -> None:
         reach(store, state)
