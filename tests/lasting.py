@@ -31,7 +31,9 @@ def charges_twice(path: str) -> str:
     return "charged"
 
 
-def _stay(path: str) -> str:
+@app.task(acks_late=True)
+@frugal
+def stays_until_told(path: str) -> str:
     note(path, "start")
     post(path)
     note(path, "stays")
@@ -39,18 +41,6 @@ def _stay(path: str) -> str:
         client.blpop([f"go:{path}"], timeout=STAYS)
     note(path, "end")
     return "done"
-
-
-@app.task(acks_late=True)
-@frugal
-def stays_until_told(path: str) -> str:
-    return _stay(path)
-
-
-@app.task
-@frugal
-def stays_until_told_acknowledged_early(path: str) -> str:
-    return _stay(path)
 
 
 @app.task(bind=True, max_retries=3)

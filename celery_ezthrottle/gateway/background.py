@@ -11,7 +11,9 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
-__all__ = ["Background", "DueQueue"]
+__all__ = ["Background", "DueQueue", "pause_after"]
+
+FIRST_PAUSE = 0.5  # seconds
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -73,3 +75,8 @@ class Background:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()):
             logger.error("A background task of the gateway failed.", exc_info=error)
+
+
+def pause_after(attempts: int, longest: float) -> float:
+    """Seconds until the next attempt: twice as many after each, and never more than ``longest``."""
+    return float(min(FIRST_PAUSE * 2 ** min(attempts - 1, 16), longest))  # a day of attempts must not overflow

@@ -14,17 +14,16 @@ from celery_ezthrottle.failpoints import reach
 from celery_ezthrottle.retry_after import parse_retry_after
 from celery_ezthrottle.webhook.signatures import SIGNATURE_HEADER, sign
 
-from .background import Background, DueQueue
+from .background import Background, DueQueue, pause_after
 from .database import Database, Delivery
 from .exchange import NoAnswer, exchange
 
-__all__ = ["GIVE_UP_AFTER", "Deliveries"]
+__all__ = ["GIVE_UP_AFTER", "LONGEST_PAUSE", "Deliveries"]
 
 logger = logging.getLogger(__name__)
 
 GIVE_UP_AFTER = 24 * 3600.0  # seconds from when the job ended
 TIMEOUT = 10.0  # seconds until a receiver must have answered
-FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 60.0
 AT_ONCE = 64
 LARGEST_ANSWER = 64 * 1024  # bytes; nobody looks at it
@@ -81,7 +80,7 @@ class Deliveries:
             else:
                 if attempts == 1:
                     logger.warning("The webhook of %s was not taken and is tried again: %s", delivery.job_id, problem)
-                due = min(max(now + _pause(attempts), asked), delivery.expires)
+                due = min(max(now + pause_after(attempts, LONGEST_PAUSE), asked), delivery.expires)
                 await asyncio.to_thread(self._database.redeliver, delivery_id, attempts, due)
                 self._queue.put(due, delivery_id)
         finally:
@@ -108,8 +107,3 @@ class Deliveries:
                 return f"{host}: {exc}", asked
             status = exc.status_code
         return ("" if 200 <= status < 300 else f"{host} answered {status}."), asked
-
-
-def _pause(attempts: int) -> float:
-    # The exponent is bounded: a day of attempts must not overflow.
-    return float(min(FIRST_PAUSE * 2 ** min(attempts - 1, 16), LONGEST_PAUSE))

@@ -19,7 +19,7 @@ from celery_ezthrottle.failpoints import reach
 from celery_ezthrottle.job import Job
 from celery_ezthrottle.retry_after import parse_retry_after
 
-from .background import Background, DueQueue
+from .background import Background, DueQueue, pause_after
 from .config import GatewayConfig
 from .database import Database, Waiting, Work
 from .delivery import GIVE_UP_AFTER, Deliveries
@@ -32,7 +32,6 @@ logger = logging.getLogger(__name__)
 
 RETRY_CODES = frozenset({429, 500, 502, 503, 504})
 PAUSING_CODES = frozenset({429, 503})  # their Retry-After speaks for the host, not for one request
-FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 30.0
 AT_ONCE = 64  # requests on their way to one host; a slow one would else use up the file descriptors
 LARGEST_RESPONSE = 8 * 1024 * 1024  # bytes
@@ -134,7 +133,7 @@ class Dispatcher:
                 self._lane(waiting.host).pace.pause(time.monotonic() + asked - time.time())
             attempts = waiting.attempts + 1
             if attempts < self._most_attempts(job) and _may_help(job, answer, failure):
-                due = max(time.time() + _pause(attempts), asked)
+                due = max(time.time() + pause_after(attempts, LONGEST_PAUSE), asked)
                 kept = json.dumps(answer.to_wire()) if answer else None
                 await asyncio.to_thread(self._database.postpone, waiting.id, attempts, due, kept)
                 self.enqueue(replace(waiting, attempts=attempts, due=due))
@@ -192,7 +191,3 @@ def _asked(answer: Answer | None) -> float:
     if answer is None:
         return 0.0
     return parse_retry_after(answer.headers.get("retry-after", ""), time.time()) or 0.0
-
-
-def _pause(attempts: int) -> float:
-    return float(min(FIRST_PAUSE * 2 ** min(attempts - 1, 16), LONGEST_PAUSE))

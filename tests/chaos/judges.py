@@ -94,6 +94,7 @@ class Verdict:
     answered_repeats: list[str] = field(default_factory=list)
     copies: list[str] = field(default_factory=list)
     contradictions: list[str] = field(default_factory=list)
+    suspended: list[str] = field(default_factory=list)
     forwarded: int = 0
     resumed: int = 0
 
@@ -205,6 +206,8 @@ def judge(evidence: Evidence) -> Verdict:
         for body in case.all_of(planned.id, "body"):
             if body.resumed:
                 by_continuation[body.resumed].append(body)
+        if case.was_suspended(planned.id):
+            verdict.suspended.append(planned.id)
         verdict.forwarded += any(event.state == "IGNORED" for event in case.all_of(planned.id, "left"))
     verdict.resumed = len(by_continuation)
     for continuation, bodies in by_continuation.items():

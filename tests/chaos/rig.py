@@ -11,6 +11,8 @@ from itertools import count
 from pathlib import Path
 
 from celery_ezthrottle.continuation import Continuations
+from celery_ezthrottle.gateway.background import pause_after
+from celery_ezthrottle.gateway.delivery import LONGEST_PAUSE
 from tests.lab import wait_until
 from tests.service import FakeService
 from tests.upstream import running
@@ -29,8 +31,6 @@ STOPPED_FOR = 10.0
 #: Seconds in which nothing happens before nothing will: longer than five leases, after which a lost message is sent again, and
 #: than the half minute that a worker may take to end which could not bear the loss of its connection.
 QUIET = 45.0
-#: And the longest pause of a gateway whose webhooks were refused; it comes to that after some blows.
-LONGEST_PAUSE = 60.0
 #: Deadlines that no test comes to, however often it kills: a worker that dies each second sweeps little.
 SETTINGS = {
     "lease": 3.0, "sweep_interval": 0.2, "lost_wait": 0.3, "visibility": 13.0, "deadline": 3000.0, "submit_deadline": 2500.0,
@@ -64,7 +64,7 @@ class Rig:
 
     def wait_until_over(self, batch: Sequence[Planned], patience: float, times: int) -> Watch:
         """Until each has an outcome, or, some being lost, until nothing happens any more or ``patience`` runs out."""
-        longest = QUIET + min(0.5 * 2 ** min(times, 10), LONGEST_PAUSE)
+        longest = QUIET + pause_after(times, LONGEST_PAUSE)  # of a gateway, if each blow cost it an attempt
         watch, pause, ids = Watch(self.world.client), threading.Event(), [planned.id for planned in batch]
         size, quiet = -1, 0
         for _ in range(int(patience * 5)):
@@ -79,11 +79,6 @@ class Rig:
         """Whatever may still be published has been: a task that has failed must not come again."""
         due = f"{Continuations.of(self.world.app).settings.key_prefix}due"
         wait_until(lambda: not self.world.client.zcard(due), "nothing to be due", QUIET)
-
-    def were_suspended(self, batch: Sequence[Planned]) -> set[str]:
-        """Those of which something was stored: what dies before that runs anew, and its call may not be limited any more."""
-        reached = {event.task for event in read_history(self.world.history.path) if event.point == "suspend.stored"}
-        return reached & {planned.id for planned in batch}
 
     def judge(self, batch: Sequence[Planned], watch: Watch) -> Verdict:
         """What became of these. Everything rests, so what somebody may still do would be too late."""

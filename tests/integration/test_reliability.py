@@ -17,7 +17,6 @@ from celery.exceptions import TaskRevokedError
 import celery_ezthrottle
 from celery_ezthrottle import OutcomeUnknown
 from celery_ezthrottle.continuation import Continuations
-from celery_ezthrottle.states import State
 from tests import lasting
 from tests.lab import PATIENCE, Lab, wait_until
 from tests.project import app, collect, fetch, on_error
@@ -155,23 +154,6 @@ def test_a_run_that_a_stopping_worker_waits_for_keeps_its_lease(lab: Lab, path: 
         lab.client.rpush(f"go:{path}", "go")
         assert result.get(timeout=PATIENCE) == "done"
     assert lab.effects(path) == ["start", "start", "stays", "end"]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("pool", ["prefork", "threads"])
-def test_a_stopping_worker_finishes_its_last_runs(lab: Lab, path: str, pool: str) -> None:
-    queue = f"last-{uuid.uuid4().hex[:6]}"
-    lab.upstream.plan(path, 429)
-    with lab.worker("last", "-P", pool, "-c", "1", "-Q", queue, TEST_QUEUE=queue) as worker:
-        result = lasting.stays_until_told_acknowledged_early.apply_async((path,), queue=queue)
-        wait_until(lambda: "stays" in lab.effects(path), "the resumed run")
-        worker.popen.terminate()
-        worker.wait_for("Warm shutdown")
-        lab.client.rpush(f"go:{path}", "go")
-        assert result.get(timeout=PATIENCE) == "done"
-    record = Continuations.of(app).store.task(result.id)
-    assert record is not None
-    assert (record.state, record.ended) == (State.DONE, 0)
 
 
 @pytest.mark.slow
