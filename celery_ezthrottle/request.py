@@ -126,8 +126,9 @@ class _Guard:
     def revoked(self) -> bool:
         if not super().revoked():  # type: ignore[misc]
             if self.ezthrottle_resume is not None and not self.task.acks_late:
-                # Celery acknowledges when a process has begun. A worker that dies between the two would have a second run refused
-                # by the store, which has the first one for good. Before the beginning, the store publishes it again.
+                # The pool gets it next. Celery would acknowledge it once a process has begun: of a worker that died between the two
+                # the broker's second delivery would be refused, for the store has the first run for good. Before that, it publishes
+                # it again.
                 self.acknowledge()
             return False
         # It is discarded: nothing may publish it again once Celery has forgotten that it was revoked.

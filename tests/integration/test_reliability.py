@@ -7,6 +7,7 @@ import os
 import signal
 import time
 import uuid
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -154,6 +155,38 @@ def test_a_run_that_a_stopping_worker_waits_for_keeps_its_lease(lab: Lab, path: 
         lab.client.rpush(f"go:{path}", "go")
         assert result.get(timeout=PATIENCE) == "done"
     assert lab.effects(path) == ["start", "start", "stays", "end"]
+
+
+@pytest.mark.slow
+def test_an_early_acknowledged_resume_is_lost_to_nobody_before_it_begins(lab: Lab, path: str) -> None:
+    """Acknowledged before a process can begin it: a second delivery would be refused. Until then the store publishes it again."""
+    if not lab.environment["TEST_BROKER"].startswith("redis"):
+        pytest.skip("What is not acknowledged yet is looked up in Redis.")
+    queue = f"before-{uuid.uuid4().hex[:6]}"
+    options = ("-P", "prefork", "-c", "1", "-Q", queue)
+    with lab.worker("before", *options, TEST_QUEUE=queue) as worker:
+        result = suspended(lab, path, queue=queue)
+        worker.wait_for("its request is with EZThrottle")  # the process is free
+        pid = worker.popen.pid
+        (child,) = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+        os.kill(child, signal.SIGSTOP)
+        lab.service.deliver(lab.service.jobs(path)[0])
+
+        def is_acknowledged() -> bool:
+            held: Any = lab.client.hvals("unacked")
+            return not any(result.id.encode() in value for value in held)
+
+        wait_until(lambda: worker.output.count(f"{result.id}] received") == 2, "the resume to be received")
+        wait_until(is_acknowledged, "it to be acknowledged, though no process has taken it")
+        for victim in (pid, child):
+            os.kill(victim, signal.SIGKILL)
+        worker.popen.wait(PATIENCE)
+    continuations = Continuations.of(app)
+    held: Any = lab.client.hget(f"{continuations.settings.key_prefix}t:{result.id}", "c")
+    continuations.store.published(held.decode(), time.time())  # as when five leases are over
+    with lab.worker("before-2", *options, TEST_QUEUE=queue):
+        assert result.get(timeout=PATIENCE) == path
+    assert lab.effects(path) == ["start", "start", "end"]
 
 
 @pytest.mark.slow
