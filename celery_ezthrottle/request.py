@@ -126,9 +126,9 @@ class _Guard:
     def revoked(self) -> bool:
         if not super().revoked():  # type: ignore[misc]
             if self.ezthrottle_resume is not None and not self.task.acks_late:
-                # The pool gets it next. Celery would acknowledge it once a process has begun: of a worker that died between the two
-                # the broker's second delivery would be refused, for the store has the first run for good. Before that, it publishes
-                # it again.
+                # The pool gets it next. Celery would acknowledge it once a process has begun; were the worker to die in between,
+                # the broker's second delivery would be refused, for the store has the first run for good. Until one has begun,
+                # the store publishes the message again.
                 self.acknowledge()
             return False
         # It is discarded: nothing may publish it again once Celery has forgotten that it was revoked.

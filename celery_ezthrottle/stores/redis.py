@@ -16,9 +16,10 @@ Every key expires. Times that decide come from the caller; only lifetimes are me
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from hashlib import blake2b
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import redis
@@ -118,7 +119,7 @@ class RedisStore:
     def suspend(self, parked: Parked, limit: int) -> SuspendOutcome:
         values = {field.name: getattr(parked, field.name) for field in fields(Parked)}
         values |= {"resumed_from": parked.resumed_from or "", "shared": int(parked.shared)}
-        values["message"] = _joined(parked.message, values.pop("envelope"))
+        values["message"] = _packed(parked.message, values.pop("envelope"))
         return SuspendOutcome(self._act("suspend", *values.values(), limit).decode())
 
     def withdraw(self, continuation_id: str) -> bool:
@@ -155,13 +156,10 @@ class RedisStore:
         self._act("published", continuation_id, due)
 
     def start(self, continuation_id: str, run: str, now: float, *, lease: float | None) -> Resumption:
-        head, _, payload = self._act("start", continuation_id, run, now, "" if lease is None else lease).partition(
-            b"\n"
-        )
-        outcome, *sizes = head.split(b" ")
-        if not sizes:
+        outcome, *values = _unpacked(self._act("start", continuation_id, run, now, "" if lease is None else lease))
+        if not values:
             return Resumption(outcome=StartOutcome(outcome.decode()))
-        facts, job_id, failure, delivered_at, journal, result = _in_parts(payload, map(int, sizes))
+        facts, job_id, failure, delivered_at, journal, result = values
         _, _, forward, _, suspended_at, _, task_id = facts.split(b" ", 6)
         return Resumption(
             outcome=StartOutcome.STARTED,
@@ -244,10 +242,10 @@ class RedisStore:
             raise StoreError(_complaint(exc, address(self._client))) from exc
 
 
-def _claim(values: Sequence[bytes]) -> Claim:
-    id_, state, facts, job_id, failure, attempts, publications, still_open, job, parked = values
+def _claim(packed: bytes) -> Claim:
+    id_, state, facts, job_id, failure, attempts, publications, still_open, job, parked = _unpacked(packed)
     deadline, _, _, _, suspended_at, submit_deadline, task_id = facts.split(b" ", 6)
-    message, envelope = _parted(parked)
+    message, envelope = _unpacked(parked) if parked else (b"", b"")
     return Claim(
         id=id_.decode(),
         task_id=task_id.decode(),
@@ -266,22 +264,15 @@ def _claim(values: Sequence[bytes]) -> Claim:
     )
 
 
-def _joined(message: bytes, envelope: bytes) -> bytes:
-    """Two values as one: beside its payload, each field of a hash costs memory."""
-    return b"%d:%b%b" % (len(message), message, envelope)
+def _packed(*values: bytes) -> bytes:
+    """Values as one, as the scripts do it. Beside its payload, each field of a hash costs memory."""
+    return b" ".join(b"%d" % len(value) for value in values) + b"\n" + b"".join(values)
 
 
-def _parted(joined: bytes) -> tuple[bytes, bytes]:
-    length, _, rest = joined.partition(b":")
-    return rest[: int(length or 0)], rest[int(length or 0) :]
-
-
-def _in_parts(joined: bytes, sizes: Iterable[int]) -> Iterator[bytes]:
-    """Values that a script has joined: each that redis-py has to read by itself takes it as long as a small act."""
-    start = 0
-    for size in sizes:
-        yield joined[start : start + size]
-        start += size
+def _unpacked(packed: bytes) -> list[bytes]:
+    head, _, payload = packed.partition(b"\n")
+    ends = list(accumulate(map(int, head.split())))
+    return [payload[start:end] for start, end in pairwise([0, *ends])]
 
 
 def _complaint(exc: Exception, address: str) -> str:
