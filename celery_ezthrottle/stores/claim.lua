@@ -1,4 +1,4 @@
--- ARGV: continuation id, now, due again at. Gives the fields of a Claim, packed, or nil.
+-- ARGV: continuation id, now, due again at. Gives the fields of a Claim, or nil.
 local id, now, due = unpack(ARGV)
 local record = read_claim(id)
 if not record or record.state == 'done' then return false end

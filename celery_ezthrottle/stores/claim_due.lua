@@ -1,4 +1,4 @@
--- ARGV: now, due again at, limit. Gives a list of the fields of Claims, each packed.
+-- ARGV: now, due again at, limit. Gives a list of the fields of Claims.
 local now, due, limit = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local found, passed = {}, 0
 

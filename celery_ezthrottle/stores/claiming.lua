@@ -2,7 +2,7 @@ local CLAIM = {'state', 'facts', 'job_id', 'failure', 'attempts', 'publications'
 
 local function read_claim(id) return read(continuation_key(id), unpack(CLAIM)) end
 
--- The fields of a Claim, packed; `record` was read by read_claim, and has something due. RUNNING with something due is a lapsed lease.
+-- The fields of a Claim; `record` was read by read_claim, and has something due. RUNNING with something due is a lapsed lease.
 local function claim(id, record, due)
   if record.state == 'running' then
     redis.call('HSET', continuation_key(id), 'state', 'delivered', 'run', '')
@@ -15,5 +15,5 @@ local function claim(id, record, due)
   if not is_delivered(record) then record.parked = '' end
   local values = {id}
   for i, name in ipairs(CLAIM) do values[i + 1] = record[name] end
-  return packed(values)
+  return values
 end

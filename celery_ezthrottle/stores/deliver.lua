@@ -1,5 +1,5 @@
 -- ARGV: continuation id or "", job id, result, its digest, now, due again at, most unclaimed results, most bytes of them.
--- Gives {Verdict, the fields of a Claim, packed, for each that became DELIVERED ...}.
+-- Gives {Verdict, the fields of a Claim for each that became DELIVERED ...}.
 local id, job_id, result, digest, now, due, most, most_bytes = unpack(ARGV)
 local key = job_key(job_id)
 

@@ -29,14 +29,6 @@ local function is_waiting(record) return record.state == 'stored' or record.stat
 
 local function is_delivered(record) return record.state == 'delivered' or record.state == 'published' end
 
--- Several values as one: how many bytes each has, a line feed, and they. redis-py reads one value in the time of a small act, so
--- that what is on the way of every resume is one.
-local function packed(values)
-  local sizes = {}
-  for i, value in ipairs(values) do sizes[i] = #tostring(value) end
-  return table.concat(sizes, ' ') .. '\n' .. table.concat(values)
-end
-
 -- Small values that no act changes are one field, because a field costs some 60 bytes:
 -- "deadline retries forward shared suspended_at submit_deadline task_id". A mark of what is DONE has none.
 local function deadline_of(record) return string.match(record.facts, '^%S+') end

@@ -19,7 +19,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import fields
 from hashlib import blake2b
-from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import redis
@@ -119,7 +118,7 @@ class RedisStore:
     def suspend(self, parked: Parked, limit: int) -> SuspendOutcome:
         values = {field.name: getattr(parked, field.name) for field in fields(Parked)}
         values |= {"resumed_from": parked.resumed_from or "", "shared": int(parked.shared)}
-        values["message"] = _packed(parked.message, values.pop("envelope"))
+        values["message"] = _joined(parked.message, values.pop("envelope"))
         return SuspendOutcome(self._act("suspend", *values.values(), limit).decode())
 
     def withdraw(self, continuation_id: str) -> bool:
@@ -156,7 +155,7 @@ class RedisStore:
         self._act("published", continuation_id, due)
 
     def start(self, continuation_id: str, run: str, now: float, *, lease: float | None) -> Resumption:
-        outcome, *values = _unpacked(self._act("start", continuation_id, run, now, "" if lease is None else lease))
+        outcome, *values = self._act("start", continuation_id, run, now, "" if lease is None else lease)
         if not values:
             return Resumption(outcome=StartOutcome(outcome.decode()))
         facts, job_id, failure, delivered_at, journal, result = values
@@ -242,10 +241,10 @@ class RedisStore:
             raise StoreError(_complaint(exc, address(self._client))) from exc
 
 
-def _claim(packed: bytes) -> Claim:
-    id_, state, facts, job_id, failure, attempts, publications, still_open, job, parked = _unpacked(packed)
+def _claim(values: Sequence[bytes]) -> Claim:
+    id_, state, facts, job_id, failure, attempts, publications, still_open, job, parked = values
     deadline, _, _, _, suspended_at, submit_deadline, task_id = facts.split(b" ", 6)
-    message, envelope = _unpacked(parked) if parked else (b"", b"")
+    message, envelope = _parted(parked)
     return Claim(
         id=id_.decode(),
         task_id=task_id.decode(),
@@ -264,15 +263,14 @@ def _claim(packed: bytes) -> Claim:
     )
 
 
-def _packed(*values: bytes) -> bytes:
-    """Values as one, as the scripts do it. Beside its payload, each field of a hash costs memory."""
-    return b" ".join(b"%d" % len(value) for value in values) + b"\n" + b"".join(values)
+def _joined(message: bytes, envelope: bytes) -> bytes:
+    """Two values as one: beside its payload, each field of a hash costs memory."""
+    return b"%d:%b%b" % (len(message), message, envelope)
 
 
-def _unpacked(packed: bytes) -> list[bytes]:
-    head, _, payload = packed.partition(b"\n")
-    ends = list(accumulate(map(int, head.split())))
-    return [payload[start:end] for start, end in pairwise([0, *ends])]
+def _parted(joined: bytes) -> tuple[bytes, bytes]:
+    length, _, rest = joined.partition(b":")
+    return rest[: int(length or 0)], rest[int(length or 0) :]
 
 
 def _complaint(exc: Exception, address: str) -> str:
