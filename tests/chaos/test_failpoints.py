@@ -198,9 +198,8 @@ def test_others_are_struck_meanwhile(rig: Rig, rounds: int, point: str, blow: st
     if blow == "kill rabbitmq" and rig.world.rabbitmq is None:
         rig.is_spoilt = False
         pytest.skip("Redis is the broker.")
-    times = min(rounds, 3) if blow == "stop it" else rounds
-    batch = rig.batch(times * (TAKEN_ALONG if blow.startswith("kill ") else 1) + 4, late=late)
-    verdict, _ = _strike(rig, batch, point, times, lambda: rig.send(batch, "strict", "limited"), blow)
+    batch = rig.batch(rounds * (TAKEN_ALONG if blow.startswith("kill ") else 1) + 4, late=late)
+    verdict, _ = _strike(rig, batch, point, rounds, lambda: rig.send(batch, "strict", "limited"), blow)
     allowed: set[str] = set()
     if blow == "kill worker":
         allowed |= _by_the_death_of_a_worker(rig, late)

@@ -76,6 +76,20 @@ def test_a_revoked_member_fails_its_chord_as_it_does_without_us(lab: Lab, path: 
     assert member.state == "REVOKED"
 
 
+def test_a_revoke_by_stamped_headers_waits_for_the_resumption(lab: Lab, path: str) -> None:
+    signature = fetch.s()
+    signature.stamp(batch=path)
+    result = suspended(lab, path, signature)
+
+    app.control.revoke_by_stamped_headers({"batch": [path]}, reply=True)
+    assert result.state == "FORWARDED"
+    lab.service.deliver(lab.service.jobs(path)[0])
+
+    with pytest.raises(TaskRevokedError):
+        result.get(timeout=PATIENCE)
+    assert lab.effects(path) == ["start"]
+
+
 @pytest.mark.slow
 def test_it_stays_revoked_when_every_worker_is_restarted_without_a_state_file(lab: Lab, path: str) -> None:
     queue = f"restarted-{uuid.uuid4().hex[:6]}"
