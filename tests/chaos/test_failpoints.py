@@ -12,7 +12,7 @@ from tests.upstream import Answer
 
 from .judges import Verdict
 from .load import Planned
-from .rig import BLOWS, Rig
+from .rig import BLOWS, STOPPED_FOR, Rig
 from .watch import Watch
 
 # Celery's result backend uses what newer redis-py deprecates.
@@ -47,7 +47,9 @@ def _strike(
 
     rig.striker.arm(point, times, strike)
     act()
-    watch = rig.wait_until_over(batch, PATIENCE + 3 * times, times)
+    # Whom all the others wait for is stopped once after the other.
+    each = 3.0 + (STOPPED_FOR if blow == "stop it" else 0.0)
+    watch = rig.wait_until_over(batch, PATIENCE + each * times, times)
     rig.let_go()
     assert len(rig.striker.struck) == times, f"{point} was struck {len(rig.striker.struck)} times instead of {times}"
     rig.striker.disarm()
