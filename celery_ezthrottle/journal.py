@@ -31,6 +31,7 @@ __all__ = [
     "for_retry",
     "for_suspension",
     "for_take_over",
+    "forwarded_entry",
     "load_answer",
     "load_entries",
     "varying",
@@ -155,6 +156,11 @@ class Entry:
     key: str | None = field(default=None, repr=False)
     unknown: bool = False
 
+    @property
+    def is_settled(self) -> bool:
+        """A call that matches it does not go out."""
+        return self.answer is not None or self.unknown
+
 
 class Match(Enum):
     ANSWERED = "answered"
@@ -164,9 +170,15 @@ class Match(Enum):
 
 
 class Replay:
-    """The entries of earlier runs, used up call by call.
+    """The entries of earlier runs, used up call by call. Entries may stay unused.
 
-    Using the last entry ends the replay: from then on every call goes out. Entries may stay unused.
+    Using the last entry ends the replay for what may safely be sent: from then on every safe call goes out, since a loop that
+    polls wants news. An unsafe call is still matched, since a run may make its calls in another order than the one before it,
+    and none may be executed twice.
+
+    An unsafe call without an entry, to a place that has an unused unsafe one, is a mismatch: it may be that call with another
+    body. After the end it goes out, as the next item of a loop that skips finished ones; but where the unused entry is
+    unknown, so that nobody can have finished it, it stays a mismatch.
     """
 
     def __init__(self, entries: Sequence[Entry] = ()) -> None:
@@ -177,7 +189,7 @@ class Replay:
 
     def match(self, call: Fingerprint) -> tuple[Match, Entry | None]:
         """Find what answers ``call``, and use it up."""
-        if self.ended:
+        if self.ended and call.safe:
             return Match.SEND, None
         index = self._find(lambda entry: entry.fingerprint.exact == call.exact)
         if index is None and self._may_vary(call.loose):
@@ -189,7 +201,7 @@ class Replay:
         self._used.add(index)
         if self.entries[index].fingerprint.exact == call.exact:
             self._used_exactly.add(index)
-        self.ended = index == len(self.entries) - 1
+        self.ended |= index == len(self.entries) - 1
         entry = self.entries[index]
         if entry.unknown:
             return Match.FORWARD, entry
@@ -203,14 +215,14 @@ class Replay:
 
     def _find(self, matches: Callable[[Entry], bool]) -> int | None:
         found = [i for i, entry in enumerate(self.entries) if i not in self._used and matches(entry)]
-        # A call that failed in a run that Celery retried never hides the answer it got later.
-        return next((i for i in found if self.entries[i].answer is not None), found[0] if found else None)
+        # A call that failed in a run that Celery retried never hides what became of it later.
+        return next((i for i in found if self.entries[i].is_settled), found[0] if found else None)
 
     def _has_unused_unsafe(self, place: str) -> bool:
         # One without an answer would go out again anyway, as it would in any retry of Celery's.
         return any(
             i not in self._used
-            and (entry.answer is not None or entry.unknown)
+            and (entry.unknown if self.ended else entry.is_settled)
             and not entry.fingerprint.safe
             and entry.fingerprint.place == place
             for i, entry in enumerate(self.entries)
@@ -221,11 +233,18 @@ def for_suspension(earlier: Iterable[Entry], calls: Iterable[Entry], forwarded: 
     """The journal of a task that suspends for the call of ``forwarded``, which becomes the last entry.
 
     ``calls`` are those of this run that went out, without the forwarded one. Failed tries at the very request that is
-    forwarded are left out, and answers that the service gave to it before: its new answer supersedes them.
+    forwarded are left out, and answers that the service gave to it before: its new answer supersedes them. It supersedes
+    an unknown entry too that is forwarded once more, under its key, perhaps with a fresh UUID or time.
     """
-    exact = forwarded.fingerprint.exact
-    kept = [entry for entry in (*earlier, *calls) if not (entry.fingerprint.exact == exact and _failed(entry.answer))]
-    return (*kept, forwarded)
+    made = forwarded.fingerprint
+
+    def is_superseded(entry: Entry) -> bool:
+        if entry.fingerprint.exact == made.exact:
+            return _failed(entry.answer)
+        same_job = entry.key is not None and entry.key == forwarded.key
+        return entry.unknown and same_job and entry.fingerprint.loose == made.loose
+
+    return (*(entry for entry in (*earlier, *calls) if not is_superseded(entry)), forwarded)
 
 
 def for_retry(earlier: Iterable[Entry], calls: Iterable[Entry]) -> tuple[Entry, ...]:
@@ -245,10 +264,20 @@ def for_take_over(earlier: Iterable[Entry], calls: Iterable[Entry]) -> tuple[Ent
 
 
 def with_answer(entries: Iterable[Entry], answer: Answer) -> tuple[Entry, ...]:
-    """The journal with the answer to its forwarded entry."""
-    return tuple(
-        replace(entry, answer=answer) if entry.forwards and entry.answer is None else entry for entry in entries
-    )
+    """The journal with the answer to its forwarded entry: the last that was forwarded, unless it has its answer.
+
+    An unknown entry was forwarded too, but this is not its answer.
+    """
+    kept = tuple(entries)
+    forwarded = forwarded_entry(kept)
+    if forwarded is None or forwarded.answer is not None:
+        return kept
+    return tuple(replace(entry, answer=answer) if entry is forwarded else entry for entry in kept)
+
+
+def forwarded_entry(entries: Sequence[Entry]) -> Entry | None:
+    """The last one that was forwarded. A run that takes over from one that was resumed finds others after it."""
+    return next((entry for entry in reversed(entries) if entry.forwards and not entry.unknown), None)
 
 
 def _failed(answer: Answer | None) -> bool:

@@ -54,6 +54,17 @@ def retries_what_is_unknown(self: Any, path: str) -> str:
         raise self.retry(exc=exc, countdown=0) from exc
 
 
+@app.task(bind=True, max_retries=3)
+@frugal(result_timeout=2.0, exhaust_retries=False)
+def looks_up_what_is_unknown(self: Any, path: str) -> list[str]:
+    found = get(f"{path}/look-up")["path"] if self.request.retries else ""
+    try:
+        return [found, post(path)["path"]]
+    except OutcomeUnknown as exc:
+        note(path, "unknown")
+        raise self.retry(exc=exc, countdown=0) from exc
+
+
 @app.task(autoretry_for=(Exception,), max_retries=3, default_retry_delay=0)
 @frugal(result_timeout=1.0)
 def retries_everything(path: str) -> str:

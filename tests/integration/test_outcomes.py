@@ -12,7 +12,7 @@ import requests
 
 from celery_ezthrottle import JobFailed, OutcomeUnknown
 from celery_ezthrottle.webhook.signatures import SIGNATURE_HEADER, sign
-from tests import shapes
+from tests import lasting, shapes
 from tests.lab import PATIENCE, Lab, wait_until
 from tests.project import fetch, on_error
 from tests.service import SECRET
@@ -194,6 +194,23 @@ def test_what_is_never_heard_of_again_is_unknown(lab: Lab, path: str) -> None:
         result.get(timeout=PATIENCE)
     wait_until(lambda: lab.effects(path)[-1] == "errback", "the errback")
     assert lab.effects(path) == ["run", "run", "errback"]
+
+
+def test_what_is_unknown_is_not_sent_after_a_limited_look_up_either(lab: Lab, path: str) -> None:
+    look_up = f"{path}/look-up"
+    lab.upstream.plan(path, 429)
+    lab.upstream.plan(look_up, 429)
+    lab.service.hold(path)
+    result = lasting.looks_up_what_is_unknown.delay(path)
+
+    wait_until(lambda: lab.effects(path).count("unknown") == 1, "the deadline")
+    job = wait_until(lambda: [job for job in lab.service.jobs(path) if job.submissions == 2], "the second forward")[0]
+    assert lab.upstream.by_service(look_up) == 1
+    lab.service.deliver(job)
+
+    assert result.get(timeout=PATIENCE) == [look_up, path]
+    assert (len(lab.service.jobs(path)), len(lab.service.jobs(look_up))) == (1, 1)
+    assert (lab.upstream.by_worker(path), lab.upstream.by_service(path)) == (1, 1)
 
 
 def test_nothing_is_left_without_a_time_to_live(lab: Lab) -> None:

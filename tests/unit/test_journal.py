@@ -24,6 +24,7 @@ from celery_ezthrottle.journal import (
     for_retry,
     for_suspension,
     for_take_over,
+    forwarded_entry,
     load_answer,
     load_entries,
     varying,
@@ -202,7 +203,7 @@ def test_items_are_answered_by_their_own_entry_in_any_order() -> None:
 def test_a_loop_that_skips_finished_items_leaves_their_entries_unused() -> None:
     entries = [entry(f'{{"item": {n}}}', ok(f"item {n}")) for n in (1, 2)]
     entries.append(entry('{"item": 3}', ok("item 3"), forwarded=True))
-    assert answers(entries, call('{"item": 3}'), call('{"item": 4}'), call('{"item": 1}')) == [
+    assert answers(entries, call('{"item": 3}'), call('{"item": 4}'), call('{"item": 5}')) == [
         "item 3",
         Match.SEND,
         Match.SEND,
@@ -261,11 +262,43 @@ def test_the_method_must_be_the_same() -> None:
     assert answers(entries, call("a", method="HEAD")) == [Match.SEND]
 
 
-def test_using_the_last_entry_ends_the_replay() -> None:
-    replay = Replay([entry("a"), entry("b", forwarded=True)])
+def test_using_the_last_entry_ends_the_replay_for_safe_calls() -> None:
+    replay = Replay([entry("a", method="GET"), entry("b", forwarded=True)])
     assert replay.match(call("b"))[0] is Match.ANSWERED
     assert replay.ended
-    assert replay.match(call("a")) == (Match.SEND, None)
+    assert replay.match(call("a", method="GET")) == (Match.SEND, None)
+
+
+def test_a_loop_that_polls_goes_on_after_the_forwarded_call() -> None:
+    polled = [entry(None, ok("pending"), method="GET", url=f"{URL}/1") for _ in range(2)]
+    entries = [entry("a", ok("made")), *polled, replace(polled[0], answer=ok("forwarded"), forwards=1)]
+    poll = call(None, method="GET", url=f"{URL}/1")
+    assert answers(entries, call("a"), *[poll] * 4) == ["made", "pending", "pending", "forwarded", Match.SEND]
+    # Also one whose calls are unsafe: each entry is used once.
+    entries = [entry("a", ok("pending")), entry("a", ok("forwarded"), forwarded=True)]
+    assert answers(entries, *[call("a")] * 3) == ["pending", "forwarded", Match.SEND]
+
+
+@pytest.mark.parametrize("answer", [ok("a"), StoredResponse(status_code=409, content=b"a")], ids=["success", "failure"])
+def test_an_unsafe_call_that_was_answered_is_not_sent_after_the_end_either(answer: Answer) -> None:
+    entries = [entry("a", answer), entry("b", ok("b"), forwarded=True)]
+    assert answers(entries, call("b"), call("a"), call("a")) == ["b", "a", Match.SEND]
+    replay = Replay(entries)
+    for made in (call("b"), call("a")):
+        replay.match(made)
+        assert replay.ended
+
+
+def test_after_the_end_a_fresh_uuid_is_matched_as_before_it() -> None:
+    forwarded = entry("b", ok("b"), forwarded=True)
+    entries = [entry(f"id={UUID_A}", ok("a")), forwarded]
+    assert answers(entries, call("b"), *[call(f"id={uuid4()}") for _ in range(2)]) == ["b", "a", Match.SEND]
+    items = [entry(f"order={UUID_A}", ok("one")), entry(f"order={UUID_B}", ok("two"))]
+    assert answers([*items, forwarded], call("b"), call(f"order={uuid4()}")) == ["b", Match.SEND]
+
+
+def test_after_the_end_what_failed_in_a_retried_run_goes_out() -> None:
+    assert answers(for_retry([], [entry("a", LOST), entry("b", ok("b"))]), call("b"), call("a")) == ["b", Match.SEND]
 
 
 def test_the_replay_goes_on_while_the_last_entry_is_unused() -> None:
@@ -310,6 +343,17 @@ def test_an_unsafe_call_goes_out_when_the_entries_of_its_place_are_used() -> Non
     assert answers([entry("a", ok("a")), entry("last", url=f"{URL}/last")], call("a"), call("b")) == ["a", Match.SEND]
 
 
+@pytest.mark.parametrize("method", ["POST", "DELETE"])
+def test_after_the_end_only_an_unknown_outcome_makes_a_mismatch(method: str) -> None:
+    last = entry("last", ok("last"), forwarded=True)
+    known, unknown = entry("a", ok("a")), replace(waiting("a"), unknown=True)
+    assert answers([known, last], call("last"), call("b", method=method)) == ["last", Match.SEND]
+    assert answers([unknown, last], call("last"), call("b", method=method)) == ["last", Match.MISMATCH]
+    elsewhere, safe = call("b", url=f"{URL}/2"), call("b", method="GET")
+    assert answers([unknown, last], call("last"), elsewhere, safe) == ["last", Match.SEND, Match.SEND]
+    assert answers([unknown, last], call("last"), call("a"), call("b")) == ["last", Match.FORWARD, Match.SEND]
+
+
 # From run to run
 
 
@@ -335,6 +379,18 @@ def test_the_answer_goes_to_the_entry_that_waits() -> None:
     assert with_answer(entries, OK) == (*entries[:3], entry("d", OK, forwarded=True))
 
 
+@pytest.mark.parametrize(
+    "other", [replace(waiting("a"), unknown=True), waiting("a")], ids=["unknown", "refused by the service"]
+)
+def test_the_answer_goes_to_no_other_entry(other: Entry) -> None:
+    answered = with_answer((other, waiting("b")), ok("b"))
+    assert answered == (other, replace(waiting("b"), answer=ok("b")))
+    # As for a run that takes over.
+    assert with_answer((*answered, entry("c")), ok("b")) == (*answered, entry("c"))
+    assert forwarded_entry((*answered, entry("c"))) == answered[-1]
+    assert with_answer((replace(other, unknown=True),), ok("b")) == (replace(other, unknown=True),)
+
+
 def test_across_a_retry_of_celery_answers_that_succeeded_stay_and_failed_ones_are_asked_for_again() -> None:
     earlier = [entry("a"), entry("b", LIMITED, forwarded=True), entry("c", forwarded=True)]
     made = for_retry(earlier, [entry("d"), entry("e", LOST), entry("f", StoredResponse(status_code=404))])
@@ -353,6 +409,63 @@ def test_a_call_whose_outcome_is_unknown_is_never_sent_again() -> None:
     for retried in (made, for_retry(made, []), load_entries(dump_entries(made))):
         assert answers(retried, call("a"), call("b")) == ["fine", Match.FORWARD]
         assert answers(retried, call("a"), call("other")) == ["fine", Match.MISMATCH]
+
+
+LOOK_UP = call(None, method="GET", url=f"{URL}/look-up")
+
+
+def suspended(entries: Sequence[Entry], calls: Sequence[Entry], forwarded: Fingerprint, text: str) -> tuple[Entry, ...]:
+    """The journal of the run that is resumed with this answer to the forwarded call."""
+    waits = Entry(fingerprint=forwarded, answer=None, forwards=1, key="another key")
+    return with_answer(load_entries(dump_entries(for_suspension(entries, calls, waits))), ok(text))
+
+
+def test_a_call_whose_outcome_is_unknown_is_not_sent_after_a_new_call_that_was_forwarded_either() -> None:
+    told = replace(waiting("a"), answer=StoredError(name="OutcomeUnknown", text="nobody knows"))
+    retried = for_retry([told], [])
+    assert answers(retried, LOOK_UP) == [Match.SEND]  # and is limited
+    resumed = suspended(retried, [], LOOK_UP, "not found")
+    assert answers(resumed, LOOK_UP, call("a")) == ["not found", Match.FORWARD]
+    assert answers(resumed, LOOK_UP, LOOK_UP, call("a")) == ["not found", Match.SEND, Match.FORWARD]
+    # Forwarded under its key, it is the last entry, and each has its own answer.
+    answered = with_answer(for_suspension(resumed, [], waiting("a")), ok("charged"))
+    assert answers(answered, LOOK_UP, call("a"), call("a")) == ["not found", "charged", Match.SEND]
+    # Retried by Celery instead, it stays unknown.
+    assert answers(for_retry(resumed, []), LOOK_UP, call("a")) == ["not found", Match.FORWARD]
+
+
+def test_a_call_that_was_answered_before_a_retry_is_not_sent_after_a_new_call_that_was_forwarded() -> None:
+    retried = for_retry([entry("first", ok("first"), forwarded=True)], [entry("a", ok("charged"))])
+    resumed = suspended(retried, [], LOOK_UP, "found")
+    assert answers(resumed, call("first"), LOOK_UP, call("a"), call("a")) == ["first", "found", "charged", Match.SEND]
+
+
+def test_a_call_that_a_dead_run_had_answered_is_not_sent_after_an_earlier_one_that_was_forwarded() -> None:
+    failed = Entry(fingerprint=LOOK_UP, answer=StoredResponse(status_code=404))
+    taken_over = for_take_over([entry("first", ok("first"), forwarded=True)], [failed, entry("a", ok("charged"))])
+    assert answers(taken_over, call("first"), LOOK_UP) == ["first", Match.SEND]  # and is limited
+    resumed = suspended(taken_over, [], LOOK_UP, "found")
+    assert answers(resumed, call("first"), LOOK_UP, call("a")) == ["first", "found", "charged"]
+
+
+def test_failed_tries_with_another_key_do_not_hide_an_unknown_outcome() -> None:
+    one, two, three, four = (f"id={uuid4()}" for _ in range(4))
+    told = replace(waiting(two), answer=StoredError(name="OutcomeUnknown", text="nobody knows"))
+    retried = for_retry([entry(one, LIMITED), told], [])
+    assert answers(retried, call(three)) == [Match.FORWARD]
+    # Forwarded with the fresh id, the entry is superseded: what it waits for is the same job.
+    made = for_suspension(retried, [], waiting(three))
+    assert made == (entry(one, None), waiting(three))
+    assert answers(with_answer(made, ok("charged")), call(four), call("b")) == ["charged", Match.SEND]
+
+
+@pytest.mark.parametrize("key", ["another key", None])
+def test_an_unknown_outcome_is_superseded_by_no_other_job(key: str | None) -> None:
+    unknown = replace(waiting(f"order={UUID_A}"), unknown=True, key=key and "the key")
+    assert for_suspension([unknown], [], replace(waiting(f"order={UUID_B}"), key=key))[0] == unknown
+    # A key of the user's own may be that of two calls.
+    unknown = replace(unknown, key="the key")
+    assert for_suspension([unknown], [], waiting("b"))[0] == unknown
 
 
 def test_a_failed_try_of_an_earlier_run_does_not_hide_the_answer_the_service_gave_later() -> None:
