@@ -11,6 +11,7 @@ import os
 import random
 import threading
 import time
+from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
@@ -75,15 +76,20 @@ class Continuations:
                 found = _instances[app] = cls(app, load_settings(app))
             return found
 
-    def suspend(self, parked: Parked) -> tuple[SuspendOutcome, EZThrottleError | None]:
+    def suspend(
+        self, parked: Parked, insist: Callable[[Callable[[], bool]], bool]
+    ) -> tuple[SuspendOutcome, EZThrottleError | None]:
         """Park a run, and submit its job.
 
         Gives SUSPENDED and None when the task is suspended; STALE or ALREADY and None when this run has no say any
         more; FULL and None when too many tasks are suspended; SUSPENDED and the refusal when the service refused the job
         for good: then, as with FULL, nothing is parked any more, and the run goes on.
 
+        Args:
+            insist: does an act of the store until its answer is there.
+
         Raises:
-            StoreError: nothing was parked, nothing submitted.
+            StoreError: what was parked, if anything, was not submitted; ``close_run`` tells whether it is parked.
         """
         reach("suspend.begin")
         parked_as = self.store.suspend(parked, self.settings.max_suspended)
@@ -93,7 +99,7 @@ class Continuations:
         try:
             self._submit(parked.id, parked.job, attempts=0, submit_deadline=parked.submit_deadline)
         except SubmitRefused as refusal:
-            if self.store.withdraw(parked.id):
+            if insist(lambda: self.store.withdraw(parked.id)):
                 return parked_as, refusal
             # A sweep is submitting it too. It decides; this attempt has ended.
             self.store.postpone(parked.id, time.time(), maybe_accepted=False)

@@ -127,6 +127,8 @@ class Run:
             self.stop(Suspended("suspended by an earlier delivery of this message"))
         self.forwards = record.forwards
         if record.ended is None:
+            if self.handoff["redelivered"] and record.retried is not None and record.retried >= self.retries:
+                self.stop(Ignore("this message was delivered before; its retry is on the way"))
             self.has_record = True
             return journal.load_entries(record.journal)
         if self.handoff["redelivered"] and record.ended >= self.retries:
@@ -166,7 +168,8 @@ class Run:
 
     def _may_forward_again(self, result: Outcome, entries: tuple[Entry, ...]) -> bool:
         limited = isinstance(result.answer, StoredResponse) and result.answer.status_code in self.options.forward_on
-        return limited and entries[-1].forwards < self.options.max_forwards
+        forwarded = journal.forwarded_entry(entries)
+        return limited and forwarded is not None and forwarded.forwards < self.options.max_forwards
 
     def _exhaust_retries(self) -> None:
         """The service has retried: what the task does at its last retry is due now."""

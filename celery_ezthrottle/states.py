@@ -1,7 +1,8 @@
 """The state machine of a continuation: every state, every act, and what each act makes of each state. No I/O.
 
 A store does each act as one atomic step and must agree with :func:`after`; ``docs/reliability.md`` draws the same table and
-says what holds when a process dies between two acts.
+says what holds when a process dies between two acts. Two acts of a resumed run change what it was resumed from as well: that is
+DONE when the run suspends the task anew, and RUNNING again when this is withdrawn.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ TRANSITIONS = (
     ),
     _transition(
         Act.WITHDRAW, {State.STORED}, None, "the run whose job was refused",
-        "a late-acknowledged message comes again; an early one is lost, as with any Celery task",
+        "acknowledged late: the message comes again, or the lease lapses; early: as with any Celery task",
     ),
     _transition(
         Act.POSTPONE, {State.STORED}, State.STORED, "whoever submits",

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import uuid4
 
+from celery.exceptions import Ignore
+
 from . import chords, journal
 from .errors import InvalidJob, StoreError
 from .forwarding import build_job
@@ -68,18 +70,24 @@ def suspend(run: Run, call: Call, leaving: Exception, arguments: Mapping[str, An
         leaving.add_note(f"Not forwarded: the result backend failed with {type(exc).__name__}.")
         return
     try:
-        outcome, refusal = run.continuations.suspend(parked)
+        outcome, refusal = run.continuations.suspend(parked, run.insist)
     except Exception as exc:  # the store is away, its answer was lost, or a soft time limit has struck
         run.suspended = _has_suspended(run)
         if run.suspended:
             run.stop(Suspended(_reason(call)))  # what was not submitted yet, a sweep submits
         if not isinstance(exc, StoreError):
             raise
+        if run.has_lease:
+            # It was closed, and holds nothing any more. Ended, the task would be lost: what it was resumed from is left to the
+            # run that takes over once the lease has lapsed.
+            run.suspended = True
+            run.stop(Ignore("the store is out of reach; another run takes over"))
         leaving.add_note(f"Not forwarded: {exc}")
         return
     if refusal is not None:
-        # What was parked is taken back; the task's record stays for a retry of Celery's.
-        run.has_record, run.resumed_from = True, None
+        # What was parked is taken back: this run holds again what it was resumed from, if it was, and the task's record stays for
+        # a retry of Celery's.
+        run.has_record = True
         leaving.add_note(f"Not forwarded: {refusal}")
         warn_once(task.name, "EZThrottle refused to take a failed call; nothing is forwarded.", str(refusal))
         return

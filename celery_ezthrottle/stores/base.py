@@ -139,7 +139,9 @@ class TaskRecord:
 
     ``forwards`` counts its forwards, ``journal`` its answered calls (b"" when none were saved), ``state`` is that of its
     newest continuation, or None, and ``retries`` what Celery counted for the run that made it (0 when it is not there or DONE).
-    ``ended`` is what Celery counted for the run that ended the task, or None when it has not ended.
+    ``ended`` is what Celery counted for the run that ended the task, or None when it has not ended. ``retried`` is what it
+    counted for the last resumed run that it retried, or None: a message with that count has had its run, the next one is on
+    its way.
     """
 
     forwards: int
@@ -147,6 +149,7 @@ class TaskRecord:
     state: State | None
     retries: int = 0
     ended: int | None = None
+    retried: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,8 +206,9 @@ class Store(Protocol):
         STALE when the run was closed (``close_run``), or ``resumed_from`` is not RUNNING under this run. ALREADY when the task
         has another continuation that is not DONE; unless that is RUNNING for fewer ``retries``: its run was retried by this one,
         and has only not said yet that it has ended. FULL when ``limit`` continuations are parked (see ``counts``) and this one
-        resumes none. In these cases nothing is written. The continuation that this one replaces becomes DONE (see ``finish``; the
-        task's journal stays, being written anew). A task that had ended is alive again.
+        resumes none. In these cases nothing is written. A continuation that was RUNNING for fewer ``retries`` becomes DONE, and
+        ``retried`` is noted (see ``finish``; the task's journal is written anew). ``resumed_from`` becomes DONE too, but is kept
+        for as long as this one is STORED, for ``withdraw``. A task that had ended is alive again.
 
         The same suspension again, because its answer was lost: SUSPENDED while it is STORED, STALE once it is DONE, else ALREADY.
         """
@@ -213,9 +217,12 @@ class Store(Protocol):
         """Take back a STORED continuation whose job was definitely not taken.
 
         False, and nothing changes, when it is in any other state, or another attempt to submit it has not ended as "not taken".
+        True, and nothing changes, when it is not there: it was taken back before, and the answer was lost.
 
-        The task's count of forwards goes back by one; the journal stays for the task's next run; with no forward left
-        and nothing in the journal (b"") the task's record goes too.
+        The task's count of forwards goes back by one. What was ``resumed_from`` is RUNNING under its run again, with the journal
+        that the task had; if the run had a lease, it lapses when the continuation taken back was due. A run that resumed nothing
+        leaves its journal for the task's next run; with no forward left and nothing in the journal (b"") the task's record goes
+        too.
         """
 
     def bind(self, continuation_id: str, job_id: str, now: float) -> State | None:
@@ -288,18 +295,22 @@ class Store(Protocol):
         If so and the run has a lease, it lapses at ``until``, or when it would have if that is later.
         """
 
-    def save_journal(self, task_id: str, run: str, continuation_id: str | None, journal: bytes) -> bool:
+    def save_journal(
+        self, task_id: str, run: str, continuation_id: str | None, journal: bytes, *, retries: int = 0
+    ) -> bool:
         """Replace the journal of a task that has a record and has not ended.
 
         False, and nothing written, when there is no such record, the run was closed, or ``continuation_id`` is given and not
-        RUNNING under ``run``.
+        RUNNING under ``run``. Without one, also when the task has a continuation that is not DONE: its journal is another run's;
+        unless that is RUNNING for fewer ``retries`` (see ``suspend``).
         """
 
     def finish(self, continuation_id: str, run: str, *, keep_journal: bool) -> bool:
         """The resumed run has ended: RUNNING under ``run`` → DONE. False in other states or under another run.
 
         All payload of the continuation is dropped; a result that is not shared is dropped with it. Unless ``keep_journal``
-        (Celery will run the task again) the task has ended: its journal is dropped too, its count of forwards stays.
+        (Celery will run the task again, and ``retried`` is noted) the task has ended: its journal is dropped too, its count of
+        forwards stays.
         """
 
     def end(self, task_id: str, retries: int) -> None:

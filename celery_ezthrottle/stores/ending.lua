@@ -9,6 +9,21 @@ local function finish(id, record)
   redis.call('ZREM', DUE, id)
 end
 
+-- RUNNING → DONE, but kept whole, with the journal of its task, while what its run has parked in its place may be withdrawn.
+-- What is DONE and has `facts` is kept so.
+local function set_aside(id, journal)
+  redis.call('HSET', continuation_key(id), 'state', 'done', 'journal', journal, 'leased', redis.call('ZREM', DUE, id))
+end
+
+-- What was STORED cannot be withdrawn any more: what it was parked in place of ends for good.
+local function leave_stored(id)
+  local key = continuation_key(id)
+  local before = redis.call('HGET', key, 'before')
+  redis.call('HDEL', key, 'job', 'open', 'before')
+  local aside = before and read(continuation_key(before), 'state', 'job_id', 'facts')
+  if aside and aside.state == 'done' and aside.facts ~= '' then finish(before, aside) end
+end
+
 -- The task has ended: a mark stays. `task` has `forwards` and `c`.
 local function end_task(id, task, retries)
   local key = task_key(id)

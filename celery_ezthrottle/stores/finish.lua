@@ -4,9 +4,11 @@ local record = read(continuation_key(id), 'state', 'run', 'job_id', 'facts')
 if not record or record.state ~= 'running' or record.run ~= run then return 0 end
 
 finish(id, record)
-if keep_journal ~= '1' then
-  local task_id = task_of(record)
-  local task = read(task_key(task_id), 'forwards', 'c')
-  if task then end_task(task_id, task, retries_of(record)) end
+local task_id = task_of(record)
+local task = read(task_key(task_id), 'forwards', 'c')
+if task and keep_journal == '1' then
+  redis.call('HSET', task_key(task_id), 'retried', retries_of(record))
+elseif task then
+  end_task(task_id, task, retries_of(record))
 end
 return 1

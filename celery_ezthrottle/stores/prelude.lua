@@ -35,6 +35,11 @@ local function deadline_of(record) return string.match(record.facts, '^%S+') end
 local function retries_of(record) return tonumber(string.match(record.facts, '^%S+ (%S+)')) end
 local function is_shared(record) return string.match(record.facts, '^%S+ %S+ %S+ (%S+)') == '1' end
 local function task_of(record) return string.match(record.facts, '^%S+ %S+ %S+ %S+ %S+ %S+ (.*)$') end
+-- Whether the task is in other hands than those of a run that holds nothing. Not in those of a run that Celery retried by this
+-- one: it has only not said yet that it has ended.
+local function is_in_the_way(record, retries)
+  return record.state ~= 'done' and (record.state ~= 'running' or retries_of(record) >= tonumber(retries))
+end
 -- Attempts to submit it that have not ended as "not taken": the one of whoever suspended, and one for each claim.
 local function open_of(record) return tonumber(record.open) or 1 end
 

@@ -2,8 +2,8 @@
 
 Under the prefix there are::
 
-    c:<continuation id>  hash: the continuation and its payload; when it is DONE, a mark
-    t:<task id>          hash: forwards, journal, c (its newest continuation); when it has ended, a mark
+    c:<continuation id>  hash: the continuation and its payload; when it is DONE for good, a mark
+    t:<task id>          hash: forwards, journal, c (its newest continuation), retried; when it has ended, a mark
     j:<job id>           hash: result, digest, w:<continuation id> for each continuation bound to it
     r:<run>              string: the run suspended its task, or may do nothing any more
     due                  sorted set: continuation ids by the time at which something is due for them
@@ -175,8 +175,10 @@ class RedisStore:
     def hold(self, continuation_id: str, run: str, until: float) -> bool:
         return bool(self._act("hold", continuation_id, run, until))
 
-    def save_journal(self, task_id: str, run: str, continuation_id: str | None, journal: bytes) -> bool:
-        return bool(self._act("save_journal", task_id, run, continuation_id or "", journal))
+    def save_journal(
+        self, task_id: str, run: str, continuation_id: str | None, journal: bytes, *, retries: int = 0
+    ) -> bool:
+        return bool(self._act("save_journal", task_id, run, continuation_id or "", journal, retries))
 
     def finish(self, continuation_id: str, run: str, *, keep_journal: bool) -> bool:
         return bool(self._act("finish", continuation_id, run, int(keep_journal)))
@@ -188,13 +190,14 @@ class RedisStore:
         values = self._act("task", task_id)
         if values is None:
             return None
-        forwards, journal, ended, state, facts = values
+        forwards, journal, ended, retried, state, facts = values
         return TaskRecord(
             forwards=int(forwards),
             journal=journal,
             state=State(state.decode()) if state else None,
             retries=int(facts.split()[1]) if facts else 0,
             ended=int(ended) if ended else None,
+            retried=int(retried) if retried else None,
         )
 
     def close_run(self, run: str) -> bool:

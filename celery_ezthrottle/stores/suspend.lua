@@ -4,7 +4,7 @@ local id, task_id, run, resumed_from, retries, forward, shared, parked, journal,
 local key, task = continuation_key(id), task_key(task_id)
 
 if is_closed(run) then return 'stale' end
-local before, foreign_task = read(task, 'c', 'ended')
+local before, foreign_task = read(task, 'c', 'ended', 'journal')
 local same, foreign = read(key, 'state', 'run')
 if foreign_task or foreign then return 'stale' end
 if same then -- the answer to this very act was lost
@@ -13,18 +13,15 @@ if same then -- the answer to this very act was lost
 end
 
 local newest = before and before.c or ''
-local replaced = {} -- what this one puts an end to
 if resumed_from ~= '' then
-  local resumed = read(continuation_key(resumed_from), 'state', 'run', 'job_id', 'facts')
+  local resumed = read(continuation_key(resumed_from), 'state', 'run')
   if not resumed or resumed.state ~= 'running' or resumed.run ~= run then return 'stale' end
-  replaced[resumed_from] = resumed
 end
+local retried -- its run was retried by this one, and has not said yet that it has ended
 if newest ~= resumed_from and newest ~= '' then
   local other = read(continuation_key(newest), 'state', 'job_id', 'facts')
-  if other and other.state ~= 'done' then
-    if other.state ~= 'running' or retries_of(other) >= tonumber(retries) then return 'already' end
-    replaced[newest] = other -- the run that Celery retried by this one has not said yet that it has ended
-  end
+  if other and is_in_the_way(other, retries) then return 'already' end
+  retried = other and other.state ~= 'done' and other
 end
 if resumed_from == '' and redis.call('ZCARD', DUE) >= tonumber(limit) then return 'full' end
 
@@ -32,7 +29,8 @@ local record = {facts = table.concat({deadline, retries, forward, shared, suspen
 redis.call('HSET', key, 'v', VERSION, 'state', 'stored', 'run', run, 'facts', record.facts, 'parked', parked, 'job', job,
   'failure', failure)
 expire(key, deadline + GRACE)
-if newest ~= '' then redis.call('HSET', key, 'before', newest) end
+local replaces = resumed_from ~= '' and resumed_from or newest
+if replaces ~= '' then redis.call('HSET', key, 'before', replaces) end
 redis.call('HSET', task, 'v', VERSION, 'forwards', forward, 'journal', journal, 'c', id)
 if before then
   if before.ended ~= '' then redis.call('HDEL', task, 'ended') end
@@ -42,5 +40,9 @@ else
 end
 schedule(id, submit_at, record)
 redis.call('SET', run_key(run), SUSPENDED, 'EX', LATE)
-for old, of_old in pairs(replaced) do finish(old, of_old) end
+if resumed_from ~= '' then set_aside(resumed_from, before and before.journal or '') end
+if retried then
+  redis.call('HSET', task, 'retried', retries_of(retried))
+  finish(newest, retried)
+end
 return 'suspended'

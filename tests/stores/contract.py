@@ -10,7 +10,7 @@ from .leasing import HoldContract, LeaseContract
 from .running import FinishContract, JournalContract, StartContract
 from .tasks import CloseRunContract, EndContract, TaskContract
 from .unclaimed import UnclaimedBoundsContract, UnclaimedContract
-from .waiting import BindContract, PostponeContract, SettleContract, SuspendContract, WithdrawContract
+from .waiting import BindContract, PostponeContract, SettleContract, SuspendContract, TakeBackContract, WithdrawContract
 from .walking import StatesContract
 
 __all__ = ["StoreContract"]
@@ -19,6 +19,7 @@ __all__ = ["StoreContract"]
 class StoreContract(
     SuspendContract,
     WithdrawContract,
+    TakeBackContract,
     BindContract,
     PostponeContract,
     SettleContract,

@@ -53,6 +53,7 @@ class Machine(RuleBasedStateMachine):
         self.webhooks: list[tuple[str | None, str, bytes]] = []
         self.dead: set[str] = set()
         self.ended: set[str] = set()
+        self.withdrawn: list[str] = []
 
     # What the rules need ------------------------------------------------------------------------------------------
 
@@ -161,7 +162,29 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.ids())
     @rule(index=INDEX, stored=st.booleans())
     def withdraw(self, index: int, stored: bool) -> None:
-        self.both("withdraw", pick(self.ids(State.STORED) * stored or self.ids(), index))
+        self.withdraw_one(pick(self.ids(State.STORED) * stored or self.ids(), index))
+
+    @precondition(lambda self: any(one.aside for one in self.data.continuations.values()))
+    @rule(index=INDEX)
+    def withdraw_what_a_resumed_run_has_parked(self, index: int) -> None:
+        """The run holds again what it was resumed from, unless somebody else is submitting, too."""
+        aside = {id_ for id_ in self.ids() if self.one(id_).aside}
+        id_ = pick([id_ for id_ in self.ids(State.STORED) if self.one(id_).before in aside], index)
+        before, run = self.one(id_).before, self.one(id_).run
+        if self.withdraw_one(id_) and not self.model._is_closed(run):
+            assert self.both("hold", before, run, 0.0)
+
+    def withdraw_one(self, id_: str) -> bool:
+        done = bool(self.both("withdraw", id_))
+        self.withdrawn += [id_] * done
+        return done
+
+    @precondition(lambda self: self.withdrawn)
+    @rule(index=INDEX)
+    def a_withdrawal_comes_again(self, index: int) -> None:
+        """Its answer was lost."""
+        id_ = pick(self.withdrawn[::-1], index)
+        assert self.both("withdraw", id_) or id_ in self.data.continuations  # a suspension came again, late
 
     # Outcomes -----------------------------------------------------------------------------------------------------
 
@@ -255,17 +278,18 @@ class Machine(RuleBasedStateMachine):
         self.both("finish", *pick(self.living(), index), keep_journal=keep_journal)
 
     @precondition(lambda self: self.living())
-    @rule(index=INDEX, shared=st.booleans(), retries=RETRIES)
-    def a_resumed_run_suspends(self, index: int, shared: bool, retries: int) -> None:
+    @rule(index=INDEX, shared=st.booleans(), retries=RETRIES, journal=JOURNALS)
+    def a_resumed_run_suspends(self, index: int, shared: bool, retries: int, journal: bytes) -> None:
         id_, run = pick(self.living(), index)
-        self.suspend(self.draft(self.one(id_).parked.task_id, run, retries, shared, resumed_from=id_), 0)
+        task_id = self.one(id_).parked.task_id
+        self.suspend(self.draft(task_id, run, retries, shared, resumed_from=id_, journal=journal), 0)
 
     @precondition(lambda self: self.runs)
-    @rule(index=INDEX, journal=JOURNALS, resumed=st.booleans())
-    def save_journal(self, index: int, journal: bytes, resumed: bool) -> None:
+    @rule(index=INDEX, journal=JOURNALS, resumed=st.booleans(), retries=RETRIES)
+    def save_journal(self, index: int, journal: bytes, resumed: bool, retries: int) -> None:
         id_, run = pick(self.runs[::-1], index)
         task_id = self.one(id_).parked.task_id
-        self.both("save_journal", task_id, run, id_ if resumed else None, journal)
+        self.both("save_journal", task_id, run, id_ if resumed else None, journal, retries=retries)
 
     @precondition(lambda self: self.runs or self.parked)
     @rule(index=INDEX, resumed=st.booleans())
@@ -346,7 +370,7 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def what_is_done_stays_done(self) -> None:
-        self.ended |= set(self.ids(State.DONE))
+        self.ended |= {id_ for id_ in self.ids(State.DONE) if not self.one(id_).aside}
         for id_ in self.ended:
             assert self.client.hget(f"{self.prefix}c:{id_}", "state") == b"done"
 

@@ -88,32 +88,52 @@ class ModelStore:
         before = self._.newest.get(task_id, "")
         newest = self._one(before)
         other = newest if newest and newest.state is not State.DONE and before != parked.resumed_from else None
-        if other and (other.state is not State.RUNNING or other.parked.retries >= parked.retries):
+        if other and _is_in_the_way(other, parked.retries):
             return SuspendOutcome.ALREADY
         if parked.resumed_from is None and self.counts().parked >= limit:
             return SuspendOutcome.FULL
         self._.continuations[id_] = Continuation(parked, before, parked.run, due=parked.submit_at)
-        self._.tasks[task_id] = TaskRecord(forwards=parked.forward, journal=parked.journal, state=None)
+        task = self._.tasks.get(task_id)
+        retried = other.parked.retries if other else task.retried if task else None
+        self._.tasks[task_id] = TaskRecord(forwards=parked.forward, journal=parked.journal, state=None, retried=retried)
         self._.newest[task_id] = id_
         self._.runs[parked.run] = True
-        if newest and newest.state is State.RUNNING:
-            self._finish(before, newest)
+        if other:
+            self._finish(before, other)
+        elif newest and newest.state is State.RUNNING:
+            newest.aside = task.journal if task else b"", newest.due is not None
+            newest.go(Act.FINISH, None)
         return SuspendOutcome.SUSPENDED
 
     @atomic
     def withdraw(self, continuation_id: str) -> bool:
         found = self._one(continuation_id)
-        if not found or after(found.state, Act.WITHDRAW) is not None or found.open > 1:
+        if not found:
+            return ("continuation", continuation_id) not in self._.foreign
+        if after(found.state, Act.WITHDRAW) is not None or found.open > 1:
             return False
         del self._.continuations[continuation_id], self._.runs[found.parked.run]
         task_id = found.parked.task_id
         task = self._known("task", task_id)
-        if task and task.forwards <= 1 and not task.journal:
+        resumed = self._one(found.before)
+        if resumed and resumed.aside:
+            journal, leased = resumed.aside
+            resumed.state, resumed.due, resumed.aside = State.RUNNING, found.due if leased else None, None
+            task = task and replace(task, journal=journal)
+        elif task and task.forwards <= 1 and not task.journal:
             del self._.tasks[task_id], self._.newest[task_id]
-        elif task:
+            return True
+        if task:
             self._.tasks[task_id] = replace(task, forwards=task.forwards - 1)
             self._.newest[task_id] = found.before
         return True
+
+    def _leave_stored(self, found: Continuation) -> None:
+        """It cannot be withdrawn any more."""
+        resumed = self._one(found.before)
+        if resumed and resumed.aside:
+            resumed.aside = None
+            self._finish(found.before, resumed)
 
     @atomic
     def bind(self, continuation_id: str, job_id: str, now: float) -> State | None:
@@ -126,7 +146,8 @@ class ModelStore:
         return found.state if found else None
 
     def _bind(self, id_: str, found: Continuation, job_id: str) -> None:
-        if found.state is State.STORED:
+        stored = found.state is State.STORED
+        if stored:
             found.go(Act.BIND, found.parked.deadline)
         else:
             self._unbind(id_, found)
@@ -135,6 +156,8 @@ class ModelStore:
             job = self._.jobs.setdefault(job_id, Job())
             job.waiters[id_] = None
             job.unclaimed_until = None
+        if stored:
+            self._leave_stored(found)
 
     def _unbind(self, id_: str, found: Continuation) -> str:
         """Gives the digest of the job's result, or ""."""
@@ -147,6 +170,8 @@ class ModelStore:
         return digest(job.result)
 
     def _wake(self, found: Continuation, act: Act, now: float, due: float | None = None) -> None:
+        if found.state is State.STORED:
+            self._leave_stored(found)
         found.go(act, now if due is None else due)
         found.delivered_at = now
 
@@ -295,9 +320,14 @@ class ModelStore:
         return True
 
     @atomic
-    def save_journal(self, task_id: str, run: str, continuation_id: str | None, journal: bytes) -> bool:
-        task = self._known("task", task_id)
-        lost = continuation_id is not None and not self._held(continuation_id, run)
+    def save_journal(
+        self, task_id: str, run: str, continuation_id: str | None, journal: bytes, *, retries: int = 0
+    ) -> bool:
+        task, newest = self._known("task", task_id), self._one(self._.newest.get(task_id))
+        if continuation_id is not None:
+            lost = not self._held(continuation_id, run)
+        else:
+            lost = newest is not None and _is_in_the_way(newest, retries)
         if not task or task.ended is not None or self._is_closed(run) or lost:
             return False
         self._.tasks[task_id] = replace(task, journal=journal)
@@ -308,21 +338,25 @@ class ModelStore:
         found = self._held(continuation_id, run)
         if not found:
             return False
+        task_id, retries = found.parked.task_id, found.parked.retries
         if not keep_journal:
-            self._end(found.parked.task_id, found.parked.retries)
+            self._end(task_id, retries)
+        elif task := self._known("task", task_id):
+            self._.tasks[task_id] = replace(task, retried=retries)
         self._finish(continuation_id, found)
         return True
 
     def _finish(self, id_: str, found: Continuation) -> None:
         found.first = self._unbind(id_, found)
-        found.go(Act.FINISH, None)
+        if found.state is not State.DONE:  # set aside
+            found.go(Act.FINISH, None)
         found.own = None
         found.parked = replace(found.parked, retries=0, message=b"", envelope=b"", journal=b"", job=b"", failure=b"")
 
     def _end(self, task_id: str, retries: int) -> None:
         task = self._known("task", task_id)
         if task:
-            self._.tasks[task_id] = replace(task, journal=b"", ended=retries)
+            self._.tasks[task_id] = replace(task, journal=b"", ended=retries, retried=None)
 
     @atomic
     def end(self, task_id: str, retries: int) -> None:
@@ -372,6 +406,11 @@ class ModelStore:
 
     def close(self) -> None:
         """Nothing to give back."""
+
+
+def _is_in_the_way(found: Continuation, retries: int) -> bool:
+    """Of a run that holds nothing, but not of one that Celery retried this one's by."""
+    return found.state is not State.DONE and (found.state is not State.RUNNING or found.parked.retries >= retries)
 
 
 def digest(result: bytes | None) -> str:

@@ -25,7 +25,10 @@ class Continuation:
     due: float | None = None
     job_id: str = ""
     own: tuple[Act, bytes] | None = None  # an outcome of our own
-    first: str = ""  # digest of its job's result, once it is DONE
+    first: str = ""  # digest of its job's result, once it is DONE for good
+    aside: tuple[bytes, bool] | None = (
+        None  # DONE, but it may come back: with this journal, and with a lease or without
+    )
     delivered_at: float = 0.0
     attempts: int = 0
     publications: int = 0
@@ -63,7 +66,7 @@ class Data:
 
 def lifetimes(data: Data, clock: float) -> dict[str, float]:
     """Every key that a store with these data has, and the time until which it is needed."""
-    live = {id_: one for id_, one in data.continuations.items() if one.state is not State.DONE}
+    live = {id_: one for id_, one in data.continuations.items() if one.state is not State.DONE or one.aside}
     mark = clock + REMEMBERED - SLACK
     keys = {f"c:{id_}": live[id_].parked.deadline + WEEK if id_ in live else mark for id_ in data.continuations}
     for task_id, task in data.tasks.items():

@@ -105,7 +105,28 @@ class JournalContract(Contract):
     def test_a_run_that_was_not_resumed_saves_too(self, store: Store) -> None:
         reach(store, State.DONE)
         assert store.save_journal("t1", "r3", None, b"longer")
-        assert store.task("t1") == TaskRecord(forwards=1, journal=b"longer", state=State.DONE)
+        assert store.task("t1") == TaskRecord(forwards=1, journal=b"longer", state=State.DONE, retried=0)
+
+    @pytest.mark.parametrize("state", [state for state in EVERY_STATE if state is not State.DONE])
+    @pytest.mark.parametrize("retries", [0, 1])
+    def test_a_run_that_was_not_resumed_leaves_the_journal_of_another(
+        self, store: Store, bench: Bench, state: State, retries: int
+    ) -> None:
+        """As when its message was delivered twice, and the other delivery is suspended: the answer belongs into that journal."""
+        reach(store, state, retries=1)
+        before = bench.snapshot()
+        assert not store.save_journal("t1", "r3", None, b"mine", retries=retries)
+        assert bench.snapshot() == before
+
+    @pytest.mark.parametrize("state", EVERY_STATE)
+    def test_a_run_that_celery_retried_does_not_keep_the_next_one_from_saving(self, store: Store, state: State) -> None:
+        """It may not have said yet that it has ended. One that is suspended has not ended."""
+        reach(store, state)
+        saves = state in {State.RUNNING, State.DONE}
+        assert store.save_journal("t1", "r3", None, b"longer", retries=1) is saves
+        record = store.task("t1")
+        assert record is not None
+        assert record.journal == (b"longer" if saves else b"journal")
 
     def test_a_task_without_a_record_gets_none(self, store: Store) -> None:
         assert not store.save_journal("t1", "r1", None, b"journal")
@@ -157,7 +178,31 @@ class FinishContract(Contract):
     def test_finish_keeps_the_journal(self, store: Store) -> None:
         reach(store, State.RUNNING)
         assert store.finish("c1", "r2", keep_journal=True)
-        assert store.task("t1") == TaskRecord(forwards=1, journal=b"journal", state=State.DONE)
+        assert store.task("t1") == TaskRecord(forwards=1, journal=b"journal", state=State.DONE, retried=0)
+
+    def test_which_run_was_retried_is_known_until_the_task_has_ended(self, store: Store) -> None:
+        """Whatever becomes of the run that follows."""
+        reach(store, State.DONE, retries=2)
+        assert retried(store) == 2
+        store.suspend(park("c2", run="r3", retries=3, forward=2), ROOM)
+        assert retried(store) == 2
+        store.withdraw("c2")
+        assert retried(store) == 2
+        reach(store, State.DONE, "c3", job_id="j3", run="r4", retries=3, forward=2)
+        assert retried(store) == 3
+        store.end("t1", 4)
+        assert retried(store) is None
+        store.suspend(park("c4", run="r5", forward=3), ROOM)
+        assert retried(store) is None
+
+    def test_a_run_was_retried_when_the_next_one_suspends(self, store: Store) -> None:
+        """Before it has said so itself."""
+        reach(store, State.RUNNING, retries=2)
+        assert retried(store) is None
+        store.suspend(park("c2", run="r3", retries=3, forward=2), ROOM)
+        assert retried(store) == 2
+        store.withdraw("c2")
+        assert store.task("t1") == TaskRecord(forwards=1, journal=b"journal", state=State.DONE, retried=2)
 
     def test_a_closed_run_may_finish(self, store: Store) -> None:
         reach(store, State.RUNNING)
@@ -193,6 +238,7 @@ class FinishContract(Contract):
         )
         if again:
             store.suspend(park("c2", run="r2", resumed_from="c1", journal=b""), ROOM)
+            store.bind("c2", "j2", NOW)
         else:
             store.finish("c1", "r2", keep_journal=False)
         assert "<payload>" not in str(bench.snapshot())
@@ -210,3 +256,9 @@ class FinishContract(Contract):
         store.finish("c1", "r2", keep_journal=False)
         assert deliver(store, None, "j1", b"another") == ("contradicting", [])
         assert store.counts().unclaimed == 0
+
+
+def retried(store: Store) -> int | None:
+    record = store.task("t1")
+    assert record is not None
+    return record.retried

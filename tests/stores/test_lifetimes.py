@@ -89,7 +89,10 @@ class TestLifetimes:
 
     def test_a_mark_of_what_was_replaced(self, bench: RedisBench, store: Store) -> None:
         reach(store, State.RUNNING)
-        store.suspend(park("c2", run="r2", resumed_from="c1"), ROOM)
+        store.suspend(park("c2", run="r2", resumed_from="c1", deadline=DEADLINE + 60), ROOM)
+        for name in ("c:c1", "j:j1"):  # as if it were running, for it may come to that
+            assert bench.expiry(name) == about(DEADLINE + WEEK)
+        store.bind("c2", "j2", NOW)
         assert bench.expiry("c:c1") == from_now(REMEMBERED)
 
     def test_a_shared_result_stays_for_as_long_as_its_waiters_would_have(self, bench: RedisBench, store: Store) -> None:

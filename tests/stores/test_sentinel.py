@@ -74,6 +74,7 @@ def test_a_task_is_suspended_and_resumed(store: RedisStore) -> None:
     assert store.save_journal("t1", "r3", "c1", b"longer")
     assert store.suspend(park("c2", run="r3", resumed_from="c1", forward=2), ROOM) is SuspendOutcome.SUSPENDED
     assert store.withdraw("c2")
+    assert store.finish("c1", "r3", keep_journal=True)
     store.end("t1", 1)
     assert store.task("t1").ended == 1  # type: ignore[union-attr]
 

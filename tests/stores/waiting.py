@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 from celery_ezthrottle.errors import StoreError
@@ -12,6 +15,7 @@ from .bench import (
     EVERY_STATE,
     LATER,
     NOW,
+    PAYLOAD,
     ROOM,
     SUBMIT_AT,
     Bench,
@@ -19,6 +23,7 @@ from .bench import (
     Kind,
     deliver,
     is_due,
+    is_never_due,
     park,
     reach,
     state_of,
@@ -53,7 +58,7 @@ class SuspendContract(Contract):
         reach(store, State.RUNNING)
         assert store.suspend(park("c2", run="r3", forward=2), ROOM) is SuspendOutcome.ALREADY
         assert store.suspend(park("c2", run="r3", forward=2, retries=1), ROOM) is SuspendOutcome.SUSPENDED
-        assert store.task("t1") == TaskRecord(forwards=2, journal=b"journal", state=State.STORED, retries=1)
+        assert store.task("t1") == TaskRecord(forwards=2, journal=b"journal", state=State.STORED, retries=1, retried=0)
         assert not store.finish("c1", "r2", keep_journal=True)
 
     @pytest.mark.parametrize("state", [State.STORED, State.SUBMITTED, State.DELIVERED, State.PUBLISHED])
@@ -85,7 +90,7 @@ class SuspendContract(Contract):
     def test_a_task_is_suspended_again_when_its_continuation_is_done(self, store: Store) -> None:
         reach(store, State.DONE)
         assert store.suspend(park("c2", run="r3", forward=2), ROOM) is SuspendOutcome.SUSPENDED
-        assert store.task("t1") == TaskRecord(forwards=2, journal=b"journal", state=State.STORED)
+        assert store.task("t1") == TaskRecord(forwards=2, journal=b"journal", state=State.STORED, retried=0)
 
     def test_tasks_do_not_hinder_each_other(self, store: Store) -> None:
         store.suspend(park(), ROOM)
@@ -200,18 +205,24 @@ class WithdrawContract(Contract):
         assert store.suspend(park("c2", run="r2"), ROOM) is SuspendOutcome.SUSPENDED
 
     def test_the_count_goes_back_by_one(self, store: Store) -> None:
-        reach(store, State.RUNNING)
-        store.suspend(park("c2", run="r2", resumed_from="c1", forward=2, journal=b""), ROOM)
+        reach(store, State.DONE)
+        store.suspend(park("c2", run="r3", forward=2, journal=b""), ROOM)
         assert store.withdraw("c2")
-        assert store.task("t1") == TaskRecord(forwards=1, journal=b"", state=State.DONE)
+        assert store.task("t1") == TaskRecord(forwards=1, journal=b"", state=State.DONE, retried=0)
 
-    def test_withdraw_twice(self, store: Store) -> None:
-        store.suspend(park(forward=2), ROOM)
+    @pytest.mark.parametrize("resumed", [False, True])
+    def test_withdraw_again_after_a_lost_answer(self, store: Store, bench: Bench, resumed: bool) -> None:
+        reach(store, State.RUNNING if resumed else State.DONE)
+        store.suspend(park("c2", run="r2", resumed_from="c1" if resumed else None, forward=2), ROOM)
+        assert store.withdraw("c2")
+        before = bench.snapshot()
+        assert store.withdraw("c2")
+        assert bench.snapshot() == before
+
+    def test_withdraw_what_is_not_there(self, store: Store, bench: Bench) -> None:
+        before = bench.snapshot()
         assert store.withdraw("c1")
-        assert not store.withdraw("c1")
-        record = store.task("t1")
-        assert record is not None
-        assert record.forwards == 1
+        assert bench.snapshot() == before
 
     @pytest.mark.parametrize("state", NOT_STORED)
     def test_too_late_to_withdraw(self, store: Store, bench: Bench, state: State) -> None:
@@ -225,6 +236,126 @@ class WithdrawContract(Contract):
         store.withdraw("c1")
         assert store.bind("c1", "j1", NOW) is None
         assert not store.claim_due(LATER, LATER, 10)
+
+
+class TakeBackContract(Contract):
+    """What a resumed run has parked is withdrawn, and the run goes on with what it was resumed from."""
+
+    @pytest.mark.parametrize("shared", [False, True])
+    @pytest.mark.parametrize("settled", [False, True])
+    def test_it_is_as_if_nothing_had_been_parked(self, store: Store, bench: Bench, shared: bool, settled: bool) -> None:
+        if settled:
+            store.suspend(park(shared=shared), ROOM)
+            store.settle("c1", b"given up", NOW)
+        else:
+            reach(store, State.DELIVERED, shared=shared)
+        found = store.start("c1", "r2", NOW, lease=None)
+        before = bench.snapshot()
+        _park_again(store)
+        assert store.withdraw("c2")
+        assert bench.snapshot() == before
+        assert is_never_due(store)
+        assert store.hold("c1", "r2", LATER)
+        assert store.start("c1", "r2", NOW, lease=None) == found
+        assert store.save_journal("t1", "r2", "c1", b"longer")
+        assert store.finish("c1", "r2", keep_journal=False)
+
+    def test_a_run_that_had_a_lease_has_it_until_a_sweeper_would_have_submitted(self, store: Store) -> None:
+        reach(store, State.RUNNING, lease=NOW + 5)
+        _park_again(store, submit_at=SUBMIT_AT + 10)
+        assert is_never_due(store)
+        assert store.withdraw("c2")
+        assert store.start("c1", "r3", SUBMIT_AT + 9, lease=None).outcome is StartOutcome.TAKEN
+        assert is_due(store, SUBMIT_AT + 10)
+
+    def test_whoever_takes_over_has_the_answer_and_the_journal_for_it(self, store: Store) -> None:
+        reach(store, State.RUNNING, lease=NOW + 5)
+        store.save_journal("t1", "r2", "c1", b"longer")
+        _park_again(store)
+        store.withdraw("c2")
+        claim = store.claim("c1", SUBMIT_AT, LATER)
+        assert claim is not None
+        assert (claim.state, claim.message) == (State.DELIVERED, b"message " + PAYLOAD)
+        run = store.start("c1", "r3", SUBMIT_AT, lease=None)
+        assert (run.outcome, run.journal, run.result) == (StartOutcome.STARTED, b"longer", b"result")
+        assert store.task("t1") == TaskRecord(forwards=1, journal=b"longer", state=State.RUNNING)
+
+    def test_a_run_that_is_closed_after_it_is_taken_over(self, store: Store) -> None:
+        """As when the answer to the withdrawal was lost for good."""
+        reach(store, State.RUNNING, lease=NOW + 5)
+        _park_again(store)
+        store.withdraw("c2")
+        assert not store.close_run("r2")
+        assert not store.hold("c1", "r2", LATER)
+        assert store.start("c1", "r3", NOW, lease=None).outcome is StartOutcome.STARTED
+
+    def test_meanwhile_it_is_done(self, store: Store, bench: Bench) -> None:
+        reach(store, State.RUNNING, lease=NOW + 5)
+        _park_again(store)
+        before = bench.snapshot()
+        for run in ("r2", "r3"):
+            assert store.start("c1", run, LATER, lease=LATER).outcome is StartOutcome.DONE
+            assert not store.hold("c1", run, LATER)
+            assert not store.save_journal("t1", run, "c1", b"mine")
+            assert not store.finish("c1", run, keep_journal=False)
+            assert store.suspend(park("c3", run=run, resumed_from="c1"), ROOM) is SuspendOutcome.STALE
+        assert not store.withdraw("c1")
+        assert not store.settle("c1", b"given up", NOW)
+        store.postpone("c1", NOW, maybe_accepted=False)
+        store.published("c1", NOW)
+        assert deliver(store, "c1", "j1", b"result") == ("repeated", [])
+        assert deliver(store, "c1", "j1", b"another") == ("contradicting", [])
+        assert is_never_due(store)
+        assert bench.snapshot() == before
+
+    @pytest.mark.parametrize("how", ["bind", "bind to the same job", "deliver", "settle", "cancel"])
+    def test_it_ends_for_good_with_what_cannot_be_withdrawn(self, store: Store, how: str) -> None:
+        reach(store, State.RUNNING)
+        _park_again(store)
+        acts: dict[str, Callable[[], object]] = {
+            "bind": lambda: store.bind("c2", "j2", NOW),
+            "bind to the same job": lambda: store.bind("c2", "j1", NOW),
+            "deliver": lambda: deliver(store, "c2", "j2", b"another"),
+            "settle": lambda: store.settle("c2", b"given up", NOW),
+            "cancel": lambda: store.cancel("t1", b"revoked", NOW),
+        }
+        acts[how]()
+        before = store.task("t1")
+        assert not store.withdraw("c2")
+        assert store.start("c1", "r2", NOW, lease=None).outcome is StartOutcome.DONE
+        assert not store.hold("c1", "r2", LATER)
+        assert store.task("t1") == before
+        assert deliver(store, "c1", "j1", b"result") == ("repeated", [])
+
+    def test_the_result_of_the_job_is_there_for_who_is_bound_to_it_anew(self, store: Store) -> None:
+        reach(store, State.RUNNING)
+        _park_again(store)
+        assert store.bind("c2", "j1", NOW + 7) is State.DELIVERED
+        assert store.start("c2", "r3", NOW + 8, lease=None).result == b"result"
+
+    def test_the_run_may_park_it_again(self, store: Store) -> None:
+        reach(store, State.RUNNING)
+        for _ in range(2):
+            _park_again(store)
+            assert store.withdraw("c2")
+        _park_again(store)
+        store.bind("c2", "j2", NOW)
+        assert store.task("t1") == TaskRecord(forwards=2, journal=b"anew", state=State.SUBMITTED)
+        assert store.start("c1", "r2", NOW, lease=None).outcome is StartOutcome.DONE
+
+    def test_also_after_other_attempts_to_submit(self, store: Store) -> None:
+        reach(store, State.RUNNING, lease=NOW + 5)
+        _park_again(store)
+        assert store.claim("c2", SUBMIT_AT, SUBMIT_AT + 60) is not None
+        assert not store.withdraw("c2")
+        store.postpone("c2", SUBMIT_AT + 40, maybe_accepted=False)
+        assert store.withdraw("c2")
+        assert is_due(store, SUBMIT_AT + 40)
+
+
+def _park_again(store: Store, **changes: Any) -> None:
+    again = park("c2", run="r2", resumed_from="c1", forward=2, journal=b"anew", **changes)
+    assert store.suspend(again, 0) is SuspendOutcome.SUSPENDED
 
 
 class BindContract(Contract):

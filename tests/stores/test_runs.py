@@ -1,0 +1,238 @@
+"""What the store makes of a task's runs when a message comes again, or a job is refused: in this process, on a real server."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import requests
+from billiard.einfo import ExceptionInfo
+from celery import Celery
+from celery.app.trace import build_tracer
+from celery.exceptions import Ignore, Retry
+
+from celery_ezthrottle import frugal, outcome
+from celery_ezthrottle.continuation import Continuations
+from celery_ezthrottle.errors import StoreError, SubmitRefused
+from celery_ezthrottle.job import Job
+from celery_ezthrottle.request import HANDOFF
+from celery_ezthrottle.stores.base import Parked, State, SuspendOutcome
+from celery_ezthrottle.stores.redis import RedisStore
+from celery_ezthrottle.submission import Submitted
+from tests.upstream import Upstream, running
+
+from .conftest import RedisBench
+
+_names = itertools.count()
+
+
+class Died(BaseException):
+    """The process of a run has died here."""
+
+
+class Store:
+    """A real one. ``loses`` says how many answers to a withdrawal are lost; ``dies``: the process does so after the next.
+
+    ``refuses``: it cannot be reached when a run suspends its task.
+    """
+
+    def __init__(self, store: RedisStore) -> None:
+        self.real = store
+        self.loses = 0
+        self.dies = False
+        self.refuses = False
+        self.is_dead = False
+
+    def __getattr__(self, name: str) -> Any:
+        if self.is_dead:
+            raise Died
+        return getattr(self.real, name)
+
+    def suspend(self, parked: Parked, limit: int) -> SuspendOutcome:
+        if self.refuses:
+            raise StoreError("out of reach")
+        return self.real.suspend(parked, limit)
+
+    def withdraw(self, continuation_id: str) -> bool:
+        answer = self.real.withdraw(continuation_id)
+        if self.dies:
+            self.dies, self.is_dead = False, True
+            raise Died
+        if self.loses:
+            self.loses -= 1
+            raise StoreError("the answer was lost")
+        return answer
+
+
+class World:
+    """One task ``t1``, whose first message is ``first``; its body calls "/a", then "/b", then does as it is told."""
+
+    def __init__(self, app: Celery, store: Store, upstream: Upstream) -> None:
+        self.upstream, self.store = upstream, store
+        self.refuses: set[str] = set()
+        self.begun = 0
+        self.then: Callable[[Any], object] = lambda task: "done"
+        vars(Continuations.of(app)).update(store=store, client=self)  # as its cached properties do
+        world = self
+
+        @app.task(bind=True, name="calls", shared=False, acks_late=True, max_retries=3)
+        @frugal
+        def calls(self: Any) -> object:
+            world.begun += 1
+            for path in ("/a", "/b"):
+                requests.post(upstream.url + path, timeout=5).raise_for_status()
+            return world.then(self)
+
+        self.trace = build_tracer("calls", app.tasks["calls"], app=app)
+
+    def submit(self, job: Job) -> Submitted:
+        """As the client does."""
+        path = job.url.removeprefix(self.upstream.url)
+        if path in self.refuses:
+            raise SubmitRefused("no", 401)
+        return Submitted(f"job of {path}", "queued", duplicate=False)
+
+    def run(
+        self, *, retries: int = 0, resume: str | None = None, redelivered: bool = False, record: bool = False
+    ) -> Any:
+        """A message is delivered. Gives what its run returned, or raised."""
+        headers = {"id": "t1", "task": "calls", "retries": retries}
+        handoff = {
+            "run": uuid.uuid4().hex,
+            "resume": resume,
+            "record": record,
+            "redelivered": redelivered,
+            "message": {
+                "body": b"[[], {}, {}]",
+                "content_type": "application/json",
+                "content_encoding": "utf-8",
+                "compression": None,
+                "headers": headers,
+                "properties": {},
+                "fanout": None,
+                "routing_key": "q",
+            },
+        }
+        delivery = {"exchange": "", "routing_key": "q"}
+        request = {**headers, "delivery_info": delivery, "properties": {HANDOFF: handoff}, "is_eager": False}
+        try:
+            found = self.trace("t1", [], {}, request)[0]
+        except Died as exc:
+            self.store.is_dead = False
+            return exc
+        found = found.exception if isinstance(found, ExceptionInfo) else found
+        return getattr(found, "exc", found) if type(found).__name__ == "ExceptionWithTraceback" else found
+
+    def suspended(self) -> str:
+        """The first run has suspended the task for "/a", and its answer is there. Gives the continuation."""
+        self.upstream.plan("/a", 429)
+        assert isinstance(self.run(), Ignore)
+        now = time.time()
+        response = {"status_code": 200, "headers": {}, "body": "{}"}
+        result = outcome.of_job("job of /a", "succeeded", response, None)
+        (claim,) = self.store.deliver(None, "job of /a", result, now, now + 60).claims
+        return str(claim.id)
+
+    @property
+    def state(self) -> State | None:
+        record = self.store.real.task("t1")
+        assert record is not None
+        return record.state
+
+
+@pytest.fixture
+def world(bench: RedisBench) -> Iterator[World]:
+    app: Celery = Celery(f"runs{next(_names)}", broker="memory://", backend="cache+memory://", set_as_current=False)
+    app.conf.update(
+        ezthrottle_api_key="key",
+        ezthrottle_webhook_url="https://hooks.example.com/",
+        ezthrottle_webhook_secret="secret",
+        ezthrottle_forward_hosts=["127.0.0.1"],
+    )
+    upstream = Upstream()
+    with running(upstream.respond) as upstream.url:
+        yield World(app, Store(bench.open()), upstream)
+    app.close()
+
+
+def retries(task: Any) -> object:
+    raise task.retry(countdown=3600)
+
+
+class TestRedelivery:
+    def test_the_first_message_does_nothing_while_a_retry_is_on_its_way(self, world: World) -> None:
+        world.then = retries
+        assert isinstance(world.run(resume=world.suspended()), Retry)
+        begun = world.begun
+        found = world.run(redelivered=True)
+        assert isinstance(found, Ignore), found
+        assert "its retry is on the way" in str(found)
+        assert world.begun == begun
+        world.then = lambda task: task.request.retries
+        assert world.run(retries=1, record=True, redelivered=True) == 1
+        assert [world.upstream.by_worker(path) for path in ("/a", "/b")] == [1, 1]
+
+    def test_the_retry_comes_again_when_it_was_suspended_and_withdrawn(self, world: World) -> None:
+        world.then = retries
+        world.run(resume=world.suspended())
+        world.then = lambda task: requests.post(world.upstream.url + "/c", timeout=5).raise_for_status()
+        world.upstream.plan("/c", 429)
+        world.refuses.add("/c")
+        world.store.dies = True
+        assert isinstance(world.run(retries=1, record=True), Died)
+        assert isinstance(world.run(redelivered=True), Ignore)
+        assert world.run(retries=1, record=True, redelivered=True) is None
+        assert [world.upstream.by_worker(path) for path in ("/a", "/b", "/c")] == [1, 1, 2]
+
+
+class TestRefusal:
+    """A resumed run suspends its task again, and the service refuses that job."""
+
+    @pytest.fixture
+    def resumed(self, world: World) -> str:
+        continuation_id = world.suspended()
+        world.upstream.plan("/b", 429)
+        world.refuses.add("/b")
+        return continuation_id
+
+    @pytest.mark.parametrize("lost", [0, 1])
+    def test_the_run_fails_with_its_own_error(self, world: World, resumed: str, lost: int) -> None:
+        world.store.loses = lost
+        found = world.run(resume=resumed)
+        assert isinstance(found, requests.HTTPError), found
+        assert "Not forwarded: no" in str(found.__notes__)
+        record = world.store.task("t1")
+        assert record is not None
+        assert (record.state, record.ended, record.forwards) == (State.DONE, 0, 1)
+        assert world.store.counts().parked == 0
+
+    def test_another_takes_over_when_it_is_not_known_that_it_goes_on(self, world: World, resumed: str) -> None:
+        world.store.loses = 4
+        assert isinstance(world.run(resume=resumed), Ignore)
+        self.is_taken_over(world, resumed)
+
+    def test_another_takes_over_when_its_process_dies(self, world: World, resumed: str) -> None:
+        world.store.dies = True
+        assert isinstance(world.run(resume=resumed), Died)
+        assert isinstance(world.run(resume=resumed), Ignore)  # its message comes again; it has a lease still
+        self.is_taken_over(world, resumed)
+
+    def test_another_takes_over_when_it_could_not_be_suspended(self, world: World, resumed: str) -> None:
+        """It was closed, lest its suspension arrive after all."""
+        world.store.refuses = True
+        assert isinstance(world.run(resume=resumed), Ignore)
+        world.store.refuses = False
+        self.is_taken_over(world, resumed)
+
+    def is_taken_over(self, world: World, resumed: str) -> None:
+        later = time.time() + 3600
+        (claim,) = world.store.claim_due(later, later, 10)
+        assert (claim.id, json.loads(claim.envelope)["headers"]["id"]) == (resumed, "t1")
+        assert world.run(resume=resumed) == "done"
+        assert [world.upstream.by_worker(path) for path in ("/a", "/b")] == [1, 2]
+        assert world.state is State.DONE
