@@ -23,7 +23,8 @@ __all__ = ["cancel", "check", "configuration_errors", "sweep"]
 
 #: Seconds to connect to the broker.
 PATIENCE = 5
-#: Continuations that one pass acts on at most, and passes of one ``sweep``: what is due again at once does not keep it for ever.
+#: Jobs that one pass submits at most, and passes of one ``sweep``: it goes on while they do so much, but not for ever. A service
+#: that is slow ends it, for what a pass puts off is not due at once.
 PASS = 100
 PASSES = 100
 

@@ -36,6 +36,9 @@ __all__ = ["Continuations"]
 REPUBLISH_AFTER = 5
 REPUBLISH_AT_MOST_EVERY = 6 * 3600.0  # seconds
 MAX_BACKOFF = 60.0
+#: Seconds after which each part of a pass begins nothing more, or a twelfth of the lease if that is less: with the last attempt
+#: at a service that hangs (some 20 s), a pass is over before a worker's time to lead is.
+PATIENCE = 5.0
 
 
 class Continuations:
@@ -172,29 +175,63 @@ class Continuations:
         if claim is not None:
             self._publish_or_leave(claim)
 
-    def sweep(self, limit: int = 100) -> int:
-        """Do what is due: submit, publish, expire. Gives how many continuations were acted on, ``limit`` at most.
+    def sweep(self, limit: int = 50) -> int:
+        """One pass over what is due when it begins. Gives how many continuations were acted on.
+
+        What needs no service goes first, whatever is due before it: it is published, taken over, settled. Then jobs are
+        submitted, the longest due first, ``limit`` at most. Each of the two begins nothing more after 5 s, or after a twelfth
+        of ``ezthrottle_lease`` if that is less. Jobs that are left are put off without asking, as when the service does not take
+        them; so one that hangs costs a pass one attempt.
 
         Raises:
             StoreError: the store is out of reach.
         """
-        acted = 0
-        # A few at a time: a process that dies leaves only these to wait for its lease to end.
-        while acted < limit:
-            now = time.time()
-            claims = self.store.claim_due(now, now + self.settings.lease, min(10, limit - acted))
+        began, lease = time.time(), self.settings.lease
+        patience = min(PATIENCE, lease / 12)
+        acted, put_off = 0, 0
+        waiting: list[Claim] = []
+        ends = time.monotonic() + patience
+        # A few at a time: a process that dies leaves only these, and the jobs, to wait for their lease to end. And by the time at
+        # which the pass began: nothing comes twice in one.
+        while claims := self.store.claim_due(began, time.time() + lease, 10):
             for claim in claims:
                 reach("sweep.claimed")
-                try:
-                    self._act(claim)
-                except StoreError:
-                    raise
-                except Exception:  # noqa: BLE001 -- logged; one that cannot be acted on must not keep the others waiting
-                    logger.exception("Continuation %s could not be swept; it is due again.", claim.id)
-            acted += len(claims)
-            if not claims:
+                if not _needs_service(claim):
+                    if time.monotonic() < ends:  # else it is due again when its claim is over
+                        self._try(claim)
+                        acted += 1
+                elif len(waiting) < limit:
+                    waiting.append(claim)
+                else:
+                    self._put_off(claim)
+                    put_off += 1
+            if time.monotonic() >= ends:
                 break
+        ends = time.monotonic() + patience
+        for number, claim in enumerate(waiting):
+            if number == 0 or time.monotonic() < ends:
+                self._try(claim)
+                acted += 1
+            else:
+                self._put_off(claim)
+                put_off += 1
+        if put_off:
+            logger.warning("More jobs are due than can be submitted now: %d wait for a later sweep.", put_off)
         return acted
+
+    def _try(self, claim: Claim) -> None:
+        try:
+            self._act(claim)
+        except StoreError:
+            raise
+        except Exception:  # noqa: BLE001 -- logged; one that cannot be acted on must not keep the others waiting
+            logger.exception("Continuation %s could not be swept; it is due again.", claim.id)
+
+    def _put_off(self, claim: Claim) -> None:
+        """A job that was claimed is not submitted now: nothing of it went out in this attempt, which so has ended."""
+        now = time.time()
+        last = claim.submit_deadline if now < claim.submit_deadline else claim.deadline
+        self.store.postpone(claim.id, min(now + _back_off(claim.attempts), last), maybe_accepted=False)
 
     def _act(self, claim: Claim) -> None:
         now = time.time()
@@ -240,8 +277,7 @@ class Continuations:
             submitted = self.client.submit(Job.from_wire(json.loads(job)))
         except ServiceUnavailable as exc:
             now = time.time()
-            wait = min(MAX_BACKOFF, 2.0 ** min(attempts, 10)) * random.uniform(0.5, 1.0)  # noqa: S311 -- no secret
-            due = max(now + wait, exc.retry_at or 0.0)
+            due = max(now + _back_off(attempts), exc.retry_at or 0.0)
             self.store.postpone(continuation_id, min(due, submit_deadline), maybe_accepted=exc.maybe_accepted)
             logger.warning("Continuation %s will be submitted again in %.0f s: %s", continuation_id, due - now, exc)
             return
@@ -279,6 +315,18 @@ class Continuations:
         if self.store.settle(claim.id, result, now):
             reach("sweep.settled")
             self.publish_now(claim.id)
+
+
+def _needs_service(claim: Claim) -> bool:
+    """Whether to act on it is to call the service. Once it is not, it never is again."""
+    if claim.state is not State.STORED:
+        return False
+    return time.time() < (claim.deadline if claim.maybe_accepted else claim.submit_deadline)
+
+
+def _back_off(attempts: int) -> float:
+    """Seconds until a job that was not taken is submitted again."""
+    return min(MAX_BACKOFF, 2.0 ** min(attempts, 10)) * random.uniform(0.5, 1.0)  # noqa: S311 -- no secret
 
 
 _lock = threading.Lock()
