@@ -164,6 +164,22 @@ class Continuations:
             kept = journal.dump_entries(journal.for_retry((), entries))
             self.store.save_journal(task_id, run, continuation_id, kept)
 
+    def end_unbegun(self, continuation_id: str, run: str, task_id: str, *, runs_again: bool) -> None:
+        """End what ``run`` was to resume: it has ended without having begun. Does nothing to what another run holds.
+
+        Args:
+            run: has not held it before, or holds it.
+            runs_again: the task comes again, as a retry: it will be given the answer.
+
+        Raises:
+            StoreError: the store is out of reach.
+        """
+        if runs_again:
+            self.keep_answer(continuation_id, run, task_id)
+        else:
+            self.store.start(continuation_id, run, time.time(), lease=None)
+        self.store.finish(continuation_id, run, keep_journal=runs_again)
+
     def publish_now(self, continuation_id: str) -> None:
         """Publish the parked message of a delivered continuation; failing that, leave it to a sweep."""
         try:

@@ -21,11 +21,11 @@ from . import policy
 from .log import logger, warn_once
 from .options import OptionFailed
 from .recorder import Call, recording
-from .request import HANDOFF
+from .request import handoff_of
 from .run import Run
 from .suspension import suspend
 
-__all__ = ["end_of_run", "execute", "outermost"]
+__all__ = ["before_run", "end_of_run", "execute", "outermost"]
 
 
 def execute(body: Callable[..., Any], given: Mapping[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -58,8 +58,7 @@ def _handoff(task: Task[Any, Any] | None) -> dict[str, Any] | None:
     if task is None:
         logger.debug("A frugal function was called outside any task: it is a plain call.")
         return None
-    request = task.request
-    found: dict[str, Any] | None = (request.properties or {}).get(HANDOFF)
+    request, found = task.request, handoff_of(task)
     if found is not None and "message" in found and not request.called_directly and not request.is_eager:
         return found
     if request.is_eager or request.called_directly:
@@ -263,8 +262,18 @@ def _stop_again(task: Any) -> None:
         raise run.stopped from None
 
 
+def before_run(task: Any = None, **_: Any) -> None:
+    """Handler of ``task_prerun``."""
+    if task is not None:
+        Run.announce(task)
+
+
 def end_of_run(task: Any = None, state: str | None = None, **_: Any) -> None:
     """Handler of ``task_postrun``: result, callbacks and chain are out, whatever the outcome."""
-    run = Run.of(task) if task is not None else None
+    if task is None:
+        return
+    run = Run.of(task)
     if run is not None:
         run.end(state)
+    else:
+        Run.end_unbegun(task, state)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from billiard.common import TERM_SIGNAME
-from celery.exceptions import Ignore, Terminated, TimeLimitExceeded, WorkerLostError
+from celery.exceptions import Ignore, Reject, Terminated, TimeLimitExceeded, WorkerLostError
 from celery.platforms import signals
 from celery.utils.imports import symbol_by_name
 from celery.worker.state import active_requests, task_ready
@@ -21,11 +21,13 @@ from .errors import StoreError
 from .failpoints import reach
 from .log import logger
 from .message import RESUME_HEADER, capture
+from .owed import owe
+from .stores.base import StartOutcome
 
 if TYPE_CHECKING:
     from celery.worker.request import Request
 
-__all__ = ["HANDOFF", "RECORD_HEADER", "Revoked", "Suspended", "guarded", "renew_leases"]
+__all__ = ["HANDOFF", "RECORD_HEADER", "Revoked", "Suspended", "guarded", "handoff_of", "renew_leases"]
 
 #: Key in the message properties that a run sees, under which the request hands over what a suspension needs.
 #: Properties are never published again, so nothing of it can leak into a retried message.
@@ -36,6 +38,12 @@ RECORD_HEADER = "ezthrottle_record"
 
 #: What the main process says of a run whose child did not end by itself.
 _NOT_BY_ITSELF = (WorkerLostError, Terminated, TimeLimitExceeded, SystemExit, KeyboardInterrupt)
+
+
+def handoff_of(task: Any) -> dict[str, Any] | None:
+    """What the worker has handed over to the current run of a task; None where it could not."""
+    found: dict[str, Any] | None = (task.request.properties or {}).get(HANDOFF)
+    return found
 
 
 class Suspended(Ignore):
@@ -81,6 +89,7 @@ class _Guard:
 
     _ezthrottle_guard = True
     _ezthrottle_suspended: bool | None = None
+    _ezthrottle_taken_over: bool | None = None
     _ezthrottle_left = False
     _ezthrottle_requeued = False
 
@@ -93,6 +102,7 @@ class _Guard:
         worker_pid: int | None
         _request_dict: dict[str, Any]
 
+        acknowledged: bool
         _already_cancelled: bool
         _context: Any
 
@@ -136,7 +146,7 @@ class _Guard:
         return True
 
     def reject(self, requeue: bool = False) -> Any:
-        self._ezthrottle_requeued |= requeue
+        self._ezthrottle_requeued |= requeue and not self.acknowledged
         return super().reject(requeue)  # type: ignore[misc]
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
@@ -149,8 +159,15 @@ class _Guard:
             logger.info("Task %s[%s] was revoked while it was suspended.", self.name, self.id)
             self._announce_revoked("revoked", False, None, False)
             return self._end_resumption()
+        if isinstance(error, Reject) and self.ezthrottle_resume is not None:
+            self._is_suspended()  # closes it: should the message come again, nobody has to wait for its lease
+            returned = super().on_failure(exc_info, send_failed_event, return_ok)  # type: ignore[misc]
+            self._end_resumption()
+            return returned
         if not isinstance(error, _NOT_BY_ITSELF):
             return super().on_failure(exc_info, send_failed_event, return_ok)  # type: ignore[misc]
+        if self._is_taken_over():
+            return self._leave_to_the_other_run()
         retries = isinstance(error, WorkerLostError) and getattr(self.task, "retry_on_worker_lost", False)
         if retries:
             self._keep_answer()
@@ -176,6 +193,8 @@ class _Guard:
         return stored
 
     def on_timeout(self, soft: bool, timeout: float) -> Any:
+        if not soft and self._is_taken_over():
+            return self._leave_to_the_other_run()
         if not soft and self._is_suspended():
             return self._leave_suspended_at("TimeLimitExceeded")
         returned = super().on_timeout(soft, timeout)  # type: ignore[misc]
@@ -231,14 +250,37 @@ class _Guard:
         if self.ezthrottle_resume is None or self._ezthrottle_requeued or self._already_cancelled:
             return
         try:
-            store = Continuations.of(self.app).store
-            if not store.finish(self.ezthrottle_resume, self._ezthrottle_run, keep_journal=keep_journal):
-                # It has not come to begin. What became of it has been said: nobody may publish it again.
-                in_its_place = uuid4().hex
-                store.start(self.ezthrottle_resume, in_its_place, time.time(), lease=None)
-                store.finish(self.ezthrottle_resume, in_its_place, keep_journal=keep_journal)
+            self._finish(keep_journal)
         except StoreError as exc:
-            logger.error("Task %s has ended and may come again: %s", self.id, exc)
+            logger.warning("Task %s has ended; the store will be told when it is back: %s", self.id, exc)
+            owe(f"task {self.id} has ended", lambda: self._finish(keep_journal))
+
+    def _finish(self, keep_journal: bool) -> None:
+        continuations, continuation_id = Continuations.of(self.app), self.ezthrottle_resume or ""
+        if not continuations.store.finish(continuation_id, self._ezthrottle_run, keep_journal=keep_journal):
+            # It has not come to begin, and is closed. What became of it has been said: nobody may publish it again.
+            continuations.end_unbegun(continuation_id, uuid4().hex, self.id, runs_again=keep_journal)
+
+    def _is_taken_over(self) -> bool:
+        """Whether another run holds what this one was resumed from. If not, this one does, for a lease from now on."""
+        if self.ezthrottle_resume is None or not self.task.acks_late or self._ezthrottle_suspended is not None:
+            return False
+        if self._ezthrottle_taken_over is None:
+            continuations, now = Continuations.of(self.app), time.time()
+            try:
+                found = continuations.store.start(
+                    self.ezthrottle_resume, self._ezthrottle_run, now, lease=now + continuations.settings.lease
+                )
+            except StoreError as exc:
+                logger.error("Task %s: nobody can tell whether it was taken over: %s", self.id, exc)
+                return False
+            self._ezthrottle_taken_over = found.outcome is StartOutcome.TAKEN
+        return self._ezthrottle_taken_over
+
+    def _leave_to_the_other_run(self) -> None:
+        logger.warning("Task %s was taken over by another run; this one ends.", self.id)
+        task_ready(self)
+        self.acknowledge()
 
     def _is_suspended(self) -> bool:
         """Whether this run has suspended its task. If not, it never can any more."""

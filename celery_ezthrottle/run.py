@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -17,8 +18,9 @@ from .journal import Entry, Replay, StoredResponse
 from .log import logger
 from .options import resolve
 from .outcome import Outcome
+from .owed import owe
 from .recorder import Call, Recorder
-from .request import RECORD_HEADER, Revoked, Suspended
+from .request import RECORD_HEADER, Revoked, Suspended, handoff_of
 from .states import State
 from .stores.base import Resumption, StartOutcome
 
@@ -28,6 +30,8 @@ T = TypeVar("T")
 
 #: Where a task's request keeps its run.
 _RUN_OF_REQUEST = "_ezthrottle_run"
+#: Where a request keeps its own headers while they are marked, until a run begins.
+_HEADERS_OF_REQUEST = "_ezthrottle_headers"
 #: Where a task keeps its resolved options, for its next run.
 _OPTIONS_OF_TASK = "_ezthrottle_options"
 
@@ -63,13 +67,25 @@ class Run:
         self.suspended = False
         self.stopped: Ignore | None = None
         self.note = ""
-        vars(task.request)[_RUN_OF_REQUEST] = self
+        request = vars(task.request)
+        request[_RUN_OF_REQUEST] = self
+        if _HEADERS_OF_REQUEST in request:
+            request["headers"] = request.pop(_HEADERS_OF_REQUEST)
 
     @classmethod
     def of(cls, task: Any) -> Run | None:
         """The run of the task's current request, if it has one."""
         found = vars(task.request).get(_RUN_OF_REQUEST)
         return found if isinstance(found, cls) else None
+
+    @staticmethod
+    def announce(task: Any) -> None:
+        """Before Celery calls the task, and what the user has put around the body: a retry from there has to ask the store."""
+        handoff = handoff_of(task)
+        if handoff is not None and handoff["resume"]:
+            request = vars(task.request)
+            request[_HEADERS_OF_REQUEST] = request.get("headers")
+            request["headers"] = {**(request.get("headers") or {}), RECORD_HEADER: True}
 
     @property
     def id(self) -> str:
@@ -143,11 +159,17 @@ class Run:
             now = time.time()
             return store.start(continuation_id, self.id, now, lease=now + lease if leased else None)
 
+        def give_back() -> None:
+            now = time.time()
+            store.start(continuation_id, self.id, now, lease=now)  # which is over: a sweep publishes it
+
         try:
             found = self.insist(lambda: start(leased=self.has_lease))
         except StoreError as exc:
-            # Still published, unless the answer to each of these acts was lost: a sweep publishes it again.
             logger.warning("Task %s cannot be resumed yet: %s", self.task.request.id, exc)
+            if not self.has_lease:
+                # It may have been done all the same, and without a lease no sweep would ever publish it again.
+                owe(f"task {self.task.request.id} is to be resumed by another run", give_back)
             self.stop(Ignore("the store is out of reach; the task will be resumed later"))
         if found.outcome is not StartOutcome.STARTED:
             level = logger.error if found.outcome is StartOutcome.GONE else logger.info
@@ -214,8 +236,11 @@ class Run:
             logger.error("Task %s: nobody can tell whether it was taken over: %s", self.task.request.id, exc)
             return
         if not held:
-            logger.warning("Task %s was taken over by another run; this one ends.", self.task.request.id)
-            self.stop(Ignore("taken over by another run"))
+            self._stop_taken_over()
+
+    def _stop_taken_over(self) -> NoReturn:
+        logger.warning("Task %s was taken over by another run; this one ends.", self.task.request.id)
+        self.stop(Ignore("taken over by another run"))
 
     def insist(self, act: Callable[[], T]) -> T:
         """Do an act of the store that may be repeated until its answer is there: the last one that failed may have been done.
@@ -241,26 +266,60 @@ class Run:
         """Whoever takes over from this run, should it die, must not repeat a call that changes something."""
         answered = call.response is not None and call.response.status_code < 400
         if answered and call.fingerprint is not None and not call.fingerprint.safe:
-            self._save(journal.for_take_over(self.recorder.replay.entries, self.recorder.entries()))
+            entries = journal.for_take_over(self.recorder.replay.entries, self.recorder.entries())
+            if not self._save(entries):
+                self._stop_taken_over()  # before it makes the next call
 
-    def _save(self, entries: tuple[Entry, ...]) -> None:
-        store, kept = self.continuations.store, journal.dump_entries(entries)
+    def _save(self, entries: tuple[Entry, ...]) -> bool:
+        """Whether this run has a say still, as far as we know."""
+        kept = journal.dump_entries(entries)
+        act = functools.partial(
+            self.continuations.store.save_journal,
+            *(self.task.request.id, self.id, self.resumed_from, kept),
+            retries=self.retries,
+        )
         try:
-            self.insist(lambda: store.save_journal(self.task.request.id, self.id, self.resumed_from, kept))
+            return self.insist(act)
         except StoreError as exc:
             # The task's own outcome matters more; the next run has what was saved before.
             logger.error("Task %s: what this run had answered is not kept: %s", self.task.request.id, exc)
+            return True
+
+    @staticmethod
+    def end_unbegun(task: Any, state: str | None) -> None:
+        """A run has ended before its body was called: what it was to resume has ended with it."""
+        handoff = handoff_of(task)
+        if handoff is None or not handoff["resume"] or state == "REJECTED":
+            return
+        continuations, task_id = Continuations.of(task.app), task.request.id
+        act = functools.partial(
+            continuations.end_unbegun, handoff["resume"], handoff["run"], task_id, runs_again=state == "RETRY"
+        )
+        try:
+            act()
+        except StoreError as exc:
+            logger.warning("Task %s has ended; the store will be told when it is back: %s", task_id, exc)
+            owe(f"task {task_id} has ended", act)
 
     def end(self, state: str | None) -> None:
         """The run has ended, and Celery has recorded how."""
         if self.suspended or not self.has_record or state == "REJECTED":
-            return  # parked anew; nothing kept; or to be delivered again
-        store, resumed_from = self.continuations.store, self.resumed_from
+            return  # parked anew; nothing kept; or it is the worker that knows whether the message comes again
+        store, resumed_from, task_id = self.continuations.store, self.resumed_from, self.task.request.id
         runs_again = state == "RETRY"
-        # Insisted on: a run that has ended and did not say so would be taken over.
+        act: Callable[[], object]
         if resumed_from is not None:
             reach("resume.recorded")
-            self.insist(lambda: store.finish(resumed_from, self.id, keep_journal=runs_again))
-            reach("resume.finished")
+            act = functools.partial(store.finish, resumed_from, self.id, keep_journal=runs_again)
         elif not runs_again:
-            self.insist(lambda: store.end(self.task.request.id, self.retries))
+            act = functools.partial(store.end, task_id, self.retries)
+        else:
+            return
+        try:
+            self.insist(act)
+        except StoreError as exc:
+            # A run that has ended and did not say so would be taken over.
+            logger.warning("Task %s has ended; the store will be told when it is back: %s", task_id, exc)
+            owe(f"task {task_id} has ended", act)
+        if resumed_from is not None:
+            reach("resume.finished")

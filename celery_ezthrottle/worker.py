@@ -17,7 +17,7 @@ from .client import EZThrottle
 from .conf import validate
 from .continuation import Continuations
 from .errors import ConfigurationError, StoreError
-from .execution import end_of_run
+from .execution import before_run, end_of_run
 from .log import logger
 from .message import remember_queues
 from .options import resolve
@@ -123,6 +123,7 @@ class Sweeper(bootsteps.StartStopStep):
 def install() -> None:
     """Connect to Celery. Called once, when the package is imported."""
     signals.worker_init.connect(_add_sweeper, weak=False, dispatch_uid="celery_ezthrottle")
+    signals.task_prerun.connect(before_run, weak=False, dispatch_uid="celery_ezthrottle")
     signals.task_postrun.connect(end_of_run, weak=False, dispatch_uid="celery_ezthrottle")
 
 

@@ -17,7 +17,7 @@ from celery_ezthrottle import EZThrottleTask, frugal
 
 app = Celery("project", broker=os.environ.get("TEST_BROKER"), backend=os.environ.get("TEST_REDIS"))
 app.conf.update(
-    imports=["tests.shapes", "tests.lasting", "tests.canvases.probes"],
+    imports=["tests.shapes", "tests.lasting", "tests.ending", "tests.canvases.probes"],
     task_default_queue=os.environ.get("TEST_QUEUE", "celery"),
     worker_prefetch_multiplier=1,
     broker_connection_retry_on_startup=True,

@@ -11,12 +11,19 @@ __all__ = ["Proxy", "proxy_to"]
 
 
 class Proxy:
-    """Passes bytes to and from ``target`` until it is cut; takes new connections all the while."""
+    """Passes bytes to and from ``target`` until it is cut; takes new connections all the while.
+
+    Attributes:
+        is_down: new connections are closed at once.
+        loses_answers: a connection is closed in the place of its next answer.
+    """
 
     def __init__(self, target: tuple[str, int]) -> None:
         self._target = target
         self._lock = threading.Lock()
         self._open: list[socket.socket] = []
+        self.is_down = False
+        self.loses_answers = False
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -42,19 +49,22 @@ class Proxy:
                 near, _ = self._listener.accept()
             except OSError:
                 return  # closed
+            if self.is_down:
+                near.close()
+                continue
             far = socket.create_connection(self._target)
             with self._lock:
                 self._open += [near, far]
             for source, sink in ((near, far), (far, near)):
-                threading.Thread(target=_pass, args=(source, sink), daemon=True).start()
+                threading.Thread(target=self._pass, args=(source, sink, source is far), daemon=True).start()
 
-
-def _pass(source: socket.socket, sink: socket.socket) -> None:
-    with suppress(OSError):
-        while received := source.recv(65536):
-            sink.sendall(received)
-    with suppress(OSError):
-        sink.shutdown(socket.SHUT_RDWR)
+    def _pass(self, source: socket.socket, sink: socket.socket, answers: bool) -> None:
+        with suppress(OSError):
+            while (received := source.recv(65536)) and not (answers and self.loses_answers):
+                sink.sendall(received)
+        for end in (source, sink):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
 
 
 @contextmanager

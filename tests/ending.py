@@ -1,0 +1,62 @@
+"""Tasks whose runs end elsewhere than in their body."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from typing import Any
+
+import redis
+from celery import Task
+from celery.exceptions import Reject
+
+from celery_ezthrottle import frugal
+
+from .project import app, get, note, post
+
+
+def told(path: str) -> str:
+    """What the test wants to happen from now on, or ""."""
+    with redis.Redis.from_url(os.environ["TEST_REDIS"]) as client:
+        found: Any = client.get(f"told:{path}")
+    return found.decode() if found else ""
+
+
+class Gated(Task):  # type: ignore[type-arg]
+    def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
+        if told(args[0]) == "fail before the start":
+            raise ValueError("not now")
+
+
+def gate(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A decorator of the user's that does not always call the body."""
+
+    @functools.wraps(function)
+    def gated(self: Any, path: str) -> Any:
+        what = told(path)
+        if what == "return early":
+            return "nothing to do"
+        if what == "retry early" and not self.request.retries:
+            raise self.retry(countdown=0)
+        return function(self, path)
+
+    return gated
+
+
+@app.task(bind=True, base=Gated)
+@gate
+@frugal
+def is_gated(self: Any, path: str) -> str:
+    note(path, "start", "marked" if "ezthrottle_record" in (self.request.headers or {}) else "")
+    return str(get(path)["path"])
+
+
+@app.task(acks_late=True)
+@frugal
+def rejects(path: str) -> None:
+    note(path, "start")
+    post(path)
+    with redis.Redis.from_url(os.environ["TEST_REDIS"]) as client:
+        first = client.set(f"rejected:{path}", 1, nx=True)
+    raise Reject("of no use", requeue=bool(first) and told(path) == "requeue")

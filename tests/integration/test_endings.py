@@ -1,0 +1,151 @@
+"""A resumed run ends once: wherever it ends, and if the store is away just then."""
+
+from __future__ import annotations
+
+import os
+import signal
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from celery_ezthrottle.continuation import Continuations
+from tests import ending, lasting
+from tests.guard.proxy import proxy_to
+from tests.lab import PATIENCE, Lab, wait_until
+from tests.project import app, fetch, on_error
+
+# Celery's result backend uses what newer redis-py deprecates.
+pytestmark = pytest.mark.filterwarnings("ignore:Call to deprecated:DeprecationWarning")
+
+
+def suspended(lab: Lab, path: str, task: Any, **options: Any) -> tuple[Any, Callable[[], str]]:
+    """A task that waits for the service, and a look at the state of its continuation."""
+    lab.service.hold(path)
+    lab.upstream.plan(path, 429)
+    result = task.apply_async((path,), **options)
+    wait_until(lambda: result.state == "FORWARDED" and lab.service.jobs(path), "the suspension")
+    prefix = Continuations.of(app).settings.key_prefix
+    held: Any = lab.client.hget(f"{prefix}t:{result.id}", "c")
+
+    def state() -> str:
+        found: Any = lab.client.hget(f"{prefix}c:{held.decode()}", "state")
+        return str(found.decode())
+
+    return result, state
+
+
+def deliver(lab: Lab, path: str) -> None:
+    lab.service.deliver(lab.service.jobs(path)[0])
+
+
+# Outside the body
+
+
+@pytest.mark.parametrize(
+    ("what", "final", "effects"),
+    [
+        ("fail before the start", "FAILURE", ["start ", "errback"]),
+        ("return early", "SUCCESS", ["start "]),
+        ("retry early", "SUCCESS", ["start ", "start "]),
+    ],
+)
+def test_a_run_that_ends_before_its_body_has_ended(
+    lab: Lab, path: str, what: str, final: str, effects: list[str]
+) -> None:
+    """As after a body that ended so: it is not resumed again, and a retry has the answer."""
+    result, state = suspended(lab, path, ending.is_gated, link_error=on_error.s(path=path))
+    lab.client.set(f"told:{path}", what)
+    deliver(lab, path)
+    wait_until(lambda: state() == "done", "the end of the continuation")
+    wait_until(lambda: result.state == final, "the end of the task")
+    wait_until(lambda: lab.effects(path) == effects, "the effects")
+    assert (lab.upstream.by_worker(path), lab.upstream.by_service(path)) == (1, 1)
+
+
+@pytest.mark.parametrize("what", ["drop", "requeue"])
+def test_a_resumed_run_that_rejects_its_message_has_ended_unless_it_comes_again(lab: Lab, path: str, what: str) -> None:
+    _, state = suspended(lab, path, ending.rejects)
+    lab.client.set(f"told:{path}", what)
+    deliver(lab, path)
+    # What comes again finds the lease of the run that has rejected it given up.
+    wait_until(lambda: state() == "done", "the end of the continuation")
+    assert lab.effects(path) == ["start"] * (3 if what == "requeue" else 2)
+    assert (lab.upstream.by_worker(path), lab.upstream.by_service(path)) == (1, 1)
+
+
+# Without the store
+
+
+@pytest.mark.slow
+def test_a_run_that_ends_while_the_store_is_away_is_not_repeated(lab: Lab, path: str) -> None:
+    queue, store = f"away-{uuid.uuid4().hex[:6]}", urlsplit(lab.environment["TEST_REDIS"])
+    assert store.hostname
+    assert store.port
+    with proxy_to(store.hostname, store.port) as proxy:
+        environment = {"TEST_QUEUE": queue, "EZTHROTTLE_STORE": f"redis://127.0.0.1:{proxy.port}{store.path}"}
+        with lab.worker("away", "-P", "prefork", "-c", "1", "-Q", queue, **environment) as worker:
+            result, state = suspended(lab, path, lasting.stays_until_told, queue=queue)
+            deliver(lab, path)
+            wait_until(lambda: "stays" in lab.effects(path), "the resumed run")
+            proxy.is_down = True
+            proxy.cut()
+            lab.client.rpush(f"go:{path}", "go")
+            assert result.get(timeout=PATIENCE) == "done"
+            worker.wait_for("the store will be told when it is back")
+            assert state() == "running"
+            proxy.is_down = False
+            wait_until(lambda: state() == "done", "the store to be told", 20.0)  # long before the lease is over
+    assert lab.effects(path) == ["start", "start", "stays", "end"]
+
+
+@pytest.mark.slow
+def test_an_early_acknowledged_resume_survives_the_loss_of_the_answer_that_it_may_begin(lab: Lab, path: str) -> None:
+    queue, store = f"unanswered-{uuid.uuid4().hex[:6]}", urlsplit(lab.environment["TEST_REDIS"])
+    assert store.hostname
+    assert store.port
+    with proxy_to(store.hostname, store.port) as proxy:
+        environment = {"TEST_QUEUE": queue, "EZTHROTTLE_STORE": f"redis://127.0.0.1:{proxy.port}{store.path}"}
+        with lab.worker("unanswered", "-P", "prefork", "-c", "1", "-Q", queue, **environment) as worker:
+            lab.upstream.plan(f"{path}/before", 429)
+            fetch.apply_async((f"{path}/before",), queue=queue).get(timeout=PATIENCE)  # the server knows the scripts
+            result, state = suspended(lab, path, fetch, queue=queue)
+            worker.wait_for(f"{result.id}] suspended")  # its process asks nothing more
+            proxy.loses_answers = True
+            deliver(lab, path)
+            worker.wait_for("cannot be resumed yet")
+            assert state() == "running"  # it was done, and nobody heard of it
+            proxy.loses_answers = False
+            assert result.get(timeout=PATIENCE) == path
+    assert lab.effects(path) == ["start", "start", "end"]
+
+
+# Too late
+
+
+@pytest.mark.slow
+def test_a_worker_does_not_fail_a_run_that_another_has_taken_over(lab: Lab, path: str) -> None:
+    queue = f"late-{uuid.uuid4().hex[:6]}"
+    options = ("-P", "prefork", "-c", "1", "-Q", queue)
+    environment = {"TEST_QUEUE": queue, "EZTHROTTLE_LEASE": "2"}
+    with lab.worker("slow", *options, **environment) as slow:
+        result, _ = suspended(lab, path, lasting.stays_until_told, queue=queue)
+        deliver(lab, path)
+        wait_until(lambda: "stays" in lab.effects(path), "the resumed run")
+        pid = slow.popen.pid
+        (child,) = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            with lab.worker("other", *options, **environment):
+                wait_until(lambda: lab.effects(path).count("stays") == 2, "the other run to take over")
+                os.kill(child, signal.SIGKILL)
+                os.kill(pid, signal.SIGCONT)
+                slow.wait_for("was taken over by another run; this one ends")
+                lab.client.rpush(f"go:{path}", "go")
+                assert result.get(timeout=PATIENCE) == "done"
+        finally:
+            os.kill(pid, signal.SIGCONT)
+    assert lab.effects(path) == ["start", "start", "stays", "start", "stays", "end"]
