@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
+import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from celery_ezthrottle import failpoints
 from .history import History
 from .project import Settings, build, run_of
 from .striker import reaching
+from .zygote import children_of
 
 __all__ = ["app"]
 
@@ -24,6 +28,9 @@ HISTORY = History(Path(SETTINGS.history))
 #: Points that are written to the history: from the first to the last, an early-acknowledged task is not on its own. The
 #: other is there since who is killed between an act of the store and the next point has no time to say that it was done.
 NOTED = {"suspend.stored", "resume.begin", "resume.started"}
+
+#: Seconds that a worker which cannot go on has to end by itself.
+ENDS_WITHIN = 10.0
 
 app = build(SETTINGS, HISTORY)
 
@@ -68,6 +75,28 @@ def _child(**_: Any) -> None:
 @signals.worker_ready.connect(weak=False)
 def _ready(**_: Any) -> None:
     HISTORY.note("up", victim=os.environ.get("CHAOS_ROLE", "worker"), state="ready")
+
+
+class _Supervisor(logging.Handler):
+    """Kills a worker that says that it cannot go on, and then cannot end either.
+
+    Celery drops what it has read of a child's answer when its connection to the broker is lost; what comes next makes no sense
+    to it. (``celery.concurrency.asynpool``, seen with 5.7.)
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.getMessage().startswith("Unrecoverable error"):
+            timer = threading.Timer(ENDS_WITHIN, self._kill)
+            timer.daemon = True
+            timer.start()
+
+    def _kill(self) -> None:
+        pids = (os.getpid(), *children_of(os.getpid()))
+        HISTORY.note("struck", victim=os.environ.get("CHAOS_ROLE", "worker"), signal="SIGKILL", pids=pids)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+logging.getLogger("celery.worker").addHandler(_Supervisor(logging.CRITICAL))
 
 
 def _noting(act: str) -> None:
