@@ -30,8 +30,8 @@ T = TypeVar("T")
 
 #: Where a task's request keeps its run.
 _RUN_OF_REQUEST = "_ezthrottle_run"
-#: Where a request keeps its own headers while they are marked, until a run begins.
-_HEADERS_OF_REQUEST = "_ezthrottle_headers"
+#: Where a request says that its headers are marked, and whether it had any: until a run begins, and the body may see them.
+_ANNOUNCED = "_ezthrottle_announced"
 #: Where a task keeps its resolved options, for its next run.
 _OPTIONS_OF_TASK = "_ezthrottle_options"
 
@@ -69,8 +69,9 @@ class Run:
         self.note = ""
         request = vars(task.request)
         request[_RUN_OF_REQUEST] = self
-        if _HEADERS_OF_REQUEST in request:
-            request["headers"] = request.pop(_HEADERS_OF_REQUEST)
+        if (had_headers := request.pop(_ANNOUNCED, None)) is not None:
+            headers = {name: value for name, value in request["headers"].items() if name != RECORD_HEADER}
+            request["headers"] = headers if headers or had_headers else None
 
     @classmethod
     def of(cls, task: Any) -> Run | None:
@@ -84,8 +85,10 @@ class Run:
         handoff = handoff_of(task)
         if handoff is not None and handoff["resume"]:
             request = vars(task.request)
-            request[_HEADERS_OF_REQUEST] = request.get("headers")
-            request["headers"] = {**(request.get("headers") or {}), RECORD_HEADER: True}
+            headers = request.get("headers")
+            # What others take out of the headers until then stays out: only the mark is taken back.
+            request["headers"] = {**(headers or {}), RECORD_HEADER: True}
+            request[_ANNOUNCED] = headers is not None
 
     @property
     def id(self) -> str:
