@@ -11,7 +11,6 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
@@ -21,6 +20,7 @@ from .client import EZThrottle
 from .conf import Settings, load_settings
 from .errors import EZThrottleError, ServiceUnavailable, StoreError, SubmitRefused
 from .failpoints import reach
+from .insisting import insist
 from .job import Job
 from .log import logger
 from .publisher import NotPublished
@@ -79,17 +79,12 @@ class Continuations:
                 found = _instances[app] = cls(app, load_settings(app))
             return found
 
-    def suspend(
-        self, parked: Parked, insist: Callable[[Callable[[], bool]], bool]
-    ) -> tuple[SuspendOutcome, EZThrottleError | None]:
+    def suspend(self, parked: Parked) -> tuple[SuspendOutcome, EZThrottleError | None]:
         """Park a run, and submit its job.
 
         Gives SUSPENDED and None when the task is suspended; STALE or ALREADY and None when this run has no say any
         more; FULL and None when too many tasks are suspended; SUSPENDED and the refusal when the service refused the job
         for good: then, as with FULL, nothing is parked any more, and the run goes on.
-
-        Args:
-            insist: does an act of the store until its answer is there.
 
         Raises:
             StoreError: what was parked, if anything, was not submitted; ``close_run`` tells whether it is parked.

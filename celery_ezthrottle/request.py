@@ -19,9 +19,9 @@ from celery.worker.state import active_requests, task_ready
 from .continuation import Continuations
 from .errors import StoreError
 from .failpoints import reach
+from .insisting import tell_of_the_end
 from .log import logger
 from .message import RESUME_HEADER, capture
-from .owed import owe
 from .stores.base import StartOutcome
 
 if TYPE_CHECKING:
@@ -249,11 +249,7 @@ class _Guard:
         """The resumed run has ended without saying so. What comes again through the broker goes on, and is left alone."""
         if self.ezthrottle_resume is None or self._ezthrottle_requeued or self._already_cancelled:
             return
-        try:
-            self._finish(keep_journal)
-        except StoreError as exc:
-            logger.warning("Task %s has ended; the store will be told when it is back: %s", self.id, exc)
-            owe(f"task {self.id} has ended", lambda: self._finish(keep_journal))
+        tell_of_the_end(self.id, lambda: self._finish(keep_journal))
 
     def _finish(self, keep_journal: bool) -> None:
         continuations, continuation_id = Continuations.of(self.app), self.ezthrottle_resume or ""

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import functools
-import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 from celery.exceptions import Ignore
 
@@ -14,19 +13,17 @@ from . import journal, outcome
 from .continuation import Continuations
 from .errors import StoreError
 from .failpoints import reach
+from .insisting import insist, owe, tell_of_the_end
 from .journal import Entry, Replay, StoredResponse
 from .log import logger
 from .options import resolve
 from .outcome import Outcome
-from .owed import owe
 from .recorder import Call, Recorder
 from .request import RECORD_HEADER, Revoked, Suspended, handoff_of
 from .states import State
 from .stores.base import Resumption, StartOutcome
 
 __all__ = ["Run"]
-
-T = TypeVar("T")
 
 #: Where a task's request keeps its run.
 _RUN_OF_REQUEST = "_ezthrottle_run"
@@ -139,7 +136,7 @@ class Run:
         return self.resumed_from is not None and bool(self.task.acks_late)
 
     def _look_up(self) -> tuple[Entry, ...]:
-        record = self.insist(lambda: self.continuations.store.task(self.task.request.id))
+        record = insist(lambda: self.continuations.store.task(self.task.request.id))
         if record is None:
             return ()
         if record.state not in {None, State.DONE} and record.retries >= self.retries:
@@ -167,7 +164,7 @@ class Run:
             store.start(continuation_id, self.id, now, lease=now)  # which is over: a sweep publishes it
 
         try:
-            found = self.insist(lambda: start(leased=self.has_lease))
+            found = insist(lambda: start(leased=self.has_lease))
         except StoreError as exc:
             logger.warning("Task %s cannot be resumed yet: %s", self.task.request.id, exc)
             if not self.has_lease:
@@ -182,7 +179,7 @@ class Run:
         result = outcome.read(found.result, found.failure, elapsed=max(0.0, found.delivered_at - found.suspended_at))
         if result.cancelled:
             # Held until the worker has announced it, whatever becomes of this process.
-            self.insist(lambda: start(leased=True))
+            insist(lambda: start(leased=True))
             self.stop(Revoked("revoked"))
         self.has_record, self.forwards = True, found.forward
         self.note = result.note
@@ -234,7 +231,7 @@ class Run:
             return
         store, until = self.continuations.store, time.time() + self.continuations.settings.lease
         try:
-            held = self.insist(lambda: store.hold(self.resumed_from or "", self.id, until))
+            held = insist(lambda: store.hold(self.resumed_from or "", self.id, until))
         except StoreError as exc:
             logger.error("Task %s: nobody can tell whether it was taken over: %s", self.task.request.id, exc)
             return
@@ -244,20 +241,6 @@ class Run:
     def _stop_taken_over(self) -> NoReturn:
         logger.warning("Task %s was taken over by another run; this one ends.", self.task.request.id)
         self.stop(Ignore("taken over by another run"))
-
-    def insist(self, act: Callable[[], T]) -> T:
-        """Do an act of the store that may be repeated until its answer is there: the last one that failed may have been done.
-
-        Raises:
-            StoreError: the store is out of reach for longer.
-        """
-        pause = threading.Event()
-        for seconds in (0.1, 0.5, 2.0):
-            try:
-                return act()
-            except StoreError:
-                pause.wait(seconds)
-        return act()
 
     def save_journal(self) -> None:
         """Before Celery may run the task again: keep what this run has had answered, if the task was ever suspended."""
@@ -282,7 +265,7 @@ class Run:
             retries=self.retries,
         )
         try:
-            return self.insist(act)
+            return insist(act)
         except StoreError as exc:
             # The task's own outcome matters more; the next run has what was saved before.
             logger.error("Task %s: what this run had answered is not kept: %s", self.task.request.id, exc)
@@ -298,11 +281,7 @@ class Run:
         act = functools.partial(
             continuations.end_unbegun, handoff["resume"], handoff["run"], task_id, runs_again=state == "RETRY"
         )
-        try:
-            act()
-        except StoreError as exc:
-            logger.warning("Task %s has ended; the store will be told when it is back: %s", task_id, exc)
-            owe(f"task {task_id} has ended", act)
+        tell_of_the_end(task_id, act)
 
     def end(self, state: str | None) -> None:
         """The run has ended, and Celery has recorded how."""
@@ -318,11 +297,6 @@ class Run:
             act = functools.partial(store.end, task_id, self.retries)
         else:
             return
-        try:
-            self.insist(act)
-        except StoreError as exc:
-            # A run that has ended and did not say so would be taken over.
-            logger.warning("Task %s has ended; the store will be told when it is back: %s", task_id, exc)
-            owe(f"task {task_id} has ended", act)
+        tell_of_the_end(task_id, functools.partial(insist, act))
         if resumed_from is not None:
             reach("resume.finished")

@@ -14,6 +14,7 @@ from celery.exceptions import Ignore
 from . import chords, journal
 from .errors import InvalidJob, StoreError
 from .forwarding import build_job
+from .insisting import insist
 from .job import Job
 from .journal import dump_answer
 from .log import logger, warn_once
@@ -70,7 +71,7 @@ def suspend(run: Run, call: Call, leaving: Exception, arguments: Mapping[str, An
         leaving.add_note(f"Not forwarded: the result backend failed with {type(exc).__name__}.")
         return
     try:
-        outcome, refusal = run.continuations.suspend(parked, run.insist)
+        outcome, refusal = run.continuations.suspend(parked)
     except Exception as exc:  # the store is away, its answer was lost, or a soft time limit has struck
         run.suspended = _has_suspended(run)
         if run.suspended:
@@ -104,7 +105,7 @@ def suspend(run: Run, call: Call, leaving: Exception, arguments: Mapping[str, An
 def _has_suspended(run: Run) -> bool:
     """Whether the task was parked after all. If not, this run can never park it any more."""
     try:
-        return run.insist(lambda: run.continuations.store.close_run(run.id))
+        return insist(lambda: run.continuations.store.close_run(run.id))
     except StoreError as exc:
         logger.error("Task %s: the store is out of reach; its own error goes on: %s", run.task.request.id, exc)
         return False

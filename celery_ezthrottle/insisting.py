@@ -1,17 +1,24 @@
-"""What this process owes the store: acts that it could not do while the store was away are done once it is back."""
+"""Acts of the store that must get through: tried again, and where the store is away for longer, once it is back.
+
+Each may be done twice: the try that failed may have been done.
+"""
 
 from __future__ import annotations
 
 import threading
 from collections import deque
 from collections.abc import Callable
+from typing import TypeVar
 
 from .errors import StoreError
 from .log import logger
 
-__all__ = ["owe"]
+__all__ = ["insist", "owe", "tell_of_the_end"]
 
-#: Seconds between two tries.
+T = TypeVar("T")
+
+#: Seconds before each try after the first, for who waits for the answer; and between two, for who does not.
+PAUSES = (0.1, 0.5, 2.0)
 PAUSE = 0.5
 
 _lock = threading.Lock()
@@ -19,12 +26,35 @@ _debts: deque[tuple[str, Callable[[], object]]] = deque()
 _payer: threading.Thread | None = None
 
 
+def insist(act: Callable[[], T]) -> T:
+    """Do ``act`` until its answer is there.
+
+    Raises:
+        StoreError: the store is out of reach for longer than some seconds.
+    """
+    pause = threading.Event()
+    for seconds in PAUSES:
+        try:
+            return act()
+        except StoreError:
+            pause.wait(seconds)
+    return act()
+
+
+def tell_of_the_end(task_id: str, act: Callable[[], object]) -> None:
+    """Do ``act``, which says that a run has ended, now or once the store is back: a run that did not say so would be repeated."""
+    try:
+        act()
+    except StoreError as exc:
+        logger.warning("Task %s has ended; the store will be told when it is back: %s", task_id, exc)
+        owe(f"task {task_id} has ended", act)
+
+
 def owe(what: str, act: Callable[[], object]) -> None:
     """Try ``act`` in a thread of this process until the store answers. What ends with the process is left to the leases.
 
     Args:
         what: for the log.
-        act: may be done twice: the try that failed may have been done.
     """
     global _payer  # noqa: PLW0603 -- one thread for all debts, while there are any
     with _lock:
