@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -17,10 +16,10 @@ import pytest
 import redis
 from celery import Celery
 
-from celery_ezthrottle.job import Job
-from celery_ezthrottle.stores.base import Parked, State
+from celery_ezthrottle.stores.base import State
 from celery_ezthrottle.stores.redis import RedisStore
 from tests.lab import PATIENCE, Lab
+from tests.parked import parked
 from tests.servers import free_port, valkey_server
 from tests.service import API_KEY, SECRET, FakeService
 from tests.upstream import Answer, running
@@ -83,35 +82,18 @@ class Project:
     def park(self, task_id: str, path: str = "/v1/charges", *, due: bool = True) -> None:
         """Leave behind a suspended task whose process died before it submitted the job."""
         now = time.time()
-        envelope = {
-            "content_type": "application/json",
-            "content_encoding": "utf-8",
-            "compression": None,
-            "headers": {"id": task_id, "task": "proj.charge", "retries": 0},
-            "properties": {"correlation_id": task_id},
-            "fanout": None,
-            "routing_key": "proj",
-        }
-        job = Job(url=f"https://api.example.com{path}", method="POST", idempotent_key=f"celery-{task_id}-1")
-        parked = Parked(
-            id=f"c-{task_id}",
-            task_id=task_id,
-            run=f"r-{task_id}",
-            resumed_from=None,
-            retries=0,
-            forward=1,
-            shared=False,
-            message=b"[[1], {}, {}]",
-            envelope=json.dumps(envelope).encode(),
-            journal=b"[]",
-            job=json.dumps(job.to_wire()).encode(),
-            failure=b"null",
+        left = parked(
+            f"c-{task_id}",
+            task_id,
+            key=f"celery-{task_id}-1",
+            queue="proj",
+            path=path,
             suspended_at=now - 100,
             submit_deadline=now + 1000,
             deadline=now + 1000,
             submit_at=now - 1 if due else now + 1000,
         )
-        assert self.store.suspend(parked, 10) == "suspended"
+        assert self.store.suspend(left, 10) == "suspended"
 
     def state(self, task_id: str) -> State | None:
         record = self.store.task(task_id)

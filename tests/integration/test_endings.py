@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,8 +15,8 @@ import pytest
 
 from celery_ezthrottle.continuation import Continuations
 from tests import ending, lasting
-from tests.guard.proxy import proxy_to
-from tests.lab import PATIENCE, Lab, wait_until
+from tests.guard.proxy import Proxy, proxy_to
+from tests.lab import PATIENCE, Lab, Process, wait_until
 from tests.project import app, fetch, on_error
 
 # Celery's result backend uses what newer redis-py deprecates.
@@ -80,46 +81,50 @@ def test_a_resumed_run_that_rejects_its_message_has_ended_unless_it_comes_again(
 # Without the store
 
 
-@pytest.mark.slow
-def test_a_run_that_ends_while_the_store_is_away_is_not_repeated(lab: Lab, path: str) -> None:
-    queue, store = f"away-{uuid.uuid4().hex[:6]}", urlsplit(lab.environment["TEST_REDIS"])
+@contextmanager
+def worker_behind_a_proxy(lab: Lab, queue: str) -> Iterator[tuple[Process, Proxy]]:
+    """A worker that reaches the store, and nothing else, through a proxy."""
+    store = urlsplit(lab.environment["TEST_REDIS"])
     assert store.hostname
     assert store.port
     with proxy_to(store.hostname, store.port) as proxy:
         environment = {"TEST_QUEUE": queue, "EZTHROTTLE_STORE": f"redis://127.0.0.1:{proxy.port}{store.path}"}
-        with lab.worker("away", "-P", "prefork", "-c", "1", "-Q", queue, **environment) as worker:
-            result, state = suspended(lab, path, lasting.stays_until_told, queue=queue)
-            deliver(lab, path)
-            wait_until(lambda: "stays" in lab.effects(path), "the resumed run")
-            proxy.is_down = True
-            proxy.cut()
-            lab.client.rpush(f"go:{path}", "go")
-            assert result.get(timeout=PATIENCE) == "done"
-            worker.wait_for("the store will be told when it is back")
-            assert state() == "running"
-            proxy.is_down = False
-            wait_until(lambda: state() == "done", "the store to be told", 20.0)  # long before the lease is over
+        with lab.worker(queue, "-P", "prefork", "-c", "1", "-Q", queue, **environment) as worker:
+            yield worker, proxy
+
+
+@pytest.mark.slow
+def test_a_run_that_ends_while_the_store_is_away_is_not_repeated(lab: Lab, path: str) -> None:
+    queue = f"away-{uuid.uuid4().hex[:6]}"
+    with worker_behind_a_proxy(lab, queue) as (worker, proxy):
+        result, state = suspended(lab, path, lasting.stays_until_told, queue=queue)
+        deliver(lab, path)
+        wait_until(lambda: "stays" in lab.effects(path), "the resumed run")
+        proxy.is_down = True
+        proxy.cut()
+        lab.client.rpush(f"go:{path}", "go")
+        assert result.get(timeout=PATIENCE) == "done"
+        worker.wait_for("the store will be told when it is back")
+        assert state() == "running"
+        proxy.is_down = False
+        wait_until(lambda: state() == "done", "the store to be told", 20.0)  # long before the lease is over
     assert lab.effects(path) == ["start", "start", "stays", "end"]
 
 
 @pytest.mark.slow
 def test_an_early_acknowledged_resume_survives_the_loss_of_the_answer_that_it_may_begin(lab: Lab, path: str) -> None:
-    queue, store = f"unanswered-{uuid.uuid4().hex[:6]}", urlsplit(lab.environment["TEST_REDIS"])
-    assert store.hostname
-    assert store.port
-    with proxy_to(store.hostname, store.port) as proxy:
-        environment = {"TEST_QUEUE": queue, "EZTHROTTLE_STORE": f"redis://127.0.0.1:{proxy.port}{store.path}"}
-        with lab.worker("unanswered", "-P", "prefork", "-c", "1", "-Q", queue, **environment) as worker:
-            lab.upstream.plan(f"{path}/before", 429)
-            fetch.apply_async((f"{path}/before",), queue=queue).get(timeout=PATIENCE)  # the server knows the scripts
-            result, state = suspended(lab, path, fetch, queue=queue)
-            worker.wait_for(f"{result.id}] suspended")  # its process asks nothing more
-            proxy.loses_answers = True
-            deliver(lab, path)
-            worker.wait_for("cannot be resumed yet")
-            assert state() == "running"  # it was done, and nobody heard of it
-            proxy.loses_answers = False
-            assert result.get(timeout=PATIENCE) == path
+    queue = f"unanswered-{uuid.uuid4().hex[:6]}"
+    with worker_behind_a_proxy(lab, queue) as (worker, proxy):
+        lab.upstream.plan(f"{path}/before", 429)
+        fetch.apply_async((f"{path}/before",), queue=queue).get(timeout=PATIENCE)  # the server knows the scripts
+        result, state = suspended(lab, path, fetch, queue=queue)
+        worker.wait_for(f"{result.id}] suspended")  # its process asks nothing more
+        proxy.loses_answers = True
+        deliver(lab, path)
+        worker.wait_for("cannot be resumed yet")
+        assert state() == "running"  # it was done, and nobody heard of it
+        proxy.loses_answers = False
+        assert result.get(timeout=PATIENCE) == path
     assert lab.effects(path) == ["start", "start", "end"]
 
 

@@ -22,9 +22,10 @@ from celery_ezthrottle.continuation import Continuations
 from celery_ezthrottle.errors import ServiceUnavailable
 from celery_ezthrottle.job import Job
 from celery_ezthrottle.publisher import NotPublished
-from celery_ezthrottle.stores.base import Parked, StartOutcome, State, SuspendOutcome
+from celery_ezthrottle.stores.base import StartOutcome, State, SuspendOutcome
 from celery_ezthrottle.stores.redis import RedisStore
 from celery_ezthrottle.submission import Submitted
+from tests.parked import parked
 from tests.servers import valkey_server
 
 QUEUE = "swept"
@@ -84,35 +85,17 @@ class World:
     ) -> str:
         """Suspend a task whose job was not taken so far, or may have been. Due, and suspended, a second after the one before."""
         now = self.clock.now
-        envelope = {
-            "content_type": "application/json",
-            "content_encoding": "utf-8",
-            "compression": None,
-            "headers": {"id": id_, "task": "charge"},
-            "properties": {},
-            "fanout": None,
-            "routing_key": QUEUE,
-        }
-        job = Job(url="https://api.example.com/v1/charges", method="POST", idempotent_key=id_)
-        parked = Parked(
-            id=id_,
-            task_id=f"t-{id_}",
-            run=f"r-{id_}",
-            resumed_from=None,
-            retries=0,
-            forward=1,
-            shared=False,
-            message=b"[[], {}, {}]",
-            envelope=json.dumps(envelope).encode(),
-            journal=b"[]",
-            job=json.dumps(job.to_wire()).encode(),
-            failure=b"null",
+        left = parked(
+            id_,
+            f"t-{id_}",
+            key=id_,
+            queue=QUEUE,
             suspended_at=now,
             submit_deadline=now + submit_timeout,
             deadline=now + timeout,
             submit_at=now,
         )
-        assert self.store.suspend(parked, 10_000) is SuspendOutcome.SUSPENDED
+        assert self.store.suspend(left, 10_000) is SuspendOutcome.SUSPENDED
         for _ in range(attempts):
             self.store.postpone(id_, now, maybe_accepted=maybe_accepted)
         self.clock.now += 1
