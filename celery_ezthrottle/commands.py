@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from . import checks
+from . import checks, sweeping
 from .cancellation import cancel as cancel_task
 from .checks import Finding, Level
 from .conf import Settings, load_settings, validate
@@ -23,9 +23,8 @@ __all__ = ["cancel", "check", "configuration_errors", "sweep"]
 
 #: Seconds to connect to the broker.
 PATIENCE = 5
-#: Jobs that one pass submits at most, and passes of one ``sweep``: it goes on while they do so much, but not for ever. A service
-#: that is slow ends it, for what a pass puts off is not due at once.
-PASS = 100
+#: Passes of one ``sweep`` at most: it goes on while they do as much as they may, but not for ever. A service that is slow ends
+#: it, for what a pass puts off is not due at once.
 PASSES = 100
 
 
@@ -123,8 +122,8 @@ def sweep(context: click.Context) -> None:
             kind = ConfigurationError if finding.level is Level.ERROR else click.ClickException
             raise kind(finding.text)
         for _ in range(PASSES):
-            acted += (last := continuations.sweep(PASS))
-            if last < PASS:
+            acted += (last := sweeping.sweep(continuations))
+            if last < sweeping.LIMIT:
                 break
         else:
             click.echo("More may be due: run it again.", err=True)

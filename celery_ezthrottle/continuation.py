@@ -1,4 +1,4 @@
-"""Continuations: suspend, submit, deliver, publish, expire, cancel.
+"""Continuations: suspend, submit, deliver, publish, cancel. What is due later is done by :mod:`.sweeping`.
 
 Each act is one atomic step in the store, then the I/O it stands for. Whatever is lost in between – an answer, a process –
 is found by a sweep and done again, under the same idempotency key or against the same claim.
@@ -30,15 +30,12 @@ from .stores.redis import RedisStore
 if TYPE_CHECKING:
     from celery import Celery
 
-__all__ = ["Continuations"]
+__all__ = ["Continuations", "back_off"]
 
 #: Leases until a published message that did not start is published again; doubled each time.
 REPUBLISH_AFTER = 5
 REPUBLISH_AT_MOST_EVERY = 6 * 3600.0  # seconds
 MAX_BACKOFF = 60.0
-#: Seconds after which each part of a pass begins nothing more, or a twelfth of the lease if that is less: with the last attempt
-#: at a service that hangs (some 20 s), a pass is over before a worker's time to lead is.
-PATIENCE = 5.0
 
 
 class Continuations:
@@ -95,7 +92,7 @@ class Continuations:
             return parked_as, None
         reach("suspend.stored")
         try:
-            self._submit(parked.id, parked.job, attempts=0, submit_deadline=parked.submit_deadline)
+            self.submit(parked.id, parked.job, attempts=0, submit_deadline=parked.submit_deadline)
         except SubmitRefused as refusal:
             if insist(lambda: self.store.withdraw(parked.id)):
                 return parked_as, refusal
@@ -121,7 +118,7 @@ class Continuations:
         if delivery.verdict is Verdict.CONTRADICTING:
             logger.warning("Job %s was delivered again with another result; the first one stays.", job_id)
         for claim in delivery.claims:
-            self._publish_or_leave(claim)
+            self.publish(claim)
         return delivery.verdict
 
     def cancel(self, task_id: str) -> bool:
@@ -184,100 +181,9 @@ class Continuations:
             logger.warning("Continuation %s is not published yet: %s", continuation_id, exc)
             return
         if claim is not None:
-            self._publish_or_leave(claim)
+            self.publish(claim)
 
-    def sweep(self, limit: int = 50) -> int:
-        """One pass over what is due when it begins. Gives how many continuations were acted on.
-
-        What needs no service goes first, whatever is due before it: it is published, taken over, settled. Then jobs are
-        submitted, the longest due first, ``limit`` at most. Each of the two begins nothing more after 5 s, or after a twelfth
-        of ``ezthrottle_lease`` if that is less. Jobs that are left are put off without asking, as when the service does not take
-        them; so one that hangs costs a pass one attempt.
-
-        Raises:
-            StoreError: the store is out of reach.
-        """
-        began, lease = time.time(), self.settings.lease
-        patience = min(PATIENCE, lease / 12)
-        acted, put_off = 0, 0
-        waiting: list[Claim] = []
-        ends = time.monotonic() + patience
-        # A few at a time: a process that dies leaves only these, and the jobs, to wait for their lease to end. And by the time at
-        # which the pass began: nothing comes twice in one.
-        while claims := self.store.claim_due(began, time.time() + lease, 10):
-            for claim in claims:
-                reach("sweep.claimed")
-                if not _needs_service(claim):
-                    if time.monotonic() < ends:  # else it is due again when its claim is over
-                        self._try(claim)
-                        acted += 1
-                elif len(waiting) < limit:
-                    waiting.append(claim)
-                else:
-                    self._put_off(claim)
-                    put_off += 1
-            if time.monotonic() >= ends:
-                break
-        ends = time.monotonic() + patience
-        for number, claim in enumerate(waiting):
-            if number == 0 or time.monotonic() < ends:
-                self._try(claim)
-                acted += 1
-            else:
-                self._put_off(claim)
-                put_off += 1
-        if put_off:
-            logger.warning("More jobs are due than can be submitted now: %d wait for a later sweep.", put_off)
-        return acted
-
-    def _try(self, claim: Claim) -> None:
-        try:
-            self._act(claim)
-        except StoreError:
-            raise
-        except Exception:  # noqa: BLE001 -- logged; one that cannot be acted on must not keep the others waiting
-            logger.exception("Continuation %s could not be swept; it is due again.", claim.id)
-
-    def _put_off(self, claim: Claim) -> None:
-        """A job that was claimed is not submitted now: nothing of it went out in this attempt, which so has ended."""
-        now = time.time()
-        last = claim.submit_deadline if now < claim.submit_deadline else claim.deadline
-        self.store.postpone(claim.id, min(now + _back_off(claim.attempts), last), maybe_accepted=False)
-
-    def _act(self, claim: Claim) -> None:
-        now = time.time()
-        if claim.state in {State.DELIVERED, State.PUBLISHED}:
-            self._publish_or_leave(claim)
-        elif claim.state is State.SUBMITTED and now >= claim.deadline:
-            self._settle_unknown(claim, now)
-        elif claim.state is State.STORED and now >= claim.submit_deadline:
-            if not claim.maybe_accepted:
-                waited = now - claim.suspended_at
-                note = f"EZThrottle did not take the request within {waited:.0f} s; the call is as it was before."
-                self._settle(claim, outcome.never_taken(note), now)
-            elif now >= claim.deadline or not self._is_taken(claim):
-                self._settle_unknown(claim, now)
-        elif claim.state is State.STORED:
-            try:
-                self._submit(claim.id, claim.job, claim.attempts, claim.submit_deadline)
-            except SubmitRefused as refusal:
-                if claim.maybe_accepted:
-                    self._settle_unknown(
-                        claim, now, f"EZThrottle refused the request after it may have taken it: {refusal}"
-                    )
-                else:
-                    self._settle(claim, outcome.never_taken(f"EZThrottle refused the request: {refusal}"), now)
-
-    def _is_taken(self, claim: Claim) -> bool:
-        """Ask the service whether it has a job, which it may have: by submitting it once more, under the same key."""
-        try:
-            submitted = self.client.submit(Job.from_wire(json.loads(claim.job)))
-        except (ServiceUnavailable, SubmitRefused):
-            return False
-        self._bind(claim.id, submitted.job_id)
-        return True
-
-    def _submit(self, continuation_id: str, job: bytes, attempts: int, submit_deadline: float) -> None:
+    def submit(self, continuation_id: str, job: bytes, attempts: int, submit_deadline: float) -> None:
         """Submit, then bind or postpone.
 
         Raises:
@@ -288,20 +194,25 @@ class Continuations:
             submitted = self.client.submit(Job.from_wire(json.loads(job)))
         except ServiceUnavailable as exc:
             now = time.time()
-            due = max(now + _back_off(attempts), exc.retry_at or 0.0)
+            due = max(now + back_off(attempts), exc.retry_at or 0.0)
             self.store.postpone(continuation_id, min(due, submit_deadline), maybe_accepted=exc.maybe_accepted)
             logger.warning("Continuation %s will be submitted again in %.0f s: %s", continuation_id, due - now, exc)
             return
-        self._bind(continuation_id, submitted.job_id)
+        self.bind(continuation_id, submitted.job_id)
 
-    def _bind(self, continuation_id: str, job_id: str) -> None:
+    def bind(self, continuation_id: str, job_id: str) -> None:
+        """The service has taken the job. Publishes, if its result is there already.
+
+        Raises:
+            StoreError: the store is out of reach.
+        """
         reach("submit.answered")
         state = self.store.bind(continuation_id, job_id, time.time())
         reach("submit.bound")
         if state is State.DELIVERED:  # the result was there before the answer to the submission
             self.publish_now(continuation_id)
 
-    def _publish_or_leave(self, claim: Claim) -> None:
+    def publish(self, claim: Claim) -> None:
         """Publish what is claimed; failing that, a sweep does when the claim is over."""
         try:
             message.publish(self.app, claim.message, claim.envelope, claim.id)
@@ -316,26 +227,8 @@ class Continuations:
         except NotPublished as exc:
             logger.warning("Continuation %s is not published yet: %s", claim.id, exc)
 
-    def _settle_unknown(self, claim: Claim, now: float, why: str = "") -> None:
-        job = f"job {claim.job_id}" if claim.job_id else "its job"
-        why = why or f"No result of {job} came within {now - claim.suspended_at:.0f} s"
-        remedy = "Look it up at the service or upstream before running the task again."
-        self._settle(claim, outcome.unknown(f"{why}; whether the request was executed is not known. {remedy}"), now)
 
-    def _settle(self, claim: Claim, result: bytes, now: float) -> None:
-        if self.store.settle(claim.id, result, now):
-            reach("sweep.settled")
-            self.publish_now(claim.id)
-
-
-def _needs_service(claim: Claim) -> bool:
-    """Whether to act on it is to call the service. Once it is not, it never is again."""
-    if claim.state is not State.STORED:
-        return False
-    return time.time() < (claim.deadline if claim.maybe_accepted else claim.submit_deadline)
-
-
-def _back_off(attempts: int) -> float:
+def back_off(attempts: int) -> float:
     """Seconds until a job that was not taken is submitted again."""
     return min(MAX_BACKOFF, 2.0 ** min(attempts, 10)) * random.uniform(0.5, 1.0)  # noqa: S311 -- no secret
 

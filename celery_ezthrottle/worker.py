@@ -22,6 +22,7 @@ from .log import logger
 from .message import remember_queues
 from .options import resolve
 from .request import renew_leases
+from .sweeping import sweep
 from .task import adopt, given_to, is_frugal
 
 __all__ = ["Sweeper", "install"]
@@ -91,7 +92,7 @@ class Sweeper(bootsteps.StartStopStep):
         if now < self._store_was_lost_at + settings.lease / 2:
             return  # while it was away no lease could be renewed: runs that live must not be taken for dead
         if self.continuations.store.lead(self._name, now, now + max(settings.lease / 2, 3 * settings.sweep_interval)):
-            self.continuations.sweep()
+            sweep(self.continuations)
 
     def _keep_sweeping(self) -> None:
         while not self._stop.wait(self.continuations.settings.sweep_interval):

@@ -16,7 +16,7 @@ import pytest
 import redis
 from celery import Celery
 
-from celery_ezthrottle import continuation, message
+from celery_ezthrottle import continuation, message, sweeping
 from celery_ezthrottle.conf import Settings
 from celery_ezthrottle.continuation import Continuations
 from celery_ezthrottle.errors import ServiceUnavailable
@@ -25,6 +25,7 @@ from celery_ezthrottle.publisher import NotPublished
 from celery_ezthrottle.stores.base import StartOutcome, State, SuspendOutcome
 from celery_ezthrottle.stores.redis import RedisStore
 from celery_ezthrottle.submission import Submitted
+from celery_ezthrottle.sweeping import sweep
 from tests.parked import parked
 from tests.servers import valkey_server
 
@@ -127,7 +128,8 @@ def server() -> Iterator[str]:
 @pytest.fixture
 def world(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     clock = Clock()
-    monkeypatch.setattr(continuation, "time", clock)
+    for module in (continuation, sweeping):
+        monkeypatch.setattr(module, "time", clock)
     with closing(redis.Redis.from_url(server)) as client, closing(Celery(broker=server, set_as_current=False)) as app:
         client.flushall()
         world = World(app, server, client, clock)
@@ -150,7 +152,7 @@ def test_what_needs_no_service_does_not_wait_for_one_that_hangs(world: World, ta
     unknown = world.park("unknown", submit_timeout=1, timeout=1, maybe_accepted=True)
     world.hangs(takes)
 
-    acted = world.continuations.sweep()
+    acted = sweep(world.continuations)
 
     assert world.asked == jobs[:1]
     assert (acted, world.published, world.published_before) == (6, 5, 5)
@@ -163,7 +165,7 @@ def test_a_job_that_is_put_off_was_not_taken(world: World) -> None:
     jobs = [world.park(f"job{number}") for number in range(100)]
     world.hangs(READ)
 
-    world.continuations.sweep()
+    sweep(world.continuations)
 
     now = world.clock.now
     claims = {
@@ -178,9 +180,9 @@ def test_a_job_that_is_put_off_is_not_due_in_the_same_pass_or_at_once(world: Wor
     for number in range(20):
         world.park(f"job{number}")
     world.hangs(READ)
-    world.continuations.sweep()
+    sweep(world.continuations)
 
-    assert world.continuations.sweep() == 0
+    assert sweep(world.continuations) == 0
     assert len(world.asked) == 1
 
 
@@ -191,7 +193,7 @@ def test_a_service_that_answers_slowly_gets_on(world: World) -> None:
     passes = 0
     while len(world.asked) < len(jobs):
         world.clock.now += 60  # every back-off is over
-        assert 0 < world.continuations.sweep() <= 3
+        assert 0 < sweep(world.continuations) <= 3
         passes += 1
 
     assert passes == 7
@@ -202,23 +204,23 @@ def test_a_service_that_answers_slowly_gets_on(world: World) -> None:
 def test_the_limit_is_one_of_submissions(world: World) -> None:
     jobs = [world.park(f"job{number}") for number in range(15)]
 
-    assert world.continuations.sweep(limit=12) == 12
+    assert sweep(world.continuations, limit=12) == 12
 
     assert world.asked == jobs[:12]
     assert [world.state(id_) for id_ in jobs] == [State.SUBMITTED] * 12 + [State.STORED] * 3
     world.clock.now += 60
-    assert world.continuations.sweep(limit=12) == 3
+    assert sweep(world.continuations, limit=12) == 3
 
 
 def test_a_job_that_is_put_off_until_its_time_is_up_fails_as_it_did(world: World) -> None:
     first, late = world.park("first"), world.park("late", submit_timeout=20, attempts=10)
     time_is_up = world.clock.now - 1 + 20
     world.hangs(READ)
-    world.continuations.sweep()
+    sweep(world.continuations)
     assert (world.asked, world.state(late)) == ([first], State.STORED)
 
     world.clock.now = time_is_up  # the back-off is not over
-    world.continuations.sweep()
+    sweep(world.continuations)
 
     assert world.asked == [first, first]
     assert world.outcome_of(late) == "never_taken"
@@ -228,11 +230,11 @@ def test_what_may_have_been_taken_waits_for_a_service_that_hangs_until_its_deadl
     first, doubtful = world.park("first"), world.park("doubtful", submit_timeout=1, timeout=40, maybe_accepted=True)
     deadline = world.clock.now - 1 + 40
     world.hangs(READ)
-    world.continuations.sweep()
+    sweep(world.continuations)
     assert (world.asked, world.state(doubtful)) == ([first], State.STORED)
 
     world.clock.now = deadline
-    world.continuations.sweep()
+    sweep(world.continuations)
 
     assert world.asked == [first, first]
     assert world.outcome_of(doubtful) == "unknown"
@@ -241,11 +243,11 @@ def test_what_may_have_been_taken_waits_for_a_service_that_hangs_until_its_deadl
 def test_what_may_have_been_taken_is_asked_for_once_the_service_answers(world: World) -> None:
     first, doubtful = world.park("first"), world.park("doubtful", submit_timeout=1, maybe_accepted=True)
     world.hangs(READ)
-    world.continuations.sweep()
+    sweep(world.continuations)
     world.takes, world.service = 0.0, lambda: None
 
     world.clock.now += 60
-    world.continuations.sweep()
+    sweep(world.continuations)
 
     assert sorted(world.asked) == sorted([first, first, doubtful])
     assert world.state(doubtful) is State.SUBMITTED
@@ -269,10 +271,10 @@ def test_a_broker_that_hangs_does_not_keep_a_pass_from_submitting(
     with monkeypatch.context() as patch:
         patch.setattr(message, "publish", hang)
         # The job is due after twenty others, of which a pass claims ten.
-        assert [world.continuations.sweep() for _ in range(3)] == [1, 1, 1]
+        assert [sweep(world.continuations) for _ in range(3)] == [1, 1, 1]
     assert (len(tried), world.state(job)) == (2, State.SUBMITTED)
 
     world.clock.now += 60  # the claims are over
-    world.continuations.sweep()
+    sweep(world.continuations)
 
     assert world.published == 20
