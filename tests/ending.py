@@ -13,6 +13,7 @@ from celery.exceptions import Reject
 
 from celery_ezthrottle import frugal
 
+from .lasting import stay_until_told
 from .project import app, get, note, post
 
 
@@ -60,3 +61,13 @@ def rejects(path: str) -> None:
     with redis.Redis.from_url(os.environ["TEST_REDIS"]) as client:
         first = client.set(f"rejected:{path}", 1, nx=True)
     raise Reject("of no use", requeue=bool(first) and told(path) == "requeue")
+
+
+@app.task(acks_late=True)
+@frugal
+def charges_when_told(path: str) -> str:
+    post(path)
+    stay_until_told(path)
+    post(f"{path}/second")
+    post(f"{path}/third")
+    return "done"

@@ -16,6 +16,12 @@ from .project import app, get, note, post
 STAYS = 60.0  # seconds that a run waits to be killed
 
 
+def stay_until_told(path: str) -> None:
+    note(path, "stays")
+    with redis.Redis.from_url(os.environ["TEST_REDIS"], socket_timeout=None) as client:
+        client.blpop([f"go:{path}"], timeout=STAYS)
+
+
 @app.task(acks_late=True, reject_on_worker_lost=True)
 @frugal
 def charges_twice(path: str) -> str:
@@ -36,9 +42,7 @@ def charges_twice(path: str) -> str:
 def stays_until_told(path: str) -> str:
     note(path, "start")
     post(path)
-    note(path, "stays")
-    with redis.Redis.from_url(os.environ["TEST_REDIS"]) as client:
-        client.blpop([f"go:{path}"], timeout=STAYS)
+    stay_until_told(path)
     note(path, "end")
     return "done"
 

@@ -7,6 +7,7 @@ import signal
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -131,26 +132,60 @@ def test_an_early_acknowledged_resume_survives_the_loss_of_the_answer_that_it_ma
 # Too late
 
 
-@pytest.mark.slow
-def test_a_worker_does_not_fail_a_run_that_another_has_taken_over(lab: Lab, path: str) -> None:
+@dataclass
+class TakenOver:
+    """A resumed run in a process of ``slow``, which is stopped, and a second run in another worker. Both stay until told."""
+
+    result: Any
+    slow: Process
+    pid: int  # of the first run's process
+
+    def wake(self) -> None:
+        os.kill(self.slow.popen.pid, signal.SIGCONT)
+
+
+@contextmanager
+def taken_over(lab: Lab, path: str, task: Any, *options: str) -> Iterator[TakenOver]:
+    """``options`` are the slow worker's own."""
     queue = f"late-{uuid.uuid4().hex[:6]}"
-    options = ("-P", "prefork", "-c", "1", "-Q", queue)
-    environment = {"TEST_QUEUE": queue, "EZTHROTTLE_LEASE": "2"}
-    with lab.worker("slow", *options, **environment) as slow:
-        result, _ = suspended(lab, path, lasting.stays_until_told, queue=queue)
+    common, environment = ("-P", "prefork", "-c", "1", "-Q", queue), {"TEST_QUEUE": queue, "EZTHROTTLE_LEASE": "2"}
+    with lab.worker(f"{queue}-slow", *common, *options, **environment) as slow:
+        result, _ = suspended(lab, path, task, queue=queue)
         deliver(lab, path)
         wait_until(lambda: "stays" in lab.effects(path), "the resumed run")
         pid = slow.popen.pid
         (child,) = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
-        os.kill(pid, signal.SIGSTOP)
+        scene = TakenOver(result, slow, child)
+        os.kill(pid, signal.SIGSTOP)  # nobody renews the lease
         try:
-            with lab.worker("other", *options, **environment):
+            with lab.worker(f"{queue}-other", *common, **environment):
                 wait_until(lambda: lab.effects(path).count("stays") == 2, "the other run to take over")
-                os.kill(child, signal.SIGKILL)
-                os.kill(pid, signal.SIGCONT)
-                slow.wait_for("was taken over by another run; this one ends")
-                lab.client.rpush(f"go:{path}", "go")
-                assert result.get(timeout=PATIENCE) == "done"
+                yield scene
         finally:
-            os.kill(pid, signal.SIGCONT)
+            scene.wake()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["lost process", "hard time limit"])
+def test_a_worker_does_not_fail_a_run_that_another_has_taken_over(lab: Lab, path: str, how: str) -> None:
+    options = ("--time-limit", "8") if how == "hard time limit" else ()
+    with taken_over(lab, path, lasting.stays_until_told, *options) as scene:
+        if how == "lost process":
+            os.kill(scene.pid, signal.SIGKILL)
+        scene.wake()
+        scene.slow.wait_for(f"MainProcess] Task {scene.result.id} was taken over by another run; this one ends")
+        assert scene.result.state == "FORWARDED"
+        lab.client.rpush(f"go:{path}", "go")
+        assert scene.result.get(timeout=PATIENCE) == "done"
+        assert "Hard time limit" not in scene.slow.output  # as Celery says when it fails the task
     assert lab.effects(path) == ["start", "start", "stays", "start", "stays", "end"]
+
+
+@pytest.mark.slow
+def test_a_run_that_was_taken_over_stops_after_the_call_that_it_was_about_to_make(lab: Lab, path: str) -> None:
+    with taken_over(lab, path, ending.charges_when_told) as scene:
+        lab.client.rpush(f"go:{path}", "go")  # who waits longest hears it
+        scene.slow.wait_for("was taken over by another run; this one ends")
+        lab.client.rpush(f"go:{path}", "go")
+        assert scene.result.get(timeout=PATIENCE) == "done"
+    assert [lab.upstream.by_worker(f"{path}/{call}") for call in ("second", "third")] == [2, 1]
