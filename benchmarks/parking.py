@@ -16,12 +16,13 @@ from celery import Celery
 from kombu import Queue
 
 from celery_ezthrottle import outcome
+from celery_ezthrottle.call import Call
 from celery_ezthrottle.conf import Settings
 from celery_ezthrottle.forwarding import build_job
 from celery_ezthrottle.journal import fingerprint
 from celery_ezthrottle.message import capture
 from celery_ezthrottle.options import Options, resolve
-from celery_ezthrottle.recorder import Call, Recorder
+from celery_ezthrottle.recorder import Recorder
 from celery_ezthrottle.stores.base import Parked, State, Store, SuspendOutcome
 from celery_ezthrottle.suspension import _parked
 

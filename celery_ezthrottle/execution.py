@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -18,10 +19,11 @@ from celery._state import get_current_task
 from celery.exceptions import Retry
 
 from . import policy
+from .call import Call
+from .handoff import handoff_of
 from .log import logger, warn_once
 from .options import OptionFailed
-from .recorder import Call, recording
-from .request import handoff_of
+from .recorder import recording
 from .run import Run
 from .suspension import suspend
 
@@ -45,6 +47,7 @@ def execute(body: Callable[..., Any], given: Mapping[str, Any], args: tuple[Any,
     handoff = _handoff(task)
     if task is None or handoff is None:
         return body(*args, **kwargs)
+    _stop_again(task)
     run = Run(task, given, handoff)
     run.begin()
     if type(task).retry is Task.retry:
@@ -117,7 +120,7 @@ class _Execution:
         if call is None:
             return
         assert isinstance(call.error, Exception)  # noqa: S101 -- the recorder has set it
-        if self._can_forward(call):
+        if self._obstacle(call) is None:
             suspend(self.run, call, call.error, self._arguments())
         self.run.leave()
         self.run.save_journal()
@@ -146,7 +149,10 @@ class _Execution:
         failure = self._failure_of(call)
         if failure is None or not policy.is_wanted(call, failure, leaving, self.run.options):
             return None
-        return call if self._can_forward(call) else None
+        why = self._obstacle(call)
+        if why:
+            leaving.add_note(f"Not forwarded: {why}.")
+        return call if why is None else None
 
     def _failure_of(self, call: Call) -> policy.Failure | None:
         try:
@@ -155,7 +161,8 @@ class _Execution:
             warn_once(self.run.task.name, f"a call is taken as not limited: {exc}.")
             return None
 
-    def _can_forward(self, call: Call) -> bool:
+    def _obstacle(self, call: Call) -> str | None:
+        """Why a call that is wanted again is not forwarded, or None. "" = the task does not want it to be."""
         settings = self.run.continuations.settings
         try:
             why = policy.obstacle(call, self.run.options, max_request_body=settings.max_request_body)
@@ -165,7 +172,7 @@ class _Execution:
             why = self.run.recorder.obstacle(call)
         if why:
             warn_once(self.run.task.name, f"a failed call was not forwarded: {why}.")
-        return why is None
+        return why
 
     def hold_back_retry(self, stock: Callable[[], Any]) -> bool:
         """The body calls ``self.retry()``: whether it is held back, its last call being forwarded instead."""
@@ -173,16 +180,11 @@ class _Execution:
             return True
         call = self.run.recorder.last
         wants = call is not None and self.run.options.forward_on_retry and self._failure_of(call)
-        if call is not None and wants and self._can_forward(call):
+        if call is not None and wants and self._obstacle(call) is None:
             self.wanted_retry = _WantedRetry(call, stock)
             return True
-        self.prepare_retry()
+        self.run.before_retry()
         return False
-
-    def prepare_retry(self) -> None:
-        """Before Celery publishes a retry."""
-        self.run.check_held()
-        self.run.save_journal()
 
     def _arguments(self) -> Mapping[str, Any]:
         bound = inspect.signature(self.body).bind(*self.args, **self.kwargs)
@@ -212,6 +214,7 @@ def _retry(
     """
     active, request, run = _active.get(), self.request, Run.of(self)
     options.update(eta=eta, countdown=countdown, max_retries=max_retries)
+    _stop_again(self)
 
     def stock(throw: bool = True) -> Any:
         if run is not None:
@@ -219,9 +222,12 @@ def _retry(
         return Task.retry(self, args, kwargs, exc=exc, throw=throw, **options)
 
     if active is None or active.run.task is not self or request.called_directly:
-        return stock(throw)  # autoretry's too, which stands around the body
+        if run is not None and not request.called_directly:
+            run.before_retry()  # from around the body: autoretry, or a decorator of the user's
+        return stock(throw)
     if not (_is_same(args, request.args or ()) and _is_same(kwargs, request.kwargs or {})):
-        active.prepare_retry()
+        run = active.run
+        run.before_retry()
     elif active.hold_back_retry(stock):
         held = Retry("forwarded instead", exc=exc, when=eta or countdown)
         if throw:
@@ -240,7 +246,10 @@ def _is_same(given: Any, earlier: Any) -> bool:
 
 
 def outermost(task: Any) -> Callable[..., Any]:
-    """``task.run`` behind a layer that nothing is around: a decorator of the user's may catch what stops a run."""
+    """``task.run`` behind a layer that nothing is around: a decorator of the user's may catch what stops a run.
+
+    It may also call the body again, or retry the task: that is stopped too.
+    """
     run = task.run
 
     @functools.wraps(run)
@@ -270,8 +279,9 @@ def before_run(task: Any = None, **_: Any) -> None:
 
 def end_of_run(task: Any = None, state: str | None = None, **_: Any) -> None:
     """Handler of ``task_postrun``: result, callbacks and chain are out, whatever the outcome."""
-    if task is None:
-        return
+    stopped_by = sys.exc_info()[1]
+    if task is None or (stopped_by is not None and not isinstance(stopped_by, Exception)):
+        return  # its process, thread or greenlet is made to end here, and what becomes of the task the worker knows
     run = Run.of(task)
     if run is not None:
         run.end(state)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 import requests
 
+from .call import Call
 from .conf import Settings
 from .errors import InvalidJob
 from .job import Job
+from .journal import Entry
 from .options import Options, ask
-from .recorder import Call
 from .retry_after import parse_retry_after
 from .webhook.signatures import mac_token
 
@@ -49,6 +50,7 @@ def build_job(
     forward: int,
     arguments: Mapping[str, Any],
     now: float,
+    earlier: Iterable[Entry] = (),
 ) -> Job:
     """The job for ``call``: its request as it was sent.
 
@@ -56,10 +58,18 @@ def build_job(
         forward: number of this forward of the task, from 1.
         arguments: of the task, by name.
         now: Unix seconds.
+        earlier: the calls of the task before this run; none by default.
 
     Raises:
-        InvalidJob: the wire cannot carry the request, or its idempotency key.
+        InvalidJob: the wire cannot carry the request, or its idempotency key, or that is the key of another call of the task.
     """
+    key = _key(call, options, task_id, forward, arguments)
+    if call.key is None and any(key is not None and entry.key == key and _is_other(entry, call) for entry in earlier):
+        # The service would answer with the other call's result.
+        raise InvalidJob(
+            "its idempotency key is that of another call of this task, forwarded before; give each call a key of its own, "
+            "by a callable"
+        )
     request = call.last_request
     body = request.body
     ours = {"url": webhook_url(settings, continuation_id)}
@@ -78,7 +88,7 @@ def build_job(
         method=request.method or "GET",
         headers=_forwarded_headers(request),
         body=body.decode() if isinstance(body, bytes) else body,
-        idempotent_key=_key(call, options, task_id, forward, arguments),
+        idempotent_key=key,
         **fields,
     )
 
@@ -94,6 +104,10 @@ def _forwarded_headers(request: requests.PreparedRequest) -> dict[str, str]:
     headers = {_text(name): _text(value) for name, value in request.headers.items()}
     listed = {name.strip().lower() for name in headers.get("Connection", "").split(",")}
     return {name: value for name, value in headers.items() if name.lower() not in _NOT_FORWARDED | listed}
+
+
+def _is_other(entry: Entry, call: Call) -> bool:
+    return call.fingerprint is None or entry.fingerprint.loose != call.fingerprint.loose
 
 
 def _text(value: str | bytes) -> str:

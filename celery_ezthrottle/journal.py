@@ -253,8 +253,9 @@ def for_retry(earlier: Iterable[Entry], calls: Iterable[Entry]) -> tuple[Entry, 
 
 
 def _retried(entry: Entry) -> Entry:
-    if entry.unknown or (isinstance(entry.answer, StoredError) and entry.answer.name == OUTCOME_UNKNOWN):
-        return replace(entry, answer=None, unknown=True)
+    if entry.unknown or _is_unknown(entry.answer):
+        # Only what was forwarded can be asked for, by its key.
+        return replace(entry, answer=None, unknown=True) if entry.key is not None else entry
     return Entry(fingerprint=entry.fingerprint, answer=None if _failed(entry.answer) else entry.answer)
 
 
@@ -278,6 +279,10 @@ def with_answer(entries: Iterable[Entry], answer: Answer) -> tuple[Entry, ...]:
 def forwarded_entry(entries: Sequence[Entry]) -> Entry | None:
     """The last one that was forwarded. A run that takes over from one that was resumed finds others after it."""
     return next((entry for entry in reversed(entries) if entry.forwards and not entry.unknown), None)
+
+
+def _is_unknown(answer: Answer | None) -> bool:
+    return isinstance(answer, StoredError) and answer.name == OUTCOME_UNKNOWN
 
 
 def _failed(answer: Answer | None) -> bool:

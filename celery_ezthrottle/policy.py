@@ -16,10 +16,10 @@ import urllib3
 from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
 from requests.utils import select_proxy
 
+from .call import Call, Source
 from .errors import ReplayMismatch
 from .hosts import may_forward
 from .options import Options, ask
-from .recorder import Call, Source
 
 __all__ = ["Failure", "failure_of", "is_wanted", "obstacle"]
 

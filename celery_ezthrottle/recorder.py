@@ -11,84 +11,34 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
-from enum import Enum
 from functools import cached_property
 from typing import Any, NoReturn
 
 import requests
 
+from .call import Call, Source
 from .errors import OutcomeUnknown, ReplayMismatch
-from .journal import Answer, Entry, Fingerprint, Match, Replay, StoredError, fingerprint, varying
-from .responses import build_error, build_response, store_error, store_response
+from .journal import OUTCOME_UNKNOWN, Entry, Fingerprint, Match, Replay, StoredError, fingerprint, varying
+from .responses import build_error, build_response
 
-__all__ = ["Call", "Recorder", "Source", "install", "recording"]
+__all__ = ["Recorder", "install", "recording"]
 
 _TOO_LARGE = (
     "the responses of the task's earlier calls are too large to be kept for a resumed run; "
     "raise ezthrottle_max_response or ezthrottle_max_journal"
 )
 
+#: For a run that takes over, in place of an answer that could not be kept.
+_LOST = StoredError(
+    name=OUTCOME_UNKNOWN,
+    text=(
+        "An earlier run of this task, which died, had an answer to this call that could not be kept: it was streamed, or is "
+        "over ezthrottle_max_response or ezthrottle_max_journal. The call was not sent again. Look it up upstream before running "
+        "the task again."
+    ),
+)
+
 _current: ContextVar[Recorder | None] = ContextVar("celery_ezthrottle_recorder", default=None)
-
-
-class Source(Enum):
-    """Where the answer to a call came from."""
-
-    SENT = "sent"
-    JOURNAL = "journal"  # an earlier run of this task had it
-    SERVICE = "service"  # EZThrottle delivered it
-
-
-@dataclass(eq=False)
-class Call:
-    """One HTTP call of this run.
-
-    Attributes:
-        request: as handed to the session: the first hop.
-        arguments: of ``Session.send``: stream, verify, cert, proxies and others.
-        fingerprint: None when the body is a stream.
-        response: of the last hop, if there was one.
-        error: what the call raised, if it did.
-        forwards: how often it was forwarded before, when the service has answered it.
-        key: the idempotency key under which it has to be forwarded again, or None.
-        raised: ``response.raise_for_status()`` has raised.
-        forgotten: the content was let go of, for its size.
-    """
-
-    request: requests.PreparedRequest
-    arguments: dict[str, Any] = field(repr=False)
-    fingerprint: Fingerprint | None
-    source: Source = Source.SENT
-    response: requests.Response | None = None
-    error: BaseException | None = None
-    forwards: int = 0
-    key: str | None = field(default=None, repr=False)
-    raised: bool = False
-    forgotten: bool = False
-
-    @property
-    def last_request(self) -> requests.PreparedRequest:
-        """The request of the last hop."""
-        if self.response is not None and self.response.request is not None:
-            return self.response.request
-        request = getattr(self.error, "request", None)
-        return request if isinstance(request, requests.PreparedRequest) else self.request
-
-    @property
-    def streamed(self) -> bool:
-        return bool(self.arguments.get("stream"))
-
-    @property
-    def has_stream(self) -> bool:
-        """It got a response whose content is the task's to read, once."""
-        return self.streamed and (self.error is None or getattr(self.error, "response", None) is not None)
-
-    def answer(self) -> Answer | None:
-        """The call's answer as it is stored; None when there is none to store."""
-        if self.response is not None:
-            return store_response(self.response)
-        return store_error(self.error) if self.error is not None else None
 
 
 class ForwardNow(BaseException):
@@ -127,6 +77,10 @@ class Recorder:
         self.to_forward: Call | None = None
         self._replayed = sum(entry.answer.size for entry in self.replay.entries if entry.answer)
         self._size = self._replayed
+        #: Of the answers to unsafe calls alone.
+        self._unsafe_size = sum(
+            entry.answer.size for entry in self.replay.entries if entry.answer and not entry.fingerprint.safe
+        )
 
     @cached_property
     def _stable(self) -> frozenset[bytes]:
@@ -137,12 +91,20 @@ class Recorder:
         return self.calls[-1] if self.calls else None
 
     def entries(self, *, without: Call | None = None) -> list[Entry]:
-        """The calls of this run that went out, as entries of a journal."""
+        """The calls of this run that went out, and whose answers can be kept, as entries of a journal."""
         return [
             Entry(fingerprint=call.fingerprint, answer=call.answer())
             for call in self.calls
-            if call.source is Source.SENT and call is not without and call.fingerprint and not call.forgotten
-            if not call.has_stream
+            if call.source is Source.SENT and call is not without and call.fingerprint and call.can_be_kept
+        ]
+
+    def entries_for_take_over(self) -> list[Entry]:
+        """The same for a run that takes over from this one, in which no unsafe call that was answered may go out again."""
+        return [
+            Entry(fingerprint=call.fingerprint, answer=call.answer() if call.can_be_kept else _LOST)
+            for call in self.calls
+            if call.source is Source.SENT and call.fingerprint
+            if call.can_be_kept or (not call.fingerprint.safe and call.error is None)
         ]
 
     def obstacle(self, forwarded: Call) -> str | None:
@@ -225,10 +187,14 @@ class Recorder:
         """Keep no more than is allowed: a task that downloads for hours must not fill the memory."""
         if call.response is not None and not call.streamed:
             size = len(call.response.content or b"")
-            self._size += size
             call.forgotten = size > self._max_response
+            self._size += size
+            if not call.is_safe and not call.forgotten:
+                self._unsafe_size += size
         for earlier in self.calls[:-1]:
-            earlier.forgotten |= self._size > self._max_journal
+            # Safe calls go first: they may be made again.
+            size = self._size if earlier.is_safe else self._unsafe_size
+            earlier.forgotten |= size > self._max_journal
             if earlier.forgotten or earlier.streamed:
                 earlier.response = None
 

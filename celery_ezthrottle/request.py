@@ -5,13 +5,14 @@ Stands in ``Task.Request``, Celery's documented hook. Works in the worker's main
 
 from __future__ import annotations
 
+import threading
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from billiard.common import TERM_SIGNAME
-from celery.exceptions import Ignore, Reject, Terminated, TimeLimitExceeded, WorkerLostError
+from celery.exceptions import Reject, Terminated, TimeLimitExceeded, WorkerLostError
 from celery.platforms import signals
 from celery.utils.imports import symbol_by_name
 from celery.worker.state import active_requests, task_ready
@@ -19,6 +20,7 @@ from celery.worker.state import active_requests, task_ready
 from .continuation import Continuations
 from .errors import StoreError
 from .failpoints import reach
+from .handoff import HANDOFF, RECORD_HEADER, Revoked, Suspended, order_of, why_idle
 from .insisting import tell_of_the_end
 from .log import logger
 from .message import RESUME_HEADER, capture
@@ -27,31 +29,13 @@ from .stores.base import StartOutcome
 if TYPE_CHECKING:
     from celery.worker.request import Request
 
-__all__ = ["HANDOFF", "RECORD_HEADER", "Revoked", "Suspended", "guarded", "handoff_of", "renew_leases"]
+__all__ = ["guarded", "renew_leases"]
 
-#: Key in the message properties that a run sees, under which the request hands over what a suspension needs.
-#: Properties are never published again, so nothing of it can leak into a retried message.
-HANDOFF = "ezthrottle"
-
-#: Header of the messages by which Celery retries a task that was suspended: the store keeps something for it.
-RECORD_HEADER = "ezthrottle_record"
+#: Seconds; with Celery's defaults a claim lives for 22.
+_CLAIM_ENDS_WITHIN = 30.0
 
 #: What the main process says of a run whose child did not end by itself.
 _NOT_BY_ITSELF = (WorkerLostError, Terminated, TimeLimitExceeded, SystemExit, KeyboardInterrupt)
-
-
-def handoff_of(task: Any) -> dict[str, Any] | None:
-    """What the worker has handed over to the current run of a task; None where it could not."""
-    found: dict[str, Any] | None = (task.request.properties or {}).get(HANDOFF)
-    return found
-
-
-class Suspended(Ignore):
-    """The task is suspended: no result, no callback, no error; its message is acknowledged."""
-
-
-class Revoked(Ignore):
-    """The task was cancelled while it was suspended: it ends as one that was revoked."""
 
 
 def guarded(base: str | type[Request]) -> type[Request]:
@@ -99,6 +83,7 @@ class _Guard:
         app: Any
         task: Any
         time_start: float | None
+        expires: Any
         worker_pid: int | None
         _request_dict: dict[str, Any]
 
@@ -145,6 +130,18 @@ class _Guard:
         self._end_resumption()
         return True
 
+    def maybe_expire(self) -> Any:
+        if self.expires and self.ezthrottle_resume is None and self._request_dict["properties"][HANDOFF]["redelivered"]:
+            # It may have run before, and suspended its task in time.
+            try:
+                record = Continuations.of(self.app).store.task(self.id)
+            except StoreError as exc:
+                logger.warning("Task %s: nobody can tell whether it is suspended: %s", self.id, exc)
+                return False  # the run asks again
+            if record is not None and why_idle(record, order_of(self._request_dict), redelivered=True):
+                return False  # as the run will see
+        return super().maybe_expire()  # type: ignore[misc]
+
     def reject(self, requeue: bool = False) -> Any:
         self._ezthrottle_requeued |= requeue and not self.acknowledged
         return super().reject(requeue)  # type: ignore[misc]
@@ -182,15 +179,19 @@ class _Guard:
         would wait for ever: tell it. In an ordered chord on Redis that does nothing the second time."""
         stock = getattr(super(), "_success_was_stored", None)
         stored: Any = stock() if stock is not None else False
-        backend = self.task.backend
-        if (
-            stored
-            and self.ezthrottle_resume is not None
-            and self._context.chord
-            and getattr(backend, "_chord_zset", False)
-        ):
-            backend.on_chord_part_return(self._context, stored["status"], stored["result"])
+        if stored and self._context.chord and getattr(self.task.backend, "_chord_zset", False):
+            self._tell_chord(stored)
+            # The process may have had Celery's claim to send the chord's body, and not come to do it.
+            again = threading.Timer(_CLAIM_ENDS_WITHIN, self._tell_chord, [stored])
+            again.daemon = True
+            again.start()
         return stored
+
+    def _tell_chord(self, stored: Any) -> None:
+        try:
+            self.task.backend.on_chord_part_return(self._context, stored["status"], stored["result"])
+        except Exception:  # noqa: BLE001 -- logged; whatever a result backend raises, the message is to be acknowledged
+            logger.exception("Task %s has succeeded; its chord could not be told.", self.id)
 
     def on_timeout(self, soft: bool, timeout: float) -> Any:
         if not soft and self._is_taken_over():
@@ -206,7 +207,10 @@ class _Guard:
         if self.time_start is not None and self._is_suspended():
             self._end_process(pool, signal)
             return self._leave_suspended_at("terminated")
-        return super().terminate(pool, signal)  # type: ignore[misc]
+        returned = super().terminate(pool, signal)  # type: ignore[misc]
+        if self.time_start is not None:
+            self._end_resumption()  # not every pool says that it has ended a run
+        return returned
 
     def cancel(self, pool: Any, signal: str | None = None, **kwargs: Any) -> Any:
         if self.time_start is not None and self._is_suspended():
@@ -258,10 +262,10 @@ class _Guard:
             continuations.end_unbegun(continuation_id, uuid4().hex, self.id, runs_again=keep_journal)
 
     def _is_taken_over(self) -> bool:
-        """Whether another run holds what this one was resumed from. If not, this one does, for a lease from now on."""
-        if self.ezthrottle_resume is None or not self.task.acks_late or self._ezthrottle_suspended is not None:
-            return False
+        """Whether what this run was resumed from is another run's, or done. If not, this one holds it for another lease."""
         if self._ezthrottle_taken_over is None:
+            if self.ezthrottle_resume is None or not self.task.acks_late or self._ezthrottle_suspended is not None:
+                return False
             continuations, now = Continuations.of(self.app), time.time()
             try:
                 found = continuations.store.start(
@@ -270,7 +274,9 @@ class _Guard:
             except StoreError as exc:
                 logger.error("Task %s: nobody can tell whether it was taken over: %s", self.id, exc)
                 return False
-            self._ezthrottle_taken_over = found.outcome is StartOutcome.TAKEN
+            # The other one may have ended by now. Or this one has: by itself, or by suspending its task anew.
+            done = found.outcome is StartOutcome.DONE
+            self._ezthrottle_taken_over = found.outcome is StartOutcome.TAKEN or (done and not self._is_suspended())
         return self._ezthrottle_taken_over
 
     def _leave_to_the_other_run(self) -> None:

@@ -10,17 +10,17 @@ from typing import Any, NoReturn
 from celery.exceptions import Ignore
 
 from . import journal, outcome
+from .call import Call
 from .continuation import Continuations
 from .errors import StoreError
 from .failpoints import reach
+from .handoff import RECORD_HEADER, Revoked, handoff_of, order_of, why_idle
 from .insisting import insist, owe, tell_of_the_end
 from .journal import Entry, Replay, StoredResponse
 from .log import logger
 from .options import resolve
 from .outcome import Outcome
-from .recorder import Call, Recorder
-from .request import RECORD_HEADER, Revoked, Suspended, handoff_of
-from .states import State
+from .recorder import Recorder
 from .stores.base import Resumption, StartOutcome
 
 __all__ = ["Run"]
@@ -43,6 +43,7 @@ class Run:
         forwards: how often the task was forwarded before.
         has_record: the store keeps something for this task.
         suspended: this run has suspended it.
+        may_be_parked_as: a continuation of which nobody can tell whether the store has it, or None.
         stopped: what this run was stopped with, or None.
         note: for the error that leaves the body, or "".
     """
@@ -62,8 +63,10 @@ class Run:
         self.forwards = 0
         self.has_record = False
         self.suspended = False
+        self.may_be_parked_as: str | None = None
         self.stopped: Ignore | None = None
         self.note = ""
+        self._is_ready_for_retry = False
         request = vars(task.request)
         request[_RUN_OF_REQUEST] = self
         if (had_headers := request.pop(_ANNOUNCED, None)) is not None:
@@ -93,9 +96,9 @@ class Run:
         return str(self.handoff["run"])
 
     @property
-    def retries(self) -> int:
-        """How often Celery had retried the task when this run was published."""
-        return int(self.handoff["message"]["headers"].get("retries") or 0)
+    def order(self) -> int:
+        """Which of the messages of its task this run was begun by; what the store calls ``retries``."""
+        return order_of(self.handoff["message"]["headers"])
 
     def stop(self, why: Ignore) -> NoReturn:
         """End this run here: it has no result. A decorator of the user's that catches this does not change it."""
@@ -104,7 +107,7 @@ class Run:
 
     def mark_retries(self) -> None:
         """Let a message by which Celery retries the task say that its run has to ask the store."""
-        if self.has_record:
+        if self.has_record or self.may_be_parked_as is not None:
             request = self.task.request
             request.headers = {**(request.headers or {}), RECORD_HEADER: True}
 
@@ -139,17 +142,14 @@ class Run:
         record = insist(lambda: self.continuations.store.task(self.task.request.id))
         if record is None:
             return ()
-        if record.state not in {None, State.DONE} and record.retries >= self.retries:
-            self.stop(Suspended("suspended by an earlier delivery of this message"))
+        idle = why_idle(record, self.order, redelivered=self.handoff["redelivered"])
+        if idle is not None:
+            self.stop(idle)
         self.forwards = record.forwards
-        if record.ended is None:
-            if self.handoff["redelivered"] and record.retried is not None and record.retried >= self.retries:
-                self.stop(Ignore("this message was delivered before; its retry is on the way"))
-            self.has_record = True
-            return journal.load_entries(record.journal)
-        if self.handoff["redelivered"] and record.ended >= self.retries:
-            self.stop(Ignore("this message was delivered before, and its task has ended"))
-        return ()  # an id that is used again
+        if record.ended is not None:
+            return ()  # an id that is used again
+        self.has_record = True
+        return journal.load_entries(record.journal)
 
     def _resume(self, continuation_id: str) -> tuple[Entry, ...]:
         reach("resume.begin")
@@ -242,17 +242,27 @@ class Run:
         logger.warning("Task %s was taken over by another run; this one ends.", self.task.request.id)
         self.stop(Ignore("taken over by another run"))
 
+    def before_retry(self) -> None:
+        """Before Celery publishes a retry, unless the run was left for that already.
+
+        Raises:
+            celery.exceptions.Ignore: another run has taken over.
+        """
+        if not self._is_ready_for_retry:
+            self.check_held()
+            self.save_journal()
+
     def save_journal(self) -> None:
         """Before Celery may run the task again: keep what this run has had answered, if the task was ever suspended."""
-        if not self.has_record:
-            return
-        self._save(journal.for_retry(self.recorder.replay.entries, self.recorder.entries()))
+        self._is_ready_for_retry = True
+        if self.has_record:
+            self._save(journal.for_retry(self.recorder.replay.entries, self.recorder.entries()))
 
     def _keep_answer(self, call: Call) -> None:
         """Whoever takes over from this run, should it die, must not repeat a call that changes something."""
         answered = call.response is not None and call.response.status_code < 400
         if answered and call.fingerprint is not None and not call.fingerprint.safe:
-            entries = journal.for_take_over(self.recorder.replay.entries, self.recorder.entries())
+            entries = journal.for_take_over(self.recorder.replay.entries, self.recorder.entries_for_take_over())
             if not self._save(entries):
                 self._stop_taken_over()  # before it makes the next call
 
@@ -262,7 +272,7 @@ class Run:
         act = functools.partial(
             self.continuations.store.save_journal,
             *(self.task.request.id, self.id, self.resumed_from, kept),
-            retries=self.retries,
+            retries=self.order,
         )
         try:
             return insist(act)
@@ -270,6 +280,12 @@ class Run:
             # The task's own outcome matters more; the next run has what was saved before.
             logger.error("Task %s: what this run had answered is not kept: %s", self.task.request.id, exc)
             return True
+
+    def _take_back(self, task_id: str, order: int) -> None:
+        store = self.continuations.store
+        store.withdraw(self.may_be_parked_as or "")  # first: a run that was told of its suspension has it for good
+        store.close_run(self.id)
+        store.end(task_id, order)
 
     @staticmethod
     def end_unbegun(task: Any, state: str | None) -> None:
@@ -285,16 +301,19 @@ class Run:
 
     def end(self, state: str | None) -> None:
         """The run has ended, and Celery has recorded how."""
-        if self.suspended or not self.has_record or state == "REJECTED":
-            return  # parked anew; nothing kept; or it is the worker that knows whether the message comes again
         store, resumed_from, task_id = self.continuations.store, self.resumed_from, self.task.request.id
         runs_again = state == "RETRY"
         act: Callable[[], object]
+        if self.may_be_parked_as is not None and not runs_again:  # a retry asks, and leaves the task to what is parked
+            act = functools.partial(self._take_back, task_id, self.order)
+            owe(f"task {task_id} has ended, and is not suspended", act)
+        if self.suspended or not self.has_record or state == "REJECTED":
+            return  # parked anew; nothing kept; or it is the worker that knows whether the message comes again
         if resumed_from is not None:
             reach("resume.recorded")
             act = functools.partial(store.finish, resumed_from, self.id, keep_journal=runs_again)
         elif not runs_again:
-            act = functools.partial(store.end, task_id, self.retries)
+            act = functools.partial(store.end, task_id, self.order)
         else:
             return
         tell_of_the_end(task_id, functools.partial(insist, act))

@@ -15,13 +15,13 @@ from urllib.parse import urlsplit
 import requests
 from celery.backends.base import DisabledBackend
 
+from .call import Call
 from .client import EZThrottle
 from .conf import Settings, validate
 from .errors import ConfigurationError, InvalidJob
 from .forwarding import build_job
 from .hosts import is_public_host
 from .options import Options, resolve
-from .recorder import Call
 from .task import given_to, is_frugal
 
 if TYPE_CHECKING:

@@ -12,16 +12,16 @@ from uuid import uuid4
 from celery.exceptions import Ignore
 
 from . import chords, journal
+from .call import Call
 from .errors import InvalidJob, StoreError
 from .forwarding import build_job
+from .handoff import Suspended
 from .insisting import insist
 from .job import Job
 from .journal import dump_answer
 from .log import logger, warn_once
 from .message import envelope_of
 from .options import OptionFailed
-from .recorder import Call
-from .request import Suspended
 from .run import Run
 from .stores.base import Parked, SuspendOutcome
 
@@ -58,9 +58,11 @@ def suspend(run: Run, call: Call, leaving: Exception, arguments: Mapping[str, An
             forward=run.forwards + 1,
             arguments=arguments,
             now=time.time(),
+            earlier=run.recorder.replay.entries,
         )
     except (InvalidJob, OptionFailed) as exc:
         warn_once(task.name, f"a failed call was not forwarded: {exc}")
+        leaving.add_note(f"Not forwarded: {exc}")
         return
     parked = _parked(run, call, job, continuation_id)
     try:
@@ -73,7 +75,11 @@ def suspend(run: Run, call: Call, leaving: Exception, arguments: Mapping[str, An
     try:
         outcome, refusal = run.continuations.suspend(parked)
     except Exception as exc:  # the store is away, its answer was lost, or a soft time limit has struck
-        run.suspended = _has_suspended(run)
+        try:
+            run.suspended = insist(lambda: run.continuations.store.close_run(run.id))
+        except StoreError as unknown:
+            logger.error("Task %s: nobody can tell whether it was suspended: %s", task.request.id, unknown)
+            run.may_be_parked_as = parked.id
         if run.suspended:
             run.stop(Suspended(_reason(call)))  # what was not submitted yet, a sweep submits
         if not isinstance(exc, StoreError):
@@ -102,15 +108,6 @@ def suspend(run: Run, call: Call, leaving: Exception, arguments: Mapping[str, An
     run.stop(Suspended(_reason(call)))
 
 
-def _has_suspended(run: Run) -> bool:
-    """Whether the task was parked after all. If not, this run can never park it any more."""
-    try:
-        return insist(lambda: run.continuations.store.close_run(run.id))
-    except StoreError as exc:
-        logger.error("Task %s: the store is out of reach; its own error goes on: %s", run.task.request.id, exc)
-        return False
-
-
 def _parked(run: Run, call: Call, job: Job, continuation_id: str) -> Parked:
     assert call.fingerprint is not None  # noqa: S101 -- policy.obstacle() has looked
     body, envelope = envelope_of(run.handoff["message"])
@@ -125,7 +122,7 @@ def _parked(run: Run, call: Call, job: Job, continuation_id: str) -> Parked:
         task_id=run.task.request.id,
         run=run.id,
         resumed_from=run.resumed_from,
-        retries=run.retries,
+        retries=run.order,
         forward=run.forwards + 1,
         shared=options.idempotency not in {"task", "unique"},
         message=body,

@@ -14,7 +14,7 @@ from celery.exceptions import Reject
 from celery_ezthrottle import frugal
 
 from .lasting import stay_until_told
-from .project import app, get, note, post
+from .project import app, fetch, get, note, post
 
 
 def told(path: str) -> str:
@@ -71,3 +71,54 @@ def charges_when_told(path: str) -> str:
     post(f"{path}/second")
     post(f"{path}/third")
     return "done"
+
+
+@app.task(bind=True)
+@frugal
+def goes_on_in_the_queue_it_is_told(self: Any, path: str) -> Any:
+    get(path)
+    return self.replace(fetch.si(f"{path}/other").set(queue=told(path)))
+
+
+def retries_whatever_it_sees(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def retrying(self: Any, path: str) -> Any:
+        try:
+            return function(self, path)
+        except Exception as exc:
+            raise self.retry(exc=exc, countdown=0) from exc
+
+    return retrying
+
+
+def tries_twice(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def trying(self: Any, path: str) -> Any:
+        try:
+            return function(self, path)
+        except Exception:  # noqa: BLE001 -- as tenacity does by itself
+            return function(self, path)
+
+    return trying
+
+
+def retries_once_more(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def retrying(self: Any, path: str) -> Any:
+        returned = function(self, path)
+        if not self.request.retries:
+            raise self.retry(countdown=0)
+        return returned
+
+    return retrying
+
+
+def _charges(self: Any, path: str) -> str:
+    note(path, "start")
+    return str(post(path)["path"])
+
+
+retried_from_outside, tried_twice, retried_once_more = (
+    app.task(bind=True, name=f"tests.ending.{around.__name__}")(around(frugal(_charges)))
+    for around in (retries_whatever_it_sees, tries_twice, retries_once_more)
+)

@@ -79,6 +79,21 @@ def test_a_resumed_run_that_rejects_its_message_has_ended_unless_it_comes_again(
     assert (lab.upstream.by_worker(path), lab.upstream.by_service(path)) == (1, 1)
 
 
+@pytest.mark.parametrize(
+    ("task", "starts"), [(ending.retried_from_outside, 2), (ending.tried_twice, 2), (ending.retried_once_more, 3)]
+)
+def test_a_decorator_around_the_body_neither_repeats_a_call_nor_a_suspended_run(
+    lab: Lab, path: str, task: Any, starts: int
+) -> None:
+    """It may retry the task, or call the body again: not when the body was suspended, and else with what was answered."""
+    result, state = suspended(lab, path, task)
+    deliver(lab, path)
+    assert result.get(timeout=PATIENCE) == path
+    wait_until(lambda: state() == "done", "the end of the continuation")
+    assert lab.effects(path) == ["start"] * starts
+    assert (lab.upstream.by_worker(path), lab.upstream.by_service(path)) == (1, 1)
+
+
 # Without the store
 
 
@@ -145,12 +160,12 @@ class TakenOver:
 
 
 @contextmanager
-def taken_over(lab: Lab, path: str, task: Any, *options: str) -> Iterator[TakenOver]:
-    """``options`` are the slow worker's own."""
+def taken_over(lab: Lab, path: str, task: Any, *options: str, **sent: Any) -> Iterator[TakenOver]:
+    """``options`` are the slow worker's own, ``sent`` those of ``apply_async()``."""
     queue = f"late-{uuid.uuid4().hex[:6]}"
     common, environment = ("-P", "prefork", "-c", "1", "-Q", queue), {"TEST_QUEUE": queue, "EZTHROTTLE_LEASE": "2"}
     with lab.worker(f"{queue}-slow", *common, *options, **environment) as slow:
-        result, _ = suspended(lab, path, task, queue=queue)
+        result, _ = suspended(lab, path, task, queue=queue, **sent)
         deliver(lab, path)
         wait_until(lambda: "stays" in lab.effects(path), "the resumed run")
         pid = slow.popen.pid
@@ -178,6 +193,19 @@ def test_a_worker_does_not_fail_a_run_that_another_has_taken_over(lab: Lab, path
         lab.client.rpush(f"go:{path}", "go")
         assert scene.result.get(timeout=PATIENCE) == "done"
         assert "Hard time limit" not in scene.slow.output  # as Celery says when it fails the task
+    assert lab.effects(path) == ["start", "start", "stays", "start", "stays", "end"]
+
+
+@pytest.mark.slow
+def test_a_worker_does_not_fail_a_run_whose_task_another_has_ended(lab: Lab, path: str) -> None:
+    with taken_over(
+        lab, path, lasting.stays_until_told, "--time-limit", "8", link_error=on_error.s(path=path)
+    ) as scene:
+        os.kill(scene.pid, signal.SIGSTOP)
+        lab.client.rpush(f"go:{path}", "to the first, which cannot hear it", "go")
+        assert scene.result.get(timeout=PATIENCE) == "done"
+        scene.wake()
+        scene.slow.wait_for(f"MainProcess] Task {scene.result.id} was taken over by another run; this one ends")
     assert lab.effects(path) == ["start", "start", "stays", "start", "stays", "end"]
 
 

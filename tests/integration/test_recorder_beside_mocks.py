@@ -13,7 +13,8 @@ import requests_mock
 import responses
 import vcr
 
-from celery_ezthrottle.recorder import Recorder, Source, recording
+from celery_ezthrottle.call import Source
+from celery_ezthrottle.recorder import Recorder, recording
 from tests.recording import recorded, resumed
 from tests.upstream import Upstream, running
 

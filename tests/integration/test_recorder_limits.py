@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 import requests
 
-from celery_ezthrottle.errors import ReplayMismatch
-from celery_ezthrottle.journal import StoredResponse
-from celery_ezthrottle.recorder import Source, install, recording
+from celery_ezthrottle.call import Source
+from celery_ezthrottle.errors import OutcomeUnknown, ReplayMismatch
+from celery_ezthrottle.journal import StoredResponse, for_retry, for_take_over
+from celery_ezthrottle.recorder import install, recording
 from tests.recording import DELIVERED, recorded, recorder, resumed
 from tests.upstream import Answer as Reply
 from tests.upstream import Upstream, running
@@ -131,6 +132,48 @@ def test_what_earlier_runs_had_answered_counts_too(upstream: Upstream) -> None:
     run = recorded(calls, entries, max_journal=1000)
     assert run.last is not None
     assert "ezthrottle_max_journal" in (run.obstacle(run.last) or "")
+
+
+def test_answers_to_unsafe_calls_are_let_go_of_last(upstream: Upstream) -> None:
+    upstream.plan("/download", *[Reply(body="x" * 90)] * 12)
+
+    def body() -> None:
+        requests.post(f"{upstream.url}/pay", data="a")
+        for _ in range(12):
+            requests.get(f"{upstream.url}/download")
+        requests.post(f"{upstream.url}/pay", data="b")
+
+    run = recorded(body, max_response=100, max_journal=1000)
+    kept = [call.request.method for call in run.calls if not call.forgotten]
+    assert (kept, len(run.entries())) == (["POST", "POST"], 2)
+    with recording(recorder(for_take_over((), run.entries_for_take_over()))):
+        body()
+    assert len(upstream.received("/pay")) == 2
+    assert len(upstream.received("/download")) == 24
+
+
+@pytest.mark.parametrize("how", ["too large", "streamed", "all of them too large"])
+def test_an_unsafe_call_whose_answer_is_lost_is_not_made_again_by_who_takes_over(upstream: Upstream, how: str) -> None:
+    size = 90 if how == "all of them too large" else 101
+    upstream.plan("/pay", *[Reply(body="x" * size)] * 12)
+
+    def pay(number: int) -> None:
+        requests.post(f"{upstream.url}/pay", data=str(number), stream=how == "streamed").close()
+
+    def body() -> None:
+        for number in range(12):
+            pay(number)
+
+    run = recorded(body, max_response=100, max_journal=1000)
+    taken_over = for_take_over((), run.entries_for_take_over())
+    # A retry of Celery's knows no more.
+    for entries in (taken_over, for_retry(taken_over, ())):
+        with (
+            recording(recorder(entries)),
+            pytest.raises(OutcomeUnknown, match=r"was not sent again\. Look it up upstream"),
+        ):
+            pay(0)
+    assert len(upstream.received("/pay")) == 12
 
 
 # Nothing is touched outside a frugal task

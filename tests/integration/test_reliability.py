@@ -7,6 +7,7 @@ import os
 import signal
 import time
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ from celery.exceptions import TaskRevokedError
 import celery_ezthrottle
 from celery_ezthrottle import OutcomeUnknown
 from celery_ezthrottle.continuation import Continuations
-from tests import lasting
+from tests import ending, lasting
+from tests.canvases.probes import meet
 from tests.lab import PATIENCE, Lab, wait_until
-from tests.project import app, collect, fetch, on_error
+from tests.project import app, collect, fetch, on_error, on_result
 from tests.upstream import Answer
 
 
@@ -41,13 +43,16 @@ pytestmark = pytest.mark.filterwarnings("ignore:Call to deprecated setex:Depreca
 
 
 @pytest.mark.smoke
-@pytest.mark.parametrize("how", ["cancel", "revoke", "revoke by a list", "terminate"])
+@pytest.mark.parametrize("how", ["cancel", "revoke", "revoke by a list", "terminate", "the command terminate"])
 def test_a_suspended_task_is_revoked_at_once(lab: Lab, path: str, how: str) -> None:
     result = suspended(lab, path)
     if how == "cancel":
         assert celery_ezthrottle.cancel(result.id, app=app)
         assert result.state == "REVOKED"
         assert not celery_ezthrottle.cancel(result.id, app=app)
+    elif how == "the command terminate":  # as `celery control terminate SIGTERM <id>` sends it
+        app.control.broadcast("terminate", arguments={"signal": "SIGTERM", "task_id": [result.id]})
+        wait_until(lambda: result.state == "REVOKED", "the revocation")
     else:
         ids = [result.id] if how == "revoke by a list" else result.id
         app.control.revoke(ids, terminate=how == "terminate")
@@ -61,19 +66,50 @@ def test_a_suspended_task_is_revoked_at_once(lab: Lab, path: str, how: str) -> N
     assert (result.state, lab.effects(path)) == ("REVOKED", ["start"])
 
 
-def test_a_revoked_member_fails_its_chord_as_it_does_without_us(lab: Lab, path: str) -> None:
-    lab.service.hold(f"{path}/a")
-    lab.upstream.plan(f"{path}/a", 429)
-    body: Any = chord([fetch.s(f"{path}/a"), fetch.s(f"{path}/b")])(collect.s().on_error(on_error.s(path=path)))
-    member = body.parent[0]
-    wait_until(lambda: member.state == "FORWARDED", "the suspension")
+@pytest.mark.parametrize("how", ["cancel", "revoke"])
+@pytest.mark.parametrize("place", ["alone", "in a chord"])
+def test_a_suspended_task_that_is_revoked_tells_whom_a_queued_one_tells(
+    lab: Lab, path: str, place: str, how: str
+) -> None:
+    """In Celery the errback of its chord is called, and none of its own."""
 
-    app.control.revoke(member.id)
+    def send(task: Any, run: str) -> tuple[Any, Any]:
+        """Gives the result of the task, and that of its chord, if it is in one."""
+        task.set(link=[on_result.s(path=f"{run}/own")], link_error=[on_error.s(path=f"{run}/own")])
+        if place == "alone":
+            return task.apply_async(), None
+        body: Any = chord([task, fetch.s(f"{run}/other")])(collect.s().on_error(on_error.s(path=f"{run}/chord")))
+        return body.parent[0], body
 
-    with pytest.raises(Exception, match="revoked"):
-        body.get(timeout=PATIENCE)
-    wait_until(lambda: lab.effects(path) == ["errback"], "the chord's errback")
-    assert member.state == "REVOKED"
+    def seen(run: str, result: Any, body: Any, announced: str) -> list[Any]:
+        wait_until(lambda: announced in (lab.folder / "worker.log").read_text(), "the worker to announce it")
+        for number in range(2):  # in both slots: what was sent while the worker announced it has run as well
+            for fence in [meet.delay(f"meeting:{run}:{number}") for _ in range(2)]:
+                fence.get(timeout=PATIENCE)
+        ended = [(each.state, type(each.result), str(each.result)) for each in (result, body) if each is not None]
+        return [str(ended).replace(result.id, "ID"), lab.effects(f"{run}/own"), lab.effects(f"{run}/chord")]
+
+    discarding, task_id, before = "Discarding revoked task: ", uuid.uuid4().hex, f"{path}/stock"
+    wait_until(lambda: app.control.revoke(task_id, reply=True), "the worker to know before the message comes")
+    queued = collect.s([]).set(task_id=task_id)
+    stock = seen(before, *send(queued, before), f"{discarding}{collect.name}[{task_id}]")
+
+    lab.service.hold(path)
+    lab.upstream.plan(path, 429)
+    result, body = send(fetch.s(path), path)
+    wait_until(lambda: result.state == "FORWARDED" and lab.service.jobs(path), "the suspension")
+    named = f"{fetch.name}[{result.id}]"
+    if how == "cancel":  # which the worker learns of when it runs the task
+        assert celery_ezthrottle.cancel(result.id, app=app)
+        announced = f"{named} was revoked while it was suspended"
+    else:
+        app.control.revoke(result.id)
+        announced = f"{discarding}{named}"
+
+    assert seen(path, result, body, announced) == stock
+    assert stock[1:] == [[], ["errback"] if body else []]
+    assert "REVOKED" in stock[0]
+    assert lab.effects(path) == ["start"]
 
 
 def test_a_revoke_by_stamped_headers_waits_for_the_resumption(lab: Lab, path: str) -> None:
@@ -118,18 +154,24 @@ def test_only_a_suspended_task_is_cancelled(lab: Lab, path: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("victim", ["child", "worker"])
-def test_a_late_acknowledged_resumed_run_that_died_is_taken_over(lab: Lab, path: str, victim: str) -> None:
-    """What the dead one was answered is not asked for again: neither by the service, nor by itself."""
+@pytest.mark.parametrize(
+    ("victim", "blow"), [("child", "SIGKILL"), ("child", "SIGTERM"), ("worker", "SIGKILL"), ("worker", "SIGQUIT")]
+)
+def test_a_late_acknowledged_resumed_run_that_died_is_taken_over(lab: Lab, path: str, victim: str, blow: str) -> None:
+    """What the dead one was answered is not asked for again: neither by the service, nor by itself.
+
+    By SIGTERM a process ends as by ``sys.exit()``, wherever it is; so do the processes of a worker that ends by SIGQUIT.
+    """
     queue = f"late-{uuid.uuid4().hex[:6]}"
     lab.upstream.plan(path, 429)
     with lab.worker("late", "-P", "prefork", "-c", "1", "-Q", queue, TEST_QUEUE=queue, EZTHROTTLE_LEASE="2") as worker:
         result = lasting.charges_twice.apply_async((path,), queue=queue)
         pid = int(wait_until(lambda: lab.client.get(f"pid:{path}"), "the resumed run to wait") or 0)
-        os.kill(pid if victim == "child" else worker.popen.pid, signal.SIGKILL)
+        os.kill(pid if victim == "child" else worker.popen.pid, signal.Signals[blow])
         if victim == "worker":
             worker.popen.wait(PATIENCE)
-            os.kill(pid, signal.SIGKILL)  # an orphan would go on
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)  # an orphan would go on
             with lab.worker("late-2", "-P", "solo", "-Q", queue, TEST_QUEUE=queue, EZTHROTTLE_LEASE="2"):
                 assert result.get(timeout=PATIENCE) == "charged"
         else:
@@ -140,15 +182,21 @@ def test_a_late_acknowledged_resumed_run_that_died_is_taken_over(lab: Lab, path:
 
 
 @pytest.mark.slow
-def test_a_chord_is_told_of_a_run_that_died_when_it_had_stored_its_success(lab: Lab, path: str) -> None:
+@pytest.mark.parametrize("point", ["on_chord_part_return", "_chord_publish_claim_expires"])
+@pytest.mark.parametrize("limits", [0, 1], ids=["first run", "resumed run"])
+def test_a_chord_is_told_of_a_run_that_died_when_it_had_stored_its_success(
+    lab: Lab, path: str, limits: int, point: str
+) -> None:
+    if not hasattr(app.backend, point):
+        pytest.skip("This Celery does not claim a chord's body before it sends it.")
     queue = f"told-{uuid.uuid4().hex[:6]}"
-    lab.upstream.plan(path, 429)
-    environment = {"TEST_QUEUE": queue, "TEST_DIES_BEFORE_CHORD": f"dies:{path}"}
+    lab.upstream.plan(path, *[429] * limits)
+    environment = {"TEST_QUEUE": queue, "TEST_DIES_BEFORE_CHORD": point, "TEST_DIES_KEY": f"dies:{path}"}
     with lab.worker("told", "-P", "prefork", "-c", "1", "-Q", queue, **environment):
         header = [lasting.fetches_late.s(path).set(queue=queue)]
         assert chord(header)(collect.s().set(queue=queue)).get(timeout=PATIENCE) == [path]
     assert lab.client.exists(f"dies:{path}")
-    assert (lab.upstream.by_worker(path), lab.upstream.by_service(path)) == (1, 1)
+    assert (lab.upstream.by_worker(path), lab.upstream.by_service(path)) == (1, limits)
 
 
 @pytest.mark.slow
@@ -204,33 +252,57 @@ def test_an_early_acknowledged_resume_is_lost_to_nobody_before_it_begins(lab: La
     assert lab.effects(path) == ["start", "start", "end"]
 
 
+def delivered_again(lab: Lab, queue: str, message: Any) -> None:
+    again = json.loads(message)
+    again["headers"]["redelivered"] = again["properties"]["delivery_info"]["redelivered"] = True
+    lab.client.lpush(queue, json.dumps(again))
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("expires", [None, 2.0], ids=["", "expired meanwhile"])
 @pytest.mark.parametrize("moment", ["while it waits", "after its end"])
-def test_the_first_message_does_nothing_when_it_comes_again(lab: Lab, path: str, moment: str) -> None:
+def test_the_first_message_does_nothing_when_it_comes_again(
+    lab: Lab, path: str, moment: str, expires: float | None
+) -> None:
     """As from a worker that was killed between parking and acknowledging, once the visibility timeout is over."""
     if not lab.environment["TEST_BROKER"].startswith("redis"):
         pytest.skip("The message is taken from Redis, and put there again.")
     queue = f"again-{uuid.uuid4().hex[:6]}"
     lab.service.hold(path)
     lab.upstream.plan(path, 429)
-    result = fetch.apply_async((path,), queue=queue)
-    first: Any = lab.client.lindex(queue, 0)
-    with lab.worker("again", "-P", "solo", "-Q", queue, TEST_QUEUE=queue):
+    with lab.worker("again", "-P", "solo", "-Q", f"{queue}-too", TEST_QUEUE=queue):
+        result, sent = fetch.apply_async((path,), queue=queue, expires=expires), time.time()  # type: ignore[arg-type]
+        first: Any = lab.client.lindex(queue, 0)
+        app.control.add_consumer(queue, destination=["again@test"])
         (job,) = wait_until(lambda: lab.service.jobs(path), "the suspension")
         if moment == "after its end":
             lab.service.deliver(job)
             assert result.get(timeout=PATIENCE) == path
 
-        message = json.loads(first)
-        message["headers"]["redelivered"] = message["properties"]["delivery_info"]["redelivered"] = True
-        lab.client.lpush(queue, json.dumps(message))
-
+        wait_until(lambda: time.time() > sent + (expires or 0), "its time to be over")
+        delivered_again(lab, queue, first)
         fetch.apply_async((f"{path}/after",), queue=queue).get(timeout=PATIENCE)
         assert lab.effects(path) == ["start", "start", "end"][: 3 if moment == "after its end" else 1]
         if moment == "while it waits":
             lab.service.deliver(job)
             assert result.get(timeout=PATIENCE) == path
     assert (lab.upstream.by_worker(path), lab.upstream.by_service(path)) == (1, 1)
+
+
+@pytest.mark.slow
+def test_what_a_resumed_run_has_replaced_itself_by_runs_when_it_comes_again(lab: Lab, path: str) -> None:
+    """It has the same id, and its message may be given back by a worker that stops before it begins."""
+    if not lab.environment["TEST_BROKER"].startswith("redis"):
+        pytest.skip("The message is taken from Redis, and put there again.")
+    queue = f"replaced-{uuid.uuid4().hex[:6]}"
+    lab.client.set(f"told:{path}", queue)
+    result = suspended(lab, path, ending.goes_on_in_the_queue_it_is_told)
+    lab.service.deliver(lab.service.jobs(path)[0])
+    message = wait_until(lambda: lab.client.lpop(queue), "the replacement to be sent")
+    wait_until(lambda: result.id not in str(app.control.inspect(timeout=1).active()), "the end of the run")
+    delivered_again(lab, queue, message)
+    with lab.worker("replaced", "-P", "solo", "-Q", queue, TEST_QUEUE=queue):
+        assert result.get(timeout=PATIENCE) == f"{path}/other"
 
 
 # Outcomes that stay unknown
@@ -255,7 +327,7 @@ def test_an_unknown_outcome_is_not_retried_by_itself(lab: Lab, path: str) -> Non
     lab.upstream.plan(path, 429)
     lab.service.hold(path)
     result = lasting.retries_everything.apply_async((path,), link_error=on_error.s(path=path))
-    with pytest.raises(OutcomeUnknown, match=r"No result of job job_\w+ came within \d+ s.*Look it up"):
+    with pytest.raises(OutcomeUnknown, match=r"^No result of job job_\w+ came within \d s\."):
         result.get(timeout=PATIENCE)
     wait_until(lambda: lab.effects(path)[-1] == "errback", "the errback")
     assert lab.effects(path) == ["start", "start", "errback"]

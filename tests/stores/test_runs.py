@@ -7,6 +7,7 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,11 +20,12 @@ from celery.exceptions import Ignore, Retry
 from celery_ezthrottle import frugal, outcome
 from celery_ezthrottle.continuation import Continuations
 from celery_ezthrottle.errors import StoreError, SubmitRefused
+from celery_ezthrottle.handoff import HANDOFF, RECORD_HEADER
 from celery_ezthrottle.job import Job
-from celery_ezthrottle.request import HANDOFF
 from celery_ezthrottle.stores.base import Parked, State, SuspendOutcome
 from celery_ezthrottle.stores.redis import RedisStore
 from celery_ezthrottle.submission import Submitted
+from tests.lab import wait_until
 from tests.upstream import Upstream, running
 
 from .conftest import RedisBench
@@ -38,7 +40,8 @@ class Died(BaseException):
 class Store:
     """A real one. ``loses`` says how many answers to a withdrawal are lost; ``dies``: the process does so after the next.
 
-    ``refuses``: it cannot be reached when a run suspends its task.
+    ``refuses``: it cannot be reached when a run suspends its task; ``goes``: it cannot be from when it has suspended one,
+    ``is_away`` from then on.
     """
 
     def __init__(self, store: RedisStore) -> None:
@@ -46,19 +49,29 @@ class Store:
         self.loses = 0
         self.dies = False
         self.refuses = False
+        self.goes = False
+        self.is_away = False
         self.is_dead = False
 
     def __getattr__(self, name: str) -> Any:
         if self.is_dead:
             raise Died
+        if self.is_away:
+            raise StoreError("out of reach")
         return getattr(self.real, name)
 
     def suspend(self, parked: Parked, limit: int) -> SuspendOutcome:
-        if self.refuses:
+        if self.refuses or self.is_away:
             raise StoreError("out of reach")
-        return self.real.suspend(parked, limit)
+        answer = self.real.suspend(parked, limit)
+        if self.goes:
+            self.goes, self.is_away = False, True
+            raise StoreError("the answer was lost")
+        return answer
 
     def withdraw(self, continuation_id: str) -> bool:
+        if self.is_away:
+            raise StoreError("out of reach")
         answer = self.real.withdraw(continuation_id)
         if self.dies:
             self.dies, self.is_dead = False, True
@@ -73,7 +86,7 @@ class World:
     """One task ``t1``, whose first message is ``first``; its body calls "/a", then "/b", then does as it is told."""
 
     def __init__(self, app: Celery, store: Store, upstream: Upstream) -> None:
-        self.upstream, self.store = upstream, store
+        self.app, self.upstream, self.store = app, upstream, store
         self.refuses: set[str] = set()
         self.begun = 0
         self.then: Callable[[Any], object] = lambda task: "done"
@@ -236,3 +249,37 @@ class TestRefusal:
         assert world.run(resume=resumed) == "done"
         assert [world.upstream.by_worker(path) for path in ("/a", "/b")] == [1, 2]
         assert world.state is State.DONE
+
+
+class TestNobodyKnows:
+    """The store has parked the task, and goes away before it has said so. The task's own error goes on."""
+
+    def calls_c(self, task: Any) -> object:
+        try:
+            requests.post(task.url, timeout=5).raise_for_status()
+        except requests.HTTPError as exc:
+            raise task.retry(exc=exc, countdown=3600) from exc
+        return "done"
+
+    def test_a_task_that_has_failed_is_not_resumed(self, world: World) -> None:
+        world.upstream.plan("/a", 429)
+        world.store.goes = True
+        assert isinstance(world.run(), requests.HTTPError)
+        assert world.state is State.STORED
+        world.store.is_away = False
+        wait_until(lambda: world.store.counts().parked == 0, "what is parked to be taken back")
+        wait_until(lambda: [record.ended for record in [world.store.task("t1")] if record] == [0], "its end to be kept")
+
+    def test_a_retry_leaves_the_task_to_what_is_parked(self, world: World) -> None:
+        world.upstream.plan("/c", 429)
+        world.then = lambda task: self.calls_c(SimpleNamespace(url=f"{world.upstream.url}/c", retry=task.retry))
+        world.store.goes = True
+        assert isinstance(world.run(), Retry)
+        with world.app.connection_for_read() as connection:
+            queue: Any = connection.SimpleQueue("q")
+            message = queue.get(timeout=10)
+        assert message.headers["retries"] == 1
+        assert message.headers[RECORD_HEADER]
+        world.store.is_away = False
+        assert isinstance(world.run(retries=1, record=True), Ignore)
+        assert (world.state, world.upstream.by_worker("/c")) == (State.STORED, 1)

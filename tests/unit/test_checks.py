@@ -14,6 +14,7 @@ import requests
 from celery import Celery
 
 from celery_ezthrottle import EZThrottleTask, frugal
+from celery_ezthrottle.call import Call
 from celery_ezthrottle.checks import (
     Finding,
     Level,
@@ -29,7 +30,6 @@ from celery_ezthrottle.continuation import Continuations
 from celery_ezthrottle.hosts import may_forward
 from celery_ezthrottle.options import Options
 from celery_ezthrottle.policy import Failure, failure_of
-from celery_ezthrottle.recorder import Call
 from celery_ezthrottle.setup_checks import SUBMISSION
 from celery_ezthrottle.stores.base import Counts, Health
 from celery_ezthrottle.task import adopt

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 import requests
 
+from celery_ezthrottle.call import Call
 from celery_ezthrottle.conf import Settings
 from celery_ezthrottle.errors import InvalidJob
 from celery_ezthrottle.forwarding import build_job, webhook_url
 from celery_ezthrottle.job import Job, RetryPolicy, Webhook
+from celery_ezthrottle.journal import Entry, fingerprint
 from celery_ezthrottle.options import Options
-from celery_ezthrottle.recorder import Call
 from celery_ezthrottle.webhook.signatures import mac_token, split_token
 
 NOW = 1_700_000_000.0
@@ -47,6 +48,30 @@ def job_of(
         arguments=arguments or {},
         now=NOW,
     )
+
+
+def test_a_key_is_not_that_of_two_calls_of_a_task() -> None:
+    """The service would take the second for the first, and answer with its result."""
+    first, second = (prepared(url=f"https://api.example.com/{path}") for path in ("charges", "receipts"))
+    entry = Entry(fingerprint=fingerprint("POST", first.url or "", None), answer=None, forwards=1, key="order-7")
+
+    def job(request: requests.PreparedRequest, key: str | None = None) -> Job:
+        made = fingerprint("POST", request.url or "", None)
+        return build_job(
+            Call(request, {}, made, key=key),
+            Options(idempotency="order-{order_id}"),
+            SETTINGS,
+            continuation_id="c0ffee",
+            task_id="task-1",
+            forward=2,
+            arguments={"order_id": 7},
+            now=NOW,
+            earlier=[entry],
+        )
+
+    with pytest.raises(InvalidJob, match="is that of another call of this task"):
+        job(second)
+    assert job(first).idempotent_key == job(second, key="order-7").idempotent_key == "order-7"
 
 
 def test_the_job_carries_the_request_as_it_was_sent() -> None:

@@ -14,8 +14,8 @@ from celery.local import PromiseProxy, Proxy
 from pydantic import BaseModel
 
 from celery_ezthrottle import ConfigurationError, EZThrottleTask, frugal
+from celery_ezthrottle.handoff import HANDOFF
 from celery_ezthrottle.options import Options
-from celery_ezthrottle.request import HANDOFF
 from celery_ezthrottle.task import given_to, is_frugal
 
 #: Untyped, and private: what Celery shares between the apps of a process.

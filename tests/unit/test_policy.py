@@ -19,10 +19,10 @@ from urllib3.exceptions import (
     ResponseError,
 )
 
+from celery_ezthrottle.call import Call, Source
 from celery_ezthrottle.errors import ReplayMismatch
 from celery_ezthrottle.options import Options
 from celery_ezthrottle.policy import Failure, failure_of, is_wanted
-from celery_ezthrottle.recorder import Call, Source
 
 URL = "https://api.example.com/charges"
 DEFAULTS = Options()

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import requests
 
+from celery_ezthrottle.call import Call
 from celery_ezthrottle.journal import fingerprint
 from celery_ezthrottle.options import Options
 from celery_ezthrottle.policy import obstacle
-from celery_ezthrottle.recorder import Call
 
 URL = "https://api.example.com/charges"
 FINGERPRINT = fingerprint("POST", URL, b"")
