@@ -1,9 +1,9 @@
-"""Revoke a suspended task: from anywhere by :func:`cancel`, and through the workers' own ``revoke`` command."""
+"""Revoke a suspended task: from anywhere by :func:`cancel`, and through the workers' own commands."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from celery._state import get_current_app
@@ -40,18 +40,24 @@ def cancel(task_id: str, app: Celery | None = None) -> bool:
 
 
 def extend_revoke() -> None:
-    """Let this worker's ``revoke`` command cancel suspended tasks too. Idempotent.
+    """Let this worker's commands ``revoke`` and ``terminate`` cancel suspended tasks too. Idempotent.
 
-    Celery's own only remembers the id, in this process, until a message of that task comes.
+    Celery's own only remember the id, in this process, until a message of that task comes. Each is extended by itself, for
+    ``terminate`` does not look ``revoke`` up among the commands.
     """
-    stock: Any = Panel.data["revoke"]
-    if hasattr(stock, "_ezthrottle_cancels"):
-        return
+    for name in ("revoke", "terminate"):
+        stock: Any = Panel.data[name]
+        if not hasattr(stock, "_ezthrottle_cancels"):
+            Panel.data[name] = _cancelling(stock)
+
+
+def _cancelling(stock: Callable[..., Any]) -> Callable[..., Any]:
+    """A command that does what ``stock`` does, then cancels the tasks it was given."""
 
     @functools.wraps(stock)
-    def revoke(state: Any, task_id: str | Iterable[str], *args: Any, **kwargs: Any) -> Any:
+    def command(state: Any, *, task_id: str | Iterable[str], **arguments: Any) -> Any:  # a message has all by name
         ids = [task_id] if isinstance(task_id, str) else list(task_id or ())
-        reply = stock(state, ids, *args, **kwargs)
+        reply = stock(state, task_id=ids, **arguments)
         for each in ids:
             try:
                 # Every worker gets the command; the store lets one of them do it.
@@ -61,5 +67,5 @@ def extend_revoke() -> None:
                 logger.error("Task %s is not cancelled, should it be suspended: %s", each, exc)
         return reply
 
-    vars(revoke)["_ezthrottle_cancels"] = True
-    Panel.data["revoke"] = revoke
+    vars(command)["_ezthrottle_cancels"] = True
+    return command

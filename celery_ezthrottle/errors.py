@@ -93,8 +93,9 @@ class JobFailed(EZThrottleError, requests.RequestException):
 class OutcomeUnknown(EZThrottleError):
     """EZThrottle took a job, or may have, and its result never came: nobody can tell whether the request was executed.
 
-    Raised by the HTTP call that was forwarded, when the task is resumed at its deadline. Not a
-    :class:`requests.RequestException`, so that ``autoretry_for=(RequestException,)`` does not send the request again.
+    Raised by the HTTP call that was forwarded, when the task is resumed: at its deadline, or once the service will not say
+    more. Not a :class:`requests.RequestException`, so that ``autoretry_for=(RequestException,)`` does not send the request
+    again. The text names the job – by its continuation, if the service never told its id – and how long was waited for it.
     """
 
 

@@ -39,7 +39,7 @@ def never_taken(note: str) -> bytes:
 
 
 def unknown(text: str) -> bytes:
-    """The service took the job, or may have, and its result never came."""
+    """The service took the job, or may have, and its result never came. ``text`` names the job, the wait and the remedy."""
     return _dump({"kind": "unknown", "text": text})
 
 
@@ -67,8 +67,8 @@ def read(result: bytes, failure: bytes, *, elapsed: float) -> Outcome:
         return Outcome(StoredError(name=OUTCOME_UNKNOWN, text=data["text"]), given_up=True)
     if data["response"] is None and data["status"] != "failed":
         text = (
-            f"EZThrottle reports job {data['job_id']} as {data['status']!r} and has no response of it: the request was "
-            "probably executed. Look it up upstream before running the task again."
+            f"EZThrottle reported job {data['job_id']} as {data['status']!r} after {elapsed:.0f} s, without a response: the "
+            "request was probably executed. Before running the task again, look it up upstream."
         )
         return Outcome(StoredError(name=OUTCOME_UNKNOWN, text=text), given_up=True)
     if data["response"] is None:

@@ -97,7 +97,7 @@ TRANSITIONS = (
         "a sweep publishes the message",
     ),
     _transition(
-        Act.CANCEL, PARKED, State.DELIVERED, "cancel(), or the workers' revoke command",
+        Act.CANCEL, PARKED, State.DELIVERED, "cancel(), or the workers' commands revoke and terminate",
         "a sweep publishes the message; the run that starts only announces that the task was revoked",
     ),
     _transition(

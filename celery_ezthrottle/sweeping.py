@@ -107,35 +107,48 @@ def _act(continuations: Continuations, claim: Claim, now: float) -> None:
 
 def _ask_service(continuations: Continuations, claim: Claim, now: float) -> None:
     """Submit the job, or, when the time for that is up, ask once more whether it was taken."""
-    if now >= claim.submit_deadline:
-        if not _is_taken(continuations, claim):
-            _settle_unknown(continuations, claim, now - claim.suspended_at)
-        return
+    waited = now - claim.suspended_at
     try:
-        continuations.submit(claim.id, claim.job, claim.attempts, claim.submit_deadline)
+        if now < claim.submit_deadline:
+            continuations.submit(claim.id, claim.job, claim.attempts, claim.submit_deadline)
+        elif not _is_taken(continuations, claim):
+            _settle_unknown(continuations, claim, waited)
     except SubmitRefused as refusal:
         if claim.maybe_accepted:
-            why = f"EZThrottle refused the request after it may have taken it: {refusal}"
-            _settle_unknown(continuations, claim, now - claim.suspended_at, why)
+            _settle_unknown(continuations, claim, waited, refusal)
         else:
             _settle(continuations, claim, outcome.never_taken(f"EZThrottle refused the request: {refusal}"))
 
 
 def _is_taken(continuations: Continuations, claim: Claim) -> bool:
-    """Ask the service whether it has a job, which it may have: by submitting it once more, under the same key."""
+    """Ask the service whether it has a job, which it may have: by submitting it once more, under the same key.
+
+    Raises:
+        SubmitRefused: the service does not take it; whether it has done so before, it does not say.
+    """
     try:
         submitted = continuations.client.submit(Job.from_wire(json.loads(claim.job)))
-    except (ServiceUnavailable, SubmitRefused):
+    except ServiceUnavailable:
         return False
     continuations.bind(claim.id, submitted.job_id)
     return True
 
 
-def _settle_unknown(continuations: Continuations, claim: Claim, waited: float, why: str = "") -> None:
-    job = f"job {claim.job_id}" if claim.job_id else "its job"
-    why = why or f"No result of {job} came within {waited:.0f} s"
-    remedy = "Look it up at the service or upstream before running the task again."
-    text = f"{why}; whether the request was executed is not known. {remedy}"
+def _settle_unknown(
+    continuations: Continuations, claim: Claim, waited: float, refusal: SubmitRefused | None = None
+) -> None:
+    """Nothing more is to come, and the request may have been executed: the task is told what it takes to find out."""
+    after = f"{waited:.0f} s"
+    # Not named by its key, which may be made of anything: by what is in the URL that it delivers to.
+    job = f"the job whose webhook URL holds continuation {claim.id}"
+    if claim.job_id:
+        what, job = f"No result of job {claim.job_id} came within {after}.", "that job"
+    elif refusal is None:
+        what = f"EZThrottle may have taken the request, and named no job within {after}."
+    else:
+        what = f"EZThrottle may have taken the request, named no job, and refused it after {after}: {refusal}"
+    remedy = f"before running the task again, look up {job} at the service, or the request upstream."
+    text = f"{what} Whether the request was executed is not known: {remedy}"
     _settle(continuations, claim, outcome.unknown(text))
 
 

@@ -23,13 +23,24 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
-#: Runs where a user's project is: charges three orders of which one is limited.
+#: Runs where a user's project is: charges three orders of which one is limited, and revokes what waits.
 USE = """
+import time
+from proj.celery import app
 from proj.shop import charge_all
 from proj.more_tasks import refund, fetch
 from proj.report import charge_then_count
+from proj.revoking import revoke
 assert charge_then_count([4, 5]).get(timeout=30) == 2
 print(charge_all([1, 2, 3]).get(timeout=30), refund.delay(7).get(timeout=30), fetch.delay("/v1/list").get(timeout=30)["path"])
+waiting = fetch.delay("/v1/waits")
+while waiting.state != "FORWARDED":
+    time.sleep(0.05)
+revoke(waiting.id)
+assert waiting.state == "REVOKED"  # without a worker's doing
+revoke("not-suspended")
+while "not-suspended" not in str(app.control.inspect().revoked()):
+    time.sleep(0.05)
 """
 
 
@@ -61,6 +72,7 @@ def test_the_project_of_the_readme_runs(lab: Lab, path: str, tmp_path: Path) -> 
     (package / "__init__.py").touch()
     for _, text in blocks("python"):
         name = text.splitlines()[0].removeprefix("# proj/")
+        assert name in {"celery.py", "tasks.py"} or f"from proj.{name.removesuffix('.py')} import" in USE
         (package / name).write_text(text)
     # A user would add the second module to ``include``.
     celery = package / "celery.py"
@@ -83,6 +95,8 @@ def test_the_project_of_the_readme_runs(lab: Lab, path: str, tmp_path: Path) -> 
     lab.upstream.plan(f"{path}/v1/charges", 200, 429)
     lab.upstream.plan(f"{path}/v1/refunds", 429, 503)
     lab.upstream.plan(f"{path}/v1/list", 503)
+    lab.upstream.plan(f"{path}/v1/waits", 503)
+    lab.service.hold(f"{path}/v1/waits")
 
     with ExitStack() as stack:
         for name, command in {"doc-receiver": receiver, "doc-worker": f"{worker} -l INFO -c 2 -n doc@test"}.items():

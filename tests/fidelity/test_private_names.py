@@ -35,7 +35,7 @@ NAMES = {
     "celery.platforms:signals": "request.py gets a signal's number by it",
     "celery.utils.imports:symbol_by_name": "request.py resolves Task.Request by it",
     "celery.worker.components:Pool": "worker.py orders the sweeper after it",
-    "celery.worker.control:Panel.data": "cancellation.py extends the revoke command there",
+    "celery.worker.control:Panel.data": "cancellation.py extends the commands revoke and terminate there",
     "celery.worker.request:Request._already_cancelled": "request.py leaves a cancelled run to its redelivery by it",
     "celery.worker.request:Request._announce_revoked": "request.py ends a cancelled task as a revoked one by it",
     "celery.worker.request:Request._context": "request.py marks a retry that Celery publishes by itself in it",

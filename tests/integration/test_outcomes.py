@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 import requests
+from celery import chord
+from celery.exceptions import ChordError
 
 from celery_ezthrottle import JobFailed, OutcomeUnknown
 from celery_ezthrottle.webhook.signatures import SIGNATURE_HEADER, sign
 from tests import lasting, shapes
 from tests.lab import PATIENCE, Lab, wait_until
-from tests.project import fetch, on_error
+from tests.project import collect, fetch, on_error
 from tests.service import SECRET
 from tests.upstream import Answer
 
@@ -175,12 +177,31 @@ def test_what_the_service_never_took_fails_as_it_did(lab: Lab, path: str) -> Non
     assert (lab.upstream.by_worker(path), lab.upstream.by_service(path)) == (1, 0)
 
 
+NOT_KNOWN = "Whether the request was executed is not known: before running the task again, look up"
+THE_JOB = "the job whose webhook URL holds continuation [0-9a-f]{32}"
+BY_ITS_WEBHOOK = rf"{NOT_KNOWN} {THE_JOB} at the service, or the request upstream\."
+
+
 def test_what_the_service_may_have_taken_is_unknown(lab: Lab, path: str) -> None:
     lab.upstream.plan(path, 429)
     lab.service.refuse(path, *[Answer(hang_up=True)] * 20)
 
-    with pytest.raises(OutcomeUnknown):
+    named = r"EZThrottle may have taken the request, and named no job within \d s\."
+    with pytest.raises(OutcomeUnknown, match=f"^{named} {BY_ITS_WEBHOOK}$"):
         shapes.gives_up_early.delay(path).get(timeout=PATIENCE)
+
+
+def test_what_is_refused_after_it_may_have_been_taken_is_unknown(lab: Lab, path: str) -> None:
+    lab.upstream.plan(path, 429)
+    lab.service.refuse(path, Answer(hang_up=True), Answer(401))
+
+    named = r"EZThrottle may have taken the request, named no job, and refused it after \d+ s:"
+    refusal = (
+        r"The proxy at \S+ \(ezthrottle_tracktags_url\) refused the job \(HTTP 401\): .*; check ezthrottle_api_key\."
+    )
+    with pytest.raises(OutcomeUnknown, match=f"^{named} {refusal} {BY_ITS_WEBHOOK}$"):
+        fetch.delay(path).get(timeout=PATIENCE)
+    assert lab.effects(path) == ["start", "start"]
 
 
 @pytest.mark.smoke
@@ -190,10 +211,30 @@ def test_what_is_never_heard_of_again_is_unknown(lab: Lab, path: str) -> None:
 
     result = shapes.gives_up_early.apply_async((path,), link_error=on_error.s(path=path))
 
-    with pytest.raises(OutcomeUnknown, match="job_"):
+    (job,) = wait_until(lambda: lab.service.jobs(path), "the job")
+    named = rf"No result of job {job.id} came within \d s\."
+    with pytest.raises(
+        OutcomeUnknown, match=rf"^{named} {NOT_KNOWN} that job at the service, or the request upstream\.$"
+    ):
         result.get(timeout=PATIENCE)
     wait_until(lambda: lab.effects(path)[-1] == "errback", "the errback")
     assert lab.effects(path) == ["run", "run", "errback"]
+
+
+def test_a_member_that_ends_as_unknown_fails_its_chord(lab: Lab, path: str) -> None:
+    lab.upstream.plan(f"{path}/a", 429)
+    lab.service.hold(f"{path}/a")
+    header = [shapes.gives_up_early.s(f"{path}/a"), fetch.s(f"{path}/b")]
+    body: Any = chord(header)(collect.s().on_error(on_error.s(path=path)))
+    unknown, other = body.parent
+
+    wait_until(body.ready, "the end of the chord")
+    assert isinstance(unknown.result, OutcomeUnknown)
+    assert isinstance(body.result, ChordError)
+    assert str(body.result) == f"Dependency {unknown.id} raised {unknown.result!r}"
+    wait_until(lambda: lab.effects(path) == ["errback"], "the chord's errback")
+    assert (unknown.state, body.state, other.get(timeout=PATIENCE)) == ("FAILURE", "FAILURE", f"{path}/b")
+    assert lab.effects(f"{path}/a") == ["run", "run"]
 
 
 def test_what_is_unknown_is_not_sent_after_a_limited_look_up_either(lab: Lab, path: str) -> None:

@@ -19,7 +19,7 @@ from celery import Celery
 from celery_ezthrottle import continuation, message, sweeping
 from celery_ezthrottle.conf import Settings
 from celery_ezthrottle.continuation import Continuations
-from celery_ezthrottle.errors import ServiceUnavailable
+from celery_ezthrottle.errors import ServiceUnavailable, SubmitRefused
 from celery_ezthrottle.job import Job
 from celery_ezthrottle.publisher import NotPublished
 from celery_ezthrottle.stores.base import StartOutcome, State, SuspendOutcome
@@ -75,6 +75,14 @@ class World:
 
         self.takes, self.service = takes, give_up
 
+    def refuses(self) -> None:
+        def refuse() -> None:
+            raise SubmitRefused(
+                "The proxy refused the job (HTTP 401): nothing was submitted; check ezthrottle_api_key."
+            )
+
+        self.service = refuse
+
     def park(
         self,
         id_: str,
@@ -106,12 +114,15 @@ class World:
         found = self.store.task(f"t-{id_}")
         return found.state if found else None
 
-    def outcome_of(self, id_: str) -> str:
+    def resume(self, id_: str) -> dict[str, str]:
         """What it is resumed with."""
         resumed = self.store.start(id_, "r", self.clock.now, lease=None)
         assert resumed.outcome is StartOutcome.STARTED
-        kind: str = json.loads(resumed.result)["kind"]
-        return kind
+        result: dict[str, str] = json.loads(resumed.result)
+        return result
+
+    def outcome_of(self, id_: str) -> str:
+        return self.resume(id_)["kind"]
 
     @property
     def published(self) -> int:
@@ -251,6 +262,54 @@ def test_what_may_have_been_taken_is_asked_for_once_the_service_answers(world: W
 
     assert sorted(world.asked) == sorted([first, first, doubtful])
     assert world.state(doubtful) is State.SUBMITTED
+
+
+NOT_KNOWN = "Whether the request was executed is not known: before running the task again, look up"
+BY_ITS_WEBHOOK = f"{NOT_KNOWN} the job whose webhook URL holds continuation c1 at the service, or the request upstream."
+
+
+def test_a_job_of_which_nothing_is_heard_is_named_with_the_wait_and_the_remedy(world: World) -> None:
+    world.park("c1", timeout=60)
+    world.store.bind("c1", "j1", world.clock.now)
+    world.clock.now += 59
+
+    sweep(world.continuations)
+
+    assert world.asked == []  # nobody can look up a job that was taken
+    assert world.resume("c1") == {
+        "kind": "unknown",
+        "text": f"No result of job j1 came within 60 s. {NOT_KNOWN} that job at the service, or the request upstream.",
+    }
+
+
+@pytest.mark.parametrize(("waits", "submissions"), [(40, 1), (60, 0)], ids=["asked once more", "its deadline"])
+def test_a_job_whose_id_was_never_told_is_named_by_its_continuation(world: World, waits: int, submissions: int) -> None:
+    world.park("c1", submit_timeout=40, timeout=60, maybe_accepted=True)
+    world.hangs(READ)
+    world.clock.now += waits - 1
+
+    sweep(world.continuations)
+
+    assert len(world.asked) == submissions
+    assert world.resume("c1") == {
+        "kind": "unknown",
+        "text": f"EZThrottle may have taken the request, and named no job within {waits} s. {BY_ITS_WEBHOOK}",
+    }
+
+
+@pytest.mark.parametrize("waits", [20, 40], ids=["while there is time", "asked once more"])
+def test_a_refusal_of_what_may_have_been_taken_says_so_with_the_wait_and_the_remedy(world: World, waits: int) -> None:
+    world.park("c1", submit_timeout=40, timeout=60, maybe_accepted=True)
+    world.refuses()
+    world.clock.now += waits - 1
+
+    sweep(world.continuations)
+
+    assert world.resume("c1") == {
+        "kind": "unknown",
+        "text": f"EZThrottle may have taken the request, named no job, and refused it after {waits} s: The proxy refused the "
+        f"job (HTTP 401): nothing was submitted; check ezthrottle_api_key. {BY_ITS_WEBHOOK}",
+    }
 
 
 def test_a_broker_that_hangs_does_not_keep_a_pass_from_submitting(

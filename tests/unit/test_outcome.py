@@ -110,7 +110,10 @@ def test_a_job_that_was_done_but_has_no_response_is_outcome_unknown(status: str)
     found = read(outcome.of_job("job_1", status, None, None))
     assert isinstance(found.answer, StoredError)
     assert found.answer.name == "OutcomeUnknown"
-    assert "job_1" in found.answer.text
+    assert found.answer.text == (
+        f"EZThrottle reported job job_1 as '{status}' after 62 s, without a response: the request was probably executed. "
+        "Before running the task again, look it up upstream."
+    )
 
 
 def test_a_cancelled_task_gets_no_answer() -> None:
