@@ -23,7 +23,7 @@ __all__ = [
 
 #: Seconds for which what has ended is remembered: a message that comes again in that time does nothing.
 REMEMBERED = 3 * 24 * 3600
-#: Seconds for which a result that nobody waits for is kept.
+#: Seconds for which a result is kept that nobody waits for, or nobody any more.
 UNCLAIMED_FOR = 24 * 3600
 
 
@@ -61,7 +61,7 @@ class Parked:
         resumed_from: id of the continuation this run resumed, or None for a run that was not resumed.
         retries: how often Celery had retried the task when this run began.
         forward: number of this forward of the task, counted from 1.
-        shared: other tasks may wait for the same job, so its result outlives this task.
+        shared: other tasks may wait for the same job, so its result outlives this task (see ``finish``).
         message: body of the parked message.
         envelope: the rest of the parked message.
         journal: the calls the task has had answered.
@@ -216,8 +216,9 @@ class Store(Protocol):
     def withdraw(self, continuation_id: str) -> bool:
         """Take back a STORED continuation whose job was definitely not taken.
 
-        False, and nothing changes, when it is in any other state, or another attempt to submit it has not ended as "not taken".
-        True, and nothing changes, when it is not there: it was taken back before, and the answer was lost.
+        False, and nothing changes, when it is in any other state, or another attempt to submit it has not ended as "not taken",
+        or ``close_run`` has said that its run suspended the task: whoever asked leaves the task to this continuation. True, and
+        nothing changes, when it is not there: it was taken back before, and the answer was lost.
 
         The task's count of forwards goes back by one. What was ``resumed_from`` is RUNNING under its run again, with the journal
         that the task had; if the run had a lease, it lapses when the continuation taken back was due. A run that resumed nothing
@@ -258,8 +259,8 @@ class Store(Protocol):
         SUBMITTED becomes DELIVERED, and is claimed: due again at ``until``.
 
         A result nobody waits for, because no continuation is bound to its job, is kept for UNCLAIMED_FOR seconds, for ``bind`` to
-        find. The store bounds their number and their bytes: the oldest are given up first, and counted; one that alone has more
-        bytes than that is not kept.
+        find; so are some that nobody waits for any more (see ``finish``). The store bounds their number and their bytes: the
+        oldest are given up first, and counted; one that alone has more bytes than that is not kept.
 
         Raises:
             StoreError: also when the record of the job is of an unknown version; then nothing is kept. Whoever sent the result
@@ -308,9 +309,12 @@ class Store(Protocol):
     def finish(self, continuation_id: str, run: str, *, keep_journal: bool) -> bool:
         """The resumed run has ended: RUNNING under ``run`` → DONE. False in other states or under another run.
 
-        All payload of the continuation is dropped; a result that is not shared is dropped with it. Unless ``keep_journal``
-        (Celery will run the task again, and ``retried`` is noted) the task has ended: its journal is dropped too, its count of
-        forwards stays.
+        All payload of the continuation is dropped. When no other is bound to its job, the job's result is dropped too; but one
+        that is shared, or that came after the continuation was settled (no run had it, and a retry may ask for it), is from now
+        on one that nobody waits for (see ``deliver``). All this holds however a continuation becomes DONE for good.
+
+        Unless ``keep_journal`` (Celery will run the task again, and ``retried`` is noted) the task has ended: its journal is
+        dropped too, its count of forwards stays.
         """
 
     def end(self, task_id: str, retries: int) -> None:
@@ -325,8 +329,8 @@ class Store(Protocol):
     def close_run(self, run: str) -> bool:
         """The run's process died or was given up: did it suspend its task?
 
-        True when it did, for a day at least, whatever became of the task since. Otherwise False, and from now on ``run`` can
-        neither suspend, start, hold nor save a journal; it may finish.
+        True when it did, for a day at least, whatever became of the task since; and from now on what it has parked cannot be
+        withdrawn. Otherwise False, and from now on ``run`` can neither suspend, start, hold nor save a journal; it may finish.
         """
 
     def lead(self, owner: str, now: float, until: float) -> bool:

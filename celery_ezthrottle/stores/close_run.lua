@@ -1,6 +1,6 @@
--- ARGV: run. Gives 1 when the run suspended its task; else the run is closed, and 0.
+-- ARGV: run. Gives 1 when the run suspended its task, and notes that it was told; else the run is closed, and 0.
 local key = run_key(ARGV[1])
-if redis.call('GET', key) == SUSPENDED then return 1 end
-
-redis.call('SET', key, CLOSED, 'EX', LATE)
-return 0
+local known = redis.call('GET', key)
+local suspended = known == SUSPENDED or known == TOLD
+redis.call('SET', key, suspended and TOLD or CLOSED, 'EX', LATE)
+return suspended and 1 or 0

@@ -1,6 +1,6 @@
--- ARGV: continuation id or "", job id, result, its digest, now, due again at, most unclaimed results, most bytes of them.
+-- ARGV: continuation id or "", job id, result, its digest, now, due again at.
 -- Gives {Verdict, the fields of a Claim for each that became DELIVERED ...}.
-local id, job_id, result, digest, now, due, most, most_bytes = unpack(ARGV)
+local id, job_id, result, digest, now, due = unpack(ARGV)
 local key = job_key(job_id)
 
 local job, waiters, fields = {unclaimed = ''}, {}, redis.call('HGETALL', key)
@@ -26,7 +26,7 @@ local verdict = (not first or first == '') and 'first' or first == digest and 'r
 if verdict ~= 'first' then count(verdict, 1) end
 if not job.digest and (verdict == 'first' or #waiters > 0) then
   redis.call('HSET', key, 'v', VERSION, 'result', result, 'digest', digest)
-  if #waiters == 0 then add_unclaimed(job_id, #result, now, tonumber(most), tonumber(most_bytes)) end
+  if #waiters == 0 then add_unclaimed(job_id, #result, now) end
 end
 
 local answer = {verdict}

@@ -1,5 +1,5 @@
--- RUNNING → DONE: a mark stays. `record` has `job_id` and `facts`. The mark has the digest of the result, for a delivery that
--- comes again. (The record is dropped first, because a large hash that shrinks stays large.)
+-- RUNNING → DONE: a mark stays, with the digest of the result, for a delivery that comes again. `record` has `job_id`, `facts` and
+-- `own`. (The record is dropped first, because a large hash that shrinks stays large.)
 local function finish(id, record)
   local key = continuation_key(id)
   local digest = unbind(id, record)
@@ -20,7 +20,7 @@ local function leave_stored(id)
   local key = continuation_key(id)
   local before = redis.call('HGET', key, 'before')
   redis.call('HDEL', key, 'job', 'open', 'before')
-  local aside = before and read(continuation_key(before), 'state', 'job_id', 'facts')
+  local aside = before and read(continuation_key(before), 'state', 'job_id', 'facts', 'own')
   if aside and aside.state == 'done' and aside.facts ~= '' then finish(before, aside) end
 end
 

@@ -1,6 +1,6 @@
 -- ARGV: continuation id, run, 1 to keep the journal. Gives 1 when the run held it, else 0.
 local id, run, keep_journal = unpack(ARGV)
-local record = read(continuation_key(id), 'state', 'run', 'job_id', 'facts')
+local record = read(continuation_key(id), 'state', 'run', 'job_id', 'facts', 'own')
 if not record or record.state ~= 'running' or record.run ~= run then return 0 end
 
 finish(id, record)

@@ -9,13 +9,19 @@ local function is_awaited(job)
   return false
 end
 
--- Take a continuation out of its job, and drop the job when nobody else needs it. Gives the digest of the result, or "".
--- A shared result stays for those who share it later, until the time its waiters have given it.
+-- Take a continuation out of its job. With the last one the result is dropped; but one that others may share, or that came after
+-- this one was settled, so that a retry will ask for it, is unclaimed from now on. Gives the digest of the result, or "".
+-- `record` has `job_id`, `facts` and, unless it waits, `own`.
 local function unbind(id, record)
   local key = job_key(record.job_id)
   local job = read(key, 'digest')
   if not job then return '' end
   redis.call('HDEL', key, 'w:' .. id)
-  if not (is_shared(record) and job.digest ~= '') and not is_awaited(key) then redis.call('DEL', key) end
+  if is_awaited(key) then return job.digest end
+  if job.digest ~= '' and (is_shared(record) or record.own == 'settled') then
+    add_unclaimed(record.job_id, redis.call('HSTRLEN', key, 'result'), server_time())
+  else
+    redis.call('DEL', key)
+  end
   return job.digest
 end

@@ -12,7 +12,7 @@ local function continuation_key(id) return PREFIX .. 'c:' .. id end
 local function task_key(id) return PREFIX .. 't:' .. id end
 local function job_key(id) return PREFIX .. 'j:' .. id end
 local function run_key(run) return PREFIX .. 'r:' .. run end
-local CLOSED, SUSPENDED = '0', '1' -- small integers: Redis keeps one of each for all keys
+local CLOSED, SUSPENDED, TOLD = '0', '1', '2' -- small integers: Redis keeps one of each for all keys
 
 -- The named fields of a record, "" for one it has not; nil when the record is not there for us, and then whether it is foreign.
 local function read(key, ...)
@@ -46,10 +46,15 @@ local function open_of(record) return tonumber(record.open) or 1 end
 -- A new key, or one whose lifetime is anew, lives until `at`.
 local function expire(key, at) redis.call('EXPIREAT', key, string.format('%.0f', math.ceil(at))) end
 
+-- What the clock of the server says: for lifetimes only.
+local function server_time()
+  local time = redis.call('TIME')
+  return time[1] + time[2] / 1e6
+end
+
 -- Let a key live until `at` or longer. (The PTTL of one without a lifetime is -1: shorter than any.)
 local function keep(key, at)
-  local left, clock = redis.call('PTTL', key), redis.call('TIME')
-  if clock[1] + clock[2] / 1e6 + left / 1e3 < at then expire(key, at) end
+  if server_time() + redis.call('PTTL', key) / 1e3 < at then expire(key, at) end
 end
 
 -- A member that was in the set already has brought its lifetime along; the set is gone whenever it is empty.

@@ -4,8 +4,8 @@ Under the prefix there are::
 
     c:<continuation id>  hash: the continuation and its payload; when it is DONE for good, a mark
     t:<task id>          hash: forwards, journal, c (its newest continuation), retried; when it has ended, a mark
-    j:<job id>           hash: result, digest, w:<continuation id> for each continuation bound to it
-    r:<run>              string: the run suspended its task, or may do nothing any more
+    j:<job id>           hash: result, digest, w:<continuation id> for each continuation bound to it, or unclaimed
+    r:<run>              string: the run suspended its task, and whether somebody was told; or it may do nothing any more
     due                  sorted set: continuation ids by the time at which something is due for them
     unclaimed            sorted set: results that nobody waits for, by the time at which they go
     counters             hash: what has been seen
@@ -141,7 +141,7 @@ class RedisStore:
     def deliver(self, continuation_id: str | None, job_id: str, result: bytes, now: float, until: float) -> Delivery:
         # Hashed here, because a script keeps the whole server waiting.
         digest = blake2b(result, digest_size=16).digest()
-        answer = self._act("deliver", continuation_id or "", job_id, result, digest, now, until, *self._bounds)
+        answer = self._act("deliver", continuation_id or "", job_id, result, digest, now, until)
         return Delivery(verdict=Verdict(answer[0].decode()), claims=tuple(map(_claim, answer[1:])))
 
     def claim(self, continuation_id: str, now: float, until: float) -> Claim | None:
@@ -234,12 +234,12 @@ class RedisStore:
             self._client.close()
 
     def _act(self, act: str, *args: str | bytes | float) -> Any:
-        """Run the script of an act; the head of its file says what it takes and gives.
+        """Run the script of an act; the head of its file says what it takes and gives. Each gets the bounds last.
 
         redis-py writes a float as its repr, so that no digit of a time is lost.
         """
         try:
-            return self._scripts[act](keys=[self._prefix], args=args)
+            return self._scripts[act](keys=[self._prefix], args=(*args, *self._bounds))
         except (RedisError, RedisClusterException, OSError) as exc:
             raise StoreError(_complaint(exc, address(self._client))) from exc
 

@@ -18,7 +18,7 @@ ACTS = (
     "note_receiver", "postpone", "published", "resign", "save_journal", "settle", "start", "suspend", "task", "withdraw",
 )  # fmt: skip
 #: Files of shared functions; each may use what is in those before it.
-PARTS = ("prelude", "jobs", "ending", "counting", "unclaimed", "binding", "waking", "claiming")
+PARTS = ("prelude", "counting", "unclaimed", "jobs", "ending", "binding", "waking", "claiming")
 
 _NAMES = re.compile(r"local (?:function )?(\w+(?:, \w+)*)")
 _COMMENT = re.compile(r"(^|\s)--.*")

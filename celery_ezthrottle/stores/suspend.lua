@@ -19,7 +19,7 @@ if resumed_from ~= '' then
 end
 local retried -- its run was retried by this one, and has not said yet that it has ended
 if newest ~= resumed_from and newest ~= '' then
-  local other = read(continuation_key(newest), 'state', 'job_id', 'facts')
+  local other = read(continuation_key(newest), 'state', 'job_id', 'facts', 'own')
   if other and is_in_the_way(other, retries) then return 'already' end
   retried = other and other.state ~= 'done' and other
 end

@@ -1,5 +1,5 @@
--- Results of jobs to which no continuation is bound: webhooks that overtake `bind`, or that nobody will ever ask for. A shared
--- result that outlives its waiters is not one of them. The job of an unclaimed result has a field `unclaimed`: its bytes.
+-- Results of jobs to which no continuation is bound, or none any more: webhooks that overtake `bind`, what others may share or a
+-- retry may ask for, what nobody will ever ask for. The job of an unclaimed result has a field `unclaimed`: its bytes.
 
 local UNCLAIMED = PREFIX .. 'unclaimed' -- sorted set: "<bytes>:<job id>" by the time at which the result goes
 
@@ -21,8 +21,10 @@ local function prune_unclaimed(now)
   end
 end
 
--- Keep account of a result that is stored, within the bounds: the oldest go first.
-local function add_unclaimed(job_id, bytes, now, most, most_bytes)
+-- Keep account of a result that is stored, within the bounds: the oldest go first. The bounds are the last two arguments of
+-- every act: how many are kept, and how many bytes of them.
+local function add_unclaimed(job_id, bytes, now)
+  local most, most_bytes = tonumber(ARGV[#ARGV - 1]), tonumber(ARGV[#ARGV])
   local job, goes = job_key(job_id), now + UNCLAIMED_FOR
   if bytes > most_bytes then -- it would drive out all others in vain
     redis.call('DEL', job)

@@ -4,6 +4,8 @@ local key = continuation_key(id)
 local record, foreign = read(key, 'state', 'facts', 'before', 'run', 'open')
 if not record then return foreign and 0 or 1 end
 if record.state ~= 'stored' or open_of(record) > 1 then return 0 end
+-- Whoever gave the run up has left the task to this: there may be no message any more.
+if redis.call('GET', run_key(record.run)) == TOLD then return 0 end
 
 local due = redis.call('ZSCORE', DUE, id)
 redis.call('DEL', key, run_key(record.run))

@@ -174,6 +174,15 @@ class Machine(RuleBasedStateMachine):
         if self.withdraw_one(id_) and not self.model._is_closed(run):
             assert self.both("hold", before, run, 0.0)
 
+    @precondition(lambda self: self.ids(State.STORED))
+    @rule(index=INDEX)
+    def withdraw_what_its_worker_knows_to_be_suspended(self, index: int) -> None:
+        """The process that submits is about to be ended."""
+        id_ = pick(self.ids(State.STORED), index)
+        self.both("postpone", id_, self.now, maybe_accepted=False)
+        assert self.both("close_run", self.one(id_).run)
+        assert not self.withdraw_one(id_)
+
     def withdraw_one(self, id_: str) -> bool:
         done = bool(self.both("withdraw", id_))
         self.withdrawn += [id_] * done
@@ -212,6 +221,17 @@ class Machine(RuleBasedStateMachine):
         delivery = self.both("deliver", id_, job_id, result, self.now, self.now + LEASE)
         assert isinstance(delivery, Delivery)
         return delivery
+
+    @precondition(lambda self: self.ids(State.SUBMITTED))
+    @rule(index=INDEX, result=RESULTS, resume=st.booleans(), keep_journal=st.booleans())
+    def a_webhook_comes_for_what_was_settled(self, index: int, result: bytes, resume: bool, keep_journal: bool) -> None:
+        """Before the resumed run has ended."""
+        id_ = pick(self.ids(State.SUBMITTED), index)
+        assert self.both("settle", id_, b"given up", self.now)
+        self.webhook(id_, self.one(id_).job_id, result)
+        if resume:
+            self.start(id_, self.name("r"), None)
+            self.both("finish", *self.runs[-1], keep_journal=keep_journal)
 
     @precondition(lambda self: self.ids(*PARKED))
     @rule(task_id=TASKS, result=RESULTS)

@@ -71,7 +71,7 @@ class ModelStore:
         return found if found and found.state is State.RUNNING and found.run == run else None
 
     def _is_closed(self, run: str) -> bool:
-        return self._.runs.get(run) is False
+        return self._.runs.get(run) == "closed"
 
     @atomic
     def suspend(self, parked: Parked, limit: int) -> SuspendOutcome:
@@ -97,7 +97,7 @@ class ModelStore:
         retried = other.parked.retries if other else task.retried if task else None
         self._.tasks[task_id] = TaskRecord(forwards=parked.forward, journal=parked.journal, state=None, retried=retried)
         self._.newest[task_id] = id_
-        self._.runs[parked.run] = True
+        self._.runs[parked.run] = "suspended"
         if other:
             self._finish(before, other)
         elif newest and newest.state is State.RUNNING:
@@ -110,7 +110,7 @@ class ModelStore:
         found = self._one(continuation_id)
         if not found:
             return ("continuation", continuation_id) not in self._.foreign
-        if after(found.state, Act.WITHDRAW) is not None or found.open > 1:
+        if after(found.state, Act.WITHDRAW) is not None or found.open > 1 or self._.runs.get(found.run) == "told":
             return False
         del self._.continuations[continuation_id], self._.runs[found.parked.run]
         task_id = found.parked.task_id
@@ -165,7 +165,10 @@ class ModelStore:
         if not job:
             return ""
         job.waiters.pop(id_, None)
-        if not job.waiters and not (found.parked.shared and job.result is not None):
+        is_settled = found.own is not None and found.own[0] is Act.SETTLE
+        if not job.waiters and job.result is not None and (found.parked.shared or is_settled):
+            self._add_unclaimed(found.job_id, job, time.time())
+        elif not job.waiters:
             del self._.jobs[found.job_id]
         return digest(job.result)
 
@@ -374,7 +377,8 @@ class ModelStore:
 
     @atomic
     def close_run(self, run: str) -> bool:
-        return self._.runs.setdefault(run, False)
+        self._.runs[run] = "told" if self._.runs.get(run, "closed") != "closed" else "closed"
+        return self._.runs[run] == "told"
 
     @atomic
     def lead(self, owner: str, now: float, until: float) -> bool:

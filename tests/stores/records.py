@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from celery_ezthrottle.states import Act, after
 from celery_ezthrottle.stores.base import REMEMBERED, Parked, State, TaskRecord
@@ -14,6 +14,10 @@ from .bench import Kind
 DAY = 24 * 3600
 WEEK = 7 * DAY
 SLACK = 120.0  # between what this process and the server call now
+
+
+#: Of a run: it is closed, or it suspended its task, and somebody was told.
+Known = Literal["closed", "suspended", "told"]
 
 
 @dataclass
@@ -56,7 +60,7 @@ class Data:
     tasks: dict[str, TaskRecord] = field(default_factory=dict)
     newest: dict[str, str] = field(default_factory=dict)
     jobs: dict[str, Job] = field(default_factory=dict)
-    runs: dict[str, bool] = field(default_factory=dict)  # True: suspended its task; False: closed
+    runs: dict[str, Known] = field(default_factory=dict)
     foreign: set[tuple[Kind, str]] = field(default_factory=set)
     leader: tuple[str, float] | None = None
     receiver_clock: float | None = None

@@ -106,10 +106,12 @@ class CloseRunContract(Contract):
     @pytest.mark.parametrize("state", EVERY_STATE)
     def test_the_run_that_suspended(self, store: Store, bench: Bench, state: State) -> None:
         reach(store, state)
+        task = store.task("t1")
+        assert store.close_run("r1")
         before = bench.snapshot()
         assert store.close_run("r1")
-        assert store.close_run("r1")
         assert bench.snapshot() == before
+        assert store.task("t1") == task
 
     def test_it_stays_so_when_the_task_has_ended(self, store: Store) -> None:
         reach(store, State.RUNNING)

@@ -95,8 +95,14 @@ class TestLifetimes:
         store.bind("c2", "j2", NOW)
         assert bench.expiry("c:c1") == from_now(REMEMBERED)
 
-    def test_a_shared_result_stays_for_as_long_as_its_waiters_would_have(self, bench: RedisBench, store: Store) -> None:
-        reach(store, State.DONE, shared=True)
+    def test_a_shared_result_that_nobody_waits_for_any_more(self, bench: RedisBench, store: Store) -> None:
+        reach(store, State.RUNNING, shared=True)
+        assert bench.expiry("j:j1") == about(DEADLINE + WEEK)
+        store.finish("c1", "r2", keep_journal=False)
+        for name in ("j:j1", "unclaimed"):
+            assert bench.expiry(name) == from_now(UNCLAIMED_FOR)
+        store.suspend(park("c2", task_id="t2", shared=True), ROOM)
+        store.bind("c2", "j1", NOW)
         assert bench.expiry("j:j1") == about(DEADLINE + WEEK)
 
     @pytest.mark.parametrize("shared", [False, True])

@@ -191,6 +191,21 @@ class WithdrawContract(Contract):
         store.postpone("c1", NOW, maybe_accepted=False)
         assert store.withdraw("c1")
 
+    @pytest.mark.parametrize("resumed", [False, True])
+    def test_not_when_somebody_was_told_that_the_task_is_suspended(
+        self, store: Store, bench: Bench, resumed: bool
+    ) -> None:
+        """Its worker has acknowledged the message: there would be neither that nor the continuation."""
+        if resumed:
+            reach(store, State.RUNNING, lease=NOW + 60)
+        store.suspend(park("c2", run="r2", resumed_from="c1" if resumed else None, forward=2), ROOM)
+        assert store.close_run("r2")
+        before = bench.snapshot()
+        assert not store.withdraw("c2")
+        assert bench.snapshot() == before
+        assert store.close_run("r2")
+        assert is_due(store, SUBMIT_AT, "c2")
+
     def test_withdraw_takes_everything_back(self, store: Store, bench: Bench) -> None:
         empty = bench.snapshot()
         store.suspend(park(journal=b""), ROOM)
