@@ -4,7 +4,8 @@ Runs workers, receiver, gateway, Redis and RabbitMQ on loopback, sends N payment
 in chords, some acknowledged late and some early, while a seeded killer strikes for M minutes (or until all has ended), by
 SIGKILL, SIGSTOP and cut connections. Webhooks are duplicated and overtaken. Then everything is left alone until it rests,
 and judged from a history and a ledger that no Redis keeps; :mod:`.judges` says what each word of the last line means. Exit
-code 0 only if lost, duplicate_resumes, stuck, duplicate_executions, answered_repeats and contradictions are 0.
+code 0 only if lost, duplicate_resumes, stuck, duplicate_executions, answered_repeats and contradictions are 0; otherwise the
+folder with logs and histories stays, and its name is on stderr.
 
 ``--stock`` puts the same load, kills and judges on Celery alone: every task acknowledged late, with autoretry and backoff.
 Its tasks take a new Idempotency-Key for each attempt, as naive code does; ``--keys stable`` gives them the careful keys that
@@ -14,13 +15,12 @@ the plugin's tasks have, and ``--keys fresh`` gives the plugin's tasks the naive
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import logging
+import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 from .battle import Battle, Orders
@@ -36,7 +36,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--broker", choices=["redis", "rabbitmq"], default="redis")
     parser.add_argument("--stock", action="store_true", help="without the plugin")
     parser.add_argument("--keys", choices=["stable", "fresh"], help="Idempotency-Keys; fresh with --stock")
-    parser.add_argument("--folder", type=Path, help="where logs and histories stay; a temporary one otherwise")
+    parser.add_argument("--folder", type=Path, help="where logs and histories stay; otherwise only those of faults do")
     given = parser.parse_args(words)
     logging.basicConfig(level=logging.ERROR)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
@@ -49,20 +49,19 @@ def main(words: list[str] | None = None) -> int:
         stock=given.stock,
         fresh_keys=keys == "fresh",
     )
-    with _folder(given.folder) as folder:
+    folder: Path = given.folder or Path(tempfile.mkdtemp(prefix="chaos-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    code = 1  # unless it gets to its end
+    try:
         report = Battle(orders, folder).fight()
+        code = int(any(report[name] for name in FAULTS))
+    finally:
+        if code:
+            sys.stderr.write(f"Logs and histories are in {folder}\n")
+        elif given.folder is None:
+            shutil.rmtree(folder)
     sys.stdout.write(json.dumps(report) + "\n")
-    return int(any(report[name] for name in FAULTS))
-
-
-@contextlib.contextmanager
-def _folder(given: Path | None) -> Iterator[Path]:
-    if given is None:
-        with tempfile.TemporaryDirectory(prefix="chaos-") as name:
-            yield Path(name)
-    else:
-        given.mkdir(parents=True, exist_ok=True)
-        yield given
+    return code
 
 
 if __name__ == "__main__":

@@ -36,7 +36,8 @@ Of the whole:
 ``contradictions``
     Tasks that were suspended, and whose state was final and then another one. One that never was is Celery's: an
     acknowledgement that a dying broker does not get makes any task run twice. And so is the rest of a chain behind a failure:
-    Celery writes that to all of it, also when the next task has already been sent.
+    Celery writes that to all of it, also when the next task has already been sent; and the body of a chord that Celery fails
+    since its last member cannot reach Redis, having just sent it.
 ``copies``
     The same, of a task whose message was sent twice, since the task before it in its chain was run twice. The second copy is
     a delivery of its own, as with stock Celery.

@@ -41,10 +41,27 @@ def test_nothing_is_lost(tmp_path: Path, broker: str) -> None:
     assert (report["seed"], report["broker"], report["stock"]) == (1, broker, False)
 
 
-def test_stock_celery_does_not_get_past_the_judges(tmp_path: Path) -> None:
-    code, report = fight(tmp_path, "--tasks", "60", "--minutes", "0.3", "--seed", "1", "--stock")
+@pytest.mark.parametrize("keys", ["fresh", "stable"])
+def test_stock_celery_calls_again(tmp_path: Path, keys: str) -> None:
+    """With fresh keys it does not get past the judges. With stable ones all that it repeats is absorbed by the upstream."""
+    code, report = fight(tmp_path, "--tasks", "60", "--minutes", "0.3", "--seed", "1", "--stock", "--keys", keys)
 
-    assert code == 1
-    assert report["stock"]
+    assert (report["stock"], report["keys"]) == (True, keys)
     assert report["forwarded"] == report["resumed"] == 0
-    assert report["duplicate_executions"] > 0
+    if keys == "fresh":
+        assert report["duplicate_executions"] > 0
+        assert code == 1
+    else:
+        assert report["duplicate_executions"] == 0
+        assert report["raw_repeats"] > 0
+
+
+def test_fresh_keys_cost_no_more_than_duplicate_executions(tmp_path: Path) -> None:
+    """A killed run's last call may be made again, under another key: nothing else is different."""
+    code, report = fight(tmp_path, "--tasks", "20", "--minutes", "0.1", "--seed", "1", "--keys", "fresh")
+
+    assert report["keys"] == "fresh"
+    assert report["forwarded"] > 0
+    others = [name for name in FAULTS if name != "duplicate_executions"]
+    assert {name: report[name] for name in others} == dict.fromkeys(others, 0), report
+    assert code == (report["duplicate_executions"] > 0)

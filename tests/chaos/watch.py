@@ -62,9 +62,14 @@ class Watch:
 
     def _note(self, task_id: str, now: Seen) -> None:
         before = self.seen.get(task_id)
-        if before and before.state in TERMINAL and before.state != now.state:
+        if before and before.state in TERMINAL and before.state != now.state and not _is_sent_all_the_same(before):
             self.changed.add(task_id)
         self.seen[task_id] = now
+
+
+def _is_sent_all_the_same(body: Seen) -> bool:
+    """Celery fails the body of a chord whose last member cannot reach Redis, also when that had just sent it."""
+    return body.error.startswith(("ChordError: ['Join error", "ChordError: ['Callback error"))
 
 
 def _read(value: bytes) -> Seen:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import datetime
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,10 +17,14 @@ import requests
 from tests.lab import PATIENCE, Lab, Process, wait_until
 from tests.project import app
 from tests.servers import free_port
+from tests.service import API_KEY, SECRET
+from tests.upstream import Answer
 
-from .watched import CANARIES, TASKS, handles_secrets
+from .watched import ANSWER, CANARIES, TASKS, handles_secrets
 
 QUEUE = "watched"
+#: The service does not know it.
+WRONG_KEY = "canary-in-the-wrong-key"
 SUSPENDED = ("task_prerun", "before_start", "task_postrun IGNORED")
 
 
@@ -90,29 +95,98 @@ def test_the_state_tells_what_is_waited_for(lab: Lab, path: str, worker: Process
     assert result.get(timeout=PATIENCE) == path
 
 
-def test_no_secret_is_seen_anywhere(lab: Lab, path: str, worker: Process) -> None:
-    with monitor() as heard:
-        result = suspended(lab, path, handles_secrets)
-        meanwhile = _everything_seen(lab, worker, heard)
-        resume(lab, path)
-        assert result.get(timeout=PATIENCE) == path
-        wait_until(lambda: heard.about(result.id)[-1][0] == "task-succeeded", "the last event")
+@dataclass(frozen=True)
+class Behind:
+    """What is behind the workers whose tasks have secrets.
 
-        (job,) = lab.service.jobs(path)
-        sent = json.dumps(job.wire)
-        assert all(canary in sent for canary in CANARIES)  # the service has to know them
-        for seen in (meanwhile, _everything_seen(lab, worker, heard)):
-            assert result.id in seen
-            assert [canary for canary in CANARIES if canary in seen] == []
+    Attributes:
+        taken: queue of a worker whose jobs are taken.
+        refused: of one whose job is refused, once the service was told so.
+        jobs: what it has of jobs, of those for a path at least.
+        logs: of these workers, of the receiver, and its own if it has one.
+    """
+
+    taken: str
+    refused: str
+    jobs: Callable[[str], str]
+    logs: tuple[Path, ...]
 
 
-def _everything_seen(lab: Lab, worker: Process, heard: Monitor) -> str:
-    receiver_log = (lab.folder / "receiver.log").read_text()
+@pytest.fixture(scope="module", params=["service", "gateway"])
+def behind(request: pytest.FixtureRequest, shared_lab: Lab, worker: Process) -> Iterator[Behind]:
+    lab = shared_lab
+    logs = lab.folder / "receiver.log", worker.log
+    if request.param == "service":
+        yield Behind(QUEUE, QUEUE, lambda path: json.dumps([job.wire for job in lab.service.jobs(path)]), logs)
+        return
+    database, address = lab.folder / "gateway.sqlite3", f"127.0.0.1:{free_port()}"
+    rate = f"{lab.upstream.url.removeprefix('http://')}=1000"
+    command = ("ezthrottle", "gateway", "--bind", address, "--rate", rate, "--database", str(database))
+    urls = dict.fromkeys(["EZTHROTTLE_URL", "EZTHROTTLE_TRACKTAGS_URL"], f"http://{address}")
+    options = ("-P", "solo", "-E", "-I", "tests.integration.watched", "-Q")
+    with (
+        lab.process("gateway", *command, ready="gateway listening on") as gateway,
+        lab.worker("known", *options, "known", **urls) as known,
+        lab.worker("unknown", *options, "unknown", **urls, EZTHROTTLE_API_KEY=WRONG_KEY) as unknown,
+    ):
+        files = (database, database.with_name("gateway.sqlite3-wal"))  # it writes to the other one first
+        yield Behind(
+            "known",
+            "unknown",
+            lambda path: "".join(file.read_text(errors="replace") for file in files),
+            (*logs, gateway.log, known.log, unknown.log),
+        )
+
+
+def secrets_in(seen: str) -> list[str]:
+    return [secret for secret in (*CANARIES, ANSWER, API_KEY, WRONG_KEY, SECRET) if secret in seen]
+
+
+def _everything_seen(lab: Lab, behind: Behind, heard: Monitor) -> str:
     with lab.client.pipeline() as pipe:
         for key in lab.client.scan_iter("celery-task-meta-*"):
             pipe.get(key)
         results = b"".join(pipe.execute()).decode()
-    return "\n".join([worker.output, receiver_log, results, repr(heard.heard)])
+    return "\n".join([*(log.read_text() for log in behind.logs), results, repr(heard.heard)])
+
+
+@pytest.mark.parametrize(("status", "last"), [(200, "task-succeeded"), (400, "task-failed")])
+def test_no_secret_of_a_suspended_task_is_seen_anywhere(
+    lab: Lab, path: str, behind: Behind, status: int, last: str
+) -> None:
+    answered = threading.Event()
+    answer = json.dumps({"path": path, "card": ANSWER})
+    lab.upstream.plan(path, 429, Answer(status, answer, wait_for=answered))
+    with monitor() as heard:
+        result = handles_secrets.apply_async((path,), queue=behind.taken)
+        wait_until(lambda: len(lab.upstream.received(path)) == 2, "the service to send the request")
+        wait_until(lambda: ("task-retried", "RETRY") in heard.about(result.id), "the event of the suspension")
+        assert set(secrets_in(behind.jobs(path))) >= set(CANARIES)  # it has to know them
+        meanwhile = _everything_seen(lab, behind, heard)
+        answered.set()
+        result.get(timeout=PATIENCE, propagate=False)
+        wait_until(lambda: last in dict(heard.about(result.id)), "the last event")
+
+        for seen in (meanwhile, _everything_seen(lab, behind, heard)):
+            assert f"{result.id}] suspended" in seen
+            assert secrets_in(seen) == []
+
+
+def test_no_secret_of_a_job_that_is_refused_is_seen_anywhere(lab: Lab, path: str, behind: Behind) -> None:
+    lab.upstream.plan(path, 429)
+    # A service that shows what it got; the gateway refuses the other key.
+    shown = {"error": f"no account has {API_KEY}", "job": CANARIES}
+    lab.service.refuse(path, Answer(400, json.dumps(shown)))
+    with monitor() as heard:
+        result = handles_secrets.apply_async((path,), queue=behind.refused)
+        with pytest.raises(RuntimeError, match="answered 429"):
+            result.get(timeout=PATIENCE)
+        wait_until(lambda: "task-failed" in dict(heard.about(result.id)), "the last event")
+
+        seen = _everything_seen(lab, behind, heard)
+        assert "Not forwarded: " in str(result.traceback)
+        assert "EZThrottle refused to take a failed call" in seen
+        assert secrets_in(seen) == []
 
 
 def test_a_monitor_sees_a_suspended_task_as_retrying_then_as_succeeded(lab: Lab, path: str, worker: Process) -> None:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import requests
 from celery import Task, signals
 
 from celery_ezthrottle import EZThrottleTask, frugal
 from tests.project import app, get, note, post
 
-__all__ = ["CANARIES", "TASKS", "handles_secrets"]
+__all__ = ["ANSWER", "CANARIES", "TASKS", "handles_secrets"]
 
-CANARIES = ("canary-in-the-header", "canary-in-the-body", "canary-in-the-query")
+#: In the request, and in the option, of a task; the service has to know them.
+CANARIES = ("canary-in-the-header", "canary-in-the-body", "canary-in-the-query", "canary-in-the-key")
+#: In what the upstream answers.
+ANSWER = "canary-in-the-answer"
 
 
 class _Hooks:
@@ -56,10 +60,14 @@ TASKS: dict[str, Any] = {"frugal": watched_frugal, "base class": watched_by_base
 
 
 @app.task(name="secrets", shared=False)
-@frugal
+@frugal(idempotency="canary-in-the-key-{path}")
 def handles_secrets(path: str) -> Any:
-    header, body, query = CANARIES
-    answer = post(path, headers={"Authorization": f"Bearer {header}"}, json={"card": body}, params={"token": query})
+    header, body, query, _ = CANARIES
+    try:
+        answer = post(path, headers={"Authorization": f"Bearer {header}"}, json={"card": body}, params={"token": query})
+    except requests.HTTPError as exc:
+        # Its text has the whole URL, and Celery stores and logs that: without us, too.
+        raise RuntimeError(f"answered {exc.response.status_code}") from None
     return answer["path"]
 
 
