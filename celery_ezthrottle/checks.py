@@ -67,7 +67,7 @@ def of_counts(settings: Settings, counts: Counts) -> Iterator[Finding]:
         )
     if counts.evicted:
         yield warning(
-            f"{counts.evicted} results were given up because too many came for jobs that nobody waited for yet: a task that "
+            f"{counts.evicted} results were given up because too many are of jobs that nobody waits for: a task that "
             "waits for one ends with OutcomeUnknown; raise ezthrottle_max_unclaimed and ezthrottle_max_unclaimed_bytes, and see "
             "that no other app's webhooks come to this receiver."
         )

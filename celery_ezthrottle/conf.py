@@ -139,7 +139,7 @@ class Settings:
     max_journal: int = _setting(4 * 1024 * 1024, _size)
     #: Most tasks that may be suspended at a time; one more fails as it would have without EZThrottle.
     max_suspended: int = _setting(1_000_000, _count)
-    #: Most results that are kept for jobs nobody waits for yet, and the sum of their bytes; the oldest go first.
+    #: Most results that are kept for jobs nobody waits for (yet, or any more), and the sum of their bytes; the oldest go first.
     max_unclaimed: int = _setting(10_000, _count)
     max_unclaimed_bytes: int = _setting(64 * 1024 * 1024, _size)
     #: How often the workers look for what is due; one of them at a time does.
