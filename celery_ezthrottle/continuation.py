@@ -87,7 +87,7 @@ class Continuations:
             StoreError: what was parked, if anything, was not submitted; ``close_run`` tells whether it is parked.
         """
         reach("suspend.begin")
-        parked_as = self.store.suspend(parked, self.settings.max_suspended)
+        parked_as = insist(lambda: self.store.suspend(parked, self.settings.max_suspended))
         if parked_as is not SuspendOutcome.SUSPENDED:
             return parked_as, None
         reach("suspend.stored")

@@ -24,7 +24,8 @@ Of the whole:
 
 ``duplicate resumes``
     A continuation's function was begun by a second run, though the first had not died: no SIGKILL fell on its process between
-    the two beginnings, before Celery was through with it.
+    the two beginnings, before Celery was through with it. Nor had it given up, being ignored without having suspended its task,
+    as it does when it is to do that and the store is away.
 ``duplicate executions``
     The ledger executed a payment more than once (under different keys: a key is executed once).
 ``raw repeats``
@@ -115,6 +116,7 @@ class _Case:
         self.blows: list[Event] = []
         self.kills: dict[int, list[float]] = defaultdict(list)
         self.left: dict[str, float] = {}
+        self.ignored: set[str] = set()
         self.ended: dict[str, Event] = {}
         for event in evidence.events:
             if event.task:
@@ -126,6 +128,7 @@ class _Case:
                         self.kills[pid].append(event.at)
             elif event.what == "left" and event.run:
                 self.left[event.run] = event.at
+                self.ignored |= {event.run} if event.state == "IGNORED" else set()
             elif event.what == "ended":
                 self.ended[event.run] = event
         self.bodies = {event.run: event for event in evidence.events if event.what == "body"}
@@ -143,6 +146,13 @@ class _Case:
     def was_killed_in(self, body: Event, before: float = float("inf")) -> bool:
         """Whether the run that began so was killed before Celery was through with it."""
         return body.run not in self.left and self.killed(body.pid, body.at, before)
+
+    def gave_up(self, body: Event) -> bool:
+        """Whether the run that began so ended with nothing said, and its task was not suspended by it."""
+        return body.run in self.ignored and not any(
+            event.point == "suspend.stored" and event.pid == body.pid and body.at < event.at < self.left[body.run]
+            for event in self.all_of(body.task, "reached")
+        )
 
     def is_whole(self, planned: Planned) -> bool:
         returned = any(event.state == "returned" for event in self.all_of(planned.id, "ended"))
@@ -212,7 +222,7 @@ def judge(evidence: Evidence) -> Verdict:
         verdict.forwarded += any(event.state == "IGNORED" for event in case.all_of(planned.id, "left"))
     verdict.resumed = len(by_continuation)
     for continuation, bodies in by_continuation.items():
-        if not all(case.was_killed_in(first, second.at) for first, second in pairwise(bodies)):
+        if not all(case.was_killed_in(first, second.at) or case.gave_up(first) for first, second in pairwise(bodies)):
             verdict.duplicate_resumes.append(continuation)
     failed_before: set[str] = set()
     for planned in evidence.planned:

@@ -158,6 +158,14 @@ def test_a_duplicate_resume() -> None:
     assert judged(SUSPENDED + RESUMED + AGAIN, [paid(9)], "SUCCESS").faults == {"duplicate_resumes": ["c"]}
 
 
+@pytest.mark.parametrize("parks", [False, True])
+def test_a_run_that_is_ignored_may_be_taken_over_unless_it_has_suspended_its_task(parks: bool) -> None:
+    given_up = [*RESUMED[:4], event(14, "left", run="second", state="IGNORED"), RESUMED[5]]
+    events = SUSPENDED + given_up + [event(13.5, "reached", point="suspend.stored")] * parks + AGAIN
+    faults = {"duplicate_resumes": ["c"]} if parks else {}
+    assert judged(events, [paid(9)], "SUCCESS").faults == faults
+
+
 def test_a_resume_after_a_kill_is_none() -> None:
     events = [*SUSPENDED, *RESUMED[:3], blow(12.5, CHILD), *AGAIN]
 

@@ -40,7 +40,7 @@ class Died(BaseException):
 class Store:
     """A real one. ``loses`` says how many answers to a withdrawal are lost; ``dies``: the process does so after the next.
 
-    ``refuses``: it cannot be reached when a run suspends its task; ``goes``: it cannot be from when it has suspended one,
+    ``refuses`` says how often it cannot be reached when a run suspends its task; ``goes``: it cannot be from when it has suspended one,
     ``is_away`` from then on.
     """
 
@@ -48,7 +48,7 @@ class Store:
         self.real = store
         self.loses = 0
         self.dies = False
-        self.refuses = False
+        self.refuses = 0
         self.goes = False
         self.is_away = False
         self.is_dead = False
@@ -62,6 +62,7 @@ class Store:
 
     def suspend(self, parked: Parked, limit: int) -> SuspendOutcome:
         if self.refuses or self.is_away:
+            self.refuses -= 1
             raise StoreError("out of reach")
         answer = self.real.suspend(parked, limit)
         if self.goes:
@@ -237,10 +238,15 @@ class TestRefusal:
 
     def test_another_takes_over_when_it_could_not_be_suspended(self, world: World, resumed: str) -> None:
         """It was closed, lest its suspension arrive after all."""
-        world.store.refuses = True
+        world.store.refuses = 4
         assert isinstance(world.run(resume=resumed), Ignore)
-        world.store.refuses = False
         self.is_taken_over(world, resumed)
+
+    def test_it_is_suspended_when_the_store_is_back_soon(self, world: World, resumed: str) -> None:
+        world.refuses.clear()
+        world.store.refuses = 3
+        assert isinstance(world.run(resume=resumed), Ignore)
+        assert world.state is State.SUBMITTED
 
     def is_taken_over(self, world: World, resumed: str) -> None:
         later = time.time() + 3600
