@@ -40,8 +40,8 @@ class Died(BaseException):
 class Store:
     """A real one. ``loses`` says how many answers to a withdrawal are lost; ``dies``: the process does so after the next.
 
-    ``refuses`` says how often it cannot be reached when a run suspends its task; ``goes``: it cannot be from when it has suspended one,
-    ``is_away`` from then on.
+    ``refuses`` says how often it cannot be reached when a run suspends its task; ``goes``: nor can it be once it has suspended
+    one, and ``is_away`` from then on.
     """
 
     def __init__(self, store: RedisStore) -> None:
