@@ -43,7 +43,7 @@ class Call:
     fingerprint: Fingerprint | None
     source: Source = Source.SENT
     response: requests.Response | None = None
-    error: BaseException | None = None
+    error: BaseException | None = field(default=None, repr=False)
     forwards: int = 0
     key: str | None = field(default=None, repr=False)
     raised: bool = False

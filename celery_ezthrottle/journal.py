@@ -104,7 +104,7 @@ class StoredResponse:
 
     status_code: int
     reason: str | None = None
-    url: str = ""
+    url: str = field(default="", repr=False)
     method: str = ""
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     content: bytes = field(default=b"", repr=False)
@@ -127,7 +127,7 @@ class StoredError:
     """
 
     name: str
-    text: str
+    text: str = field(repr=False)
 
     @property
     def size(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypedDict
 
 import requests
@@ -70,9 +70,9 @@ class Options:
     execution_mode: str | None = None
     retry_policy: Mapping[str, Any] | None = None
     #: Webhooks of your own, besides the one that resumes the task.
-    webhooks: tuple[Mapping[str, Any], ...] = ()
+    webhooks: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
     webhook_quorum: int | None = None
-    metadata: Mapping[str, Any] | None = None
+    metadata: Mapping[str, Any] | None = field(default=None, repr=False)
     #: Seconds from the suspension until the task gives up waiting.
     result_timeout: float = 12 * 3600.0
     #: Seconds from the suspension until the task gives up submitting.

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +64,9 @@ class Waiting:
 class Work:
     """What one attempt needs: the job and, if an earlier attempt got one, the last answer; both as JSON text."""
 
-    dedupe: str
-    wire: str
-    answer: str | None
+    dedupe: str = field(repr=False)
+    wire: str = field(repr=False)
+    answer: str | None = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class JobState:
 
     job_id: str
     status: str
-    url: str
+    url: str = field(repr=False)
     method: str
     created_at: float
 
@@ -85,8 +85,8 @@ class Delivery:
     """A webhook that nobody has taken yet. ``expires`` is Unix seconds."""
 
     job_id: str
-    url: str
-    body: bytes
+    url: str = field(repr=False)
+    body: bytes = field(repr=False)
     attempts: int
     expires: float
 

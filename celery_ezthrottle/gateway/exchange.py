@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import codecs
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 
@@ -24,8 +24,8 @@ class Answer:
     """A response: status, headers with lower-case names, decoded text."""
 
     status_code: int
-    headers: dict[str, str]
-    body: str
+    headers: dict[str, str] = field(repr=False)
+    body: str = field(repr=False)
 
     def to_wire(self) -> dict[str, Any]:
         """The ``response`` of a webhook."""
