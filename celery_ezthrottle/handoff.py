@@ -7,7 +7,7 @@ from typing import Any
 
 from celery.exceptions import Ignore
 
-from .states import State
+from .states import WAITING, State
 from .stores.base import TaskRecord
 
 __all__ = ["HANDOFF", "RECORD_HEADER", "Revoked", "Suspended", "handoff_of", "order_of", "why_idle"]
@@ -36,7 +36,8 @@ def order_of(headers: Mapping[str, Any]) -> int:
 
 def why_idle(record: TaskRecord, order: int, *, redelivered: bool) -> Ignore | None:
     """Why a run that resumes nothing has nothing to do, by what the store keeps for its task; None if it has."""
-    if record.state not in {None, State.DONE} and (record.state is not State.RUNNING or record.retries >= order):
+    # What it is the retry of may be parked all the same, if nobody could tell. Once it is published, it may be what this retries.
+    if record.state in WAITING or (record.state not in {None, State.DONE} and record.retries >= order):
         return Suspended("suspended by an earlier delivery of this message, or by what it is the retry of")
     if redelivered and record.ended is None and record.retried is not None and record.retried >= order:
         return Ignore("this message was delivered before; its retry is on the way")

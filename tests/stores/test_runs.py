@@ -17,7 +17,7 @@ from celery import Celery
 from celery.app.trace import build_tracer
 from celery.exceptions import Ignore, Retry
 
-from celery_ezthrottle import frugal, outcome
+from celery_ezthrottle import frugal, insisting, outcome
 from celery_ezthrottle.continuation import Continuations
 from celery_ezthrottle.errors import StoreError, SubmitRefused
 from celery_ezthrottle.handoff import HANDOFF, RECORD_HEADER
@@ -160,7 +160,8 @@ class World:
 
 
 @pytest.fixture
-def world(bench: RedisBench) -> Iterator[World]:
+def world(bench: RedisBench, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    monkeypatch.setattr(insisting, "PAUSES", (0.0, 0.0, 0.0))
     app: Celery = Celery(f"runs{next(_names)}", broker="memory://", backend="cache+memory://", set_as_current=False)
     app.conf.update(
         ezthrottle_api_key="key",
