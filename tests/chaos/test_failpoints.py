@@ -139,6 +139,8 @@ def test_who_cancels_is_killed(fake_rig: Rig, rounds: int, late: bool, how: str)
             if how == "cancel":
                 rig.world.zygote.call("cancel", [task])
             else:
+                # And on one that is ready, but has not come to subscribe.
+                wait_until(lambda: rig.world.app.control.ping(timeout=1.0), "a worker that hears", PATIENCE)
                 rig.world.app.control.revoke(task)
             wait_until(lambda number=number: len(rig.striker.struck) == number, f"{task} to be cancelled")  # type: ignore[misc]
 

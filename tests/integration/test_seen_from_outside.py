@@ -112,7 +112,7 @@ class Behind:
     logs: tuple[Path, ...]
 
 
-@pytest.fixture(scope="module", params=["service", "gateway"])
+@pytest.fixture(scope="module", params=["service", pytest.param("gateway", marks=pytest.mark.slow)])
 def behind(request: pytest.FixtureRequest, shared_lab: Lab, worker: Process) -> Iterator[Behind]:
     lab = shared_lab
     logs = lab.folder / "receiver.log", worker.log
