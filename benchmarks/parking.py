@@ -52,7 +52,7 @@ class _FirstRun:
     handoff: Mapping[str, Any]
     task_id: str
     resumed_from: str | None = None
-    retries: int = 0
+    order: int = 0
     forwards: int = 0
 
     def __post_init__(self) -> None:
