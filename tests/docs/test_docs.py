@@ -25,7 +25,7 @@ BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 #: Runs where a user's project is: charges three orders of which one is limited, and revokes what waits.
 USE = """
-import time
+from tests.lab import wait_until
 from proj.celery import app
 from proj.shop import charge_all
 from proj.more_tasks import refund, fetch
@@ -34,13 +34,11 @@ from proj.revoking import revoke
 assert charge_then_count([4, 5]).get(timeout=30) == 2
 print(charge_all([1, 2, 3]).get(timeout=30), refund.delay(7).get(timeout=30), fetch.delay("/v1/list").get(timeout=30)["path"])
 waiting = fetch.delay("/v1/waits")
-while waiting.state != "FORWARDED":
-    time.sleep(0.05)
+wait_until(lambda: waiting.state == "FORWARDED", "the suspension")
 revoke(waiting.id)
 assert waiting.state == "REVOKED"  # without a worker's doing
 revoke("not-suspended")
-while "not-suspended" not in str(app.control.inspect().revoked()):
-    time.sleep(0.05)
+wait_until(lambda: "not-suspended" in str(app.control.inspect().revoked()), "the worker to know")
 """
 
 
@@ -107,7 +105,7 @@ def test_the_project_of_the_readme_runs(lab: Lab, path: str, tmp_path: Path) -> 
         done = subprocess.run(
             [sys.executable, "-c", USE],
             check=False,
-            env=environment,
+            env={**environment, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
             cwd=tmp_path,
             capture_output=True,
             text=True,

@@ -24,19 +24,10 @@ from celery_ezthrottle.outcome import Outcome
 from celery_ezthrottle.publisher import _Broker
 from celery_ezthrottle.setup_checks import Finding
 from celery_ezthrottle.states import State, Transition
-from celery_ezthrottle.stores.base import (
-    Claim,
-    Counts,
-    Delivery,
-    Health,
-    Parked,
-    Resumption,
-    StartOutcome,
-    TaskRecord,
-    Verdict,
-)
+from celery_ezthrottle.stores import base
 from celery_ezthrottle.submission import Answer, Submitted
 from celery_ezthrottle.webhook.receiver import Reply
+from tests.stores.bench import park
 
 CANARY = re.compile(r"canary in \w+")
 URL = "https://user:canary in password@api.example.com/v1?token=canary in query"
@@ -47,7 +38,7 @@ RESPONSE = StoredResponse(
     status_code=200, url=URL, headers=(("Set-Cookie", "canary in headers"),), content=b"canary in content"
 )
 ERROR = StoredError(name="ConnectionError", text="Max retries exceeded with url: /v1?token=canary in text")
-CLAIM = Claim(
+CLAIM = base.Claim(
     id="c",
     task_id="t",
     state=State.STORED,
@@ -122,33 +113,22 @@ SECRETIVE: list[Any] = [
     CALL,
     _WantedRetry(CALL, print),
     _Execution(None, print, ("canary in args",), {"card": "canary in kwargs"}),  # type: ignore[arg-type]
-    Parked(
-        id="c",
-        task_id="t",
-        run="r",
-        resumed_from=None,
-        retries=0,
-        forward=1,
-        shared=False,
+    park(
         message=b"canary in message",
         envelope=b"canary in envelope",
         journal=b"canary in journal",
         job=b"canary in job",
         failure=b"canary in failure",
-        suspended_at=1.0,
-        submit_deadline=2.0,
-        deadline=3.0,
-        submit_at=4.0,
     ),
     CLAIM,
-    Resumption(
-        outcome=StartOutcome.STARTED,
+    base.Resumption(
+        outcome=base.StartOutcome.STARTED,
         journal=b"canary in journal",
         failure=b"canary in failure",
         result=b"canary in result",
     ),
-    TaskRecord(forwards=1, journal=b"canary in journal", state=None),
-    Delivery(verdict=Verdict.FIRST, claims=[CLAIM]),
+    base.TaskRecord(forwards=1, journal=b"canary in journal", state=None),
+    base.Delivery(verdict=base.Verdict.FIRST, claims=[CLAIM]),
     database.Work(dedupe="key:canary in dedupe", wire="canary in wire", answer="canary in answer"),
     database.JobState("j", "queued", URL, "POST", 1.0),
     database.Delivery("j", HOOK["url"], b"canary in body", 0, 1.0),
@@ -157,9 +137,9 @@ SECRETIVE: list[Any] = [
 #: What holds nothing of the kind.
 HARMLESS = {
     _Broker,
-    Counts,
+    base.Counts,
     Finding,
-    Health,
+    base.Health,
     Reply,
     RetryPolicy,
     Submitted,
