@@ -226,8 +226,7 @@ def _retry(
             run.before_retry()  # from around the body: autoretry, or a decorator of the user's
         return stock(throw)
     if not (_is_same(args, request.args or ()) and _is_same(kwargs, request.kwargs or {})):
-        run = active.run
-        run.before_retry()
+        active.run.before_retry()
     elif active.hold_back_retry(stock):
         held = Retry("forwarded instead", exc=exc, when=eta or countdown)
         if throw:

@@ -79,7 +79,8 @@ def suspend(run: Run, call: Call, leaving: Exception, arguments: Mapping[str, An
             run.suspended = insist(lambda: run.continuations.store.close_run(run.id))
         except StoreError as unknown:
             logger.error("Task %s: nobody can tell whether it was suspended: %s", task.request.id, unknown)
-            run.may_be_parked_as = parked.id
+            # With a lease, whatever the store has goes on by itself.
+            run.may_be_parked_as = None if run.has_lease else parked.id
         if run.suspended:
             run.stop(Suspended(_reason(call)))  # what was not submitted yet, a sweep submits
         if not isinstance(exc, StoreError):
