@@ -12,12 +12,13 @@ import random
 import threading
 import time
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from . import journal, message, outcome
 from .client import EZThrottle
 from .conf import Settings, load_settings
+from .endings import Endings
 from .errors import EZThrottleError, ServiceUnavailable, StoreError, SubmitRefused
 from .failpoints import reach
 from .insisting import insist
@@ -30,7 +31,7 @@ from .stores.redis import RedisStore
 if TYPE_CHECKING:
     from celery import Celery
 
-__all__ = ["Continuations", "back_off"]
+__all__ = ["Continuations", "back_off", "tell_endings"]
 
 #: Leases until a published message that did not start is published again; doubled each time.
 REPUBLISH_AFTER = 5
@@ -58,6 +59,10 @@ class Continuations:
             max_unclaimed_bytes=settings.max_unclaimed_bytes,
             **settings.store_options,
         )
+
+    @cached_property
+    def endings(self) -> Endings:
+        return Endings(self.store.finish_all)
 
     @cached_property
     def client(self) -> EZThrottle:
@@ -231,6 +236,14 @@ class Continuations:
 def back_off(attempts: int) -> float:
     """Seconds until a job that was not taken is submitted again."""
     return min(MAX_BACKOFF, 2.0 ** min(attempts, 10)) * random.uniform(0.5, 1.0)  # noqa: S311 -- no secret
+
+
+def tell_endings(**_: Any) -> None:
+    """Handler of the signals by which a worker, and a process of its pool, says that it ends."""
+    with _lock:
+        found = list(_instances.values())
+    for continuations in found:
+        continuations.endings.tell()
 
 
 _lock = threading.Lock()

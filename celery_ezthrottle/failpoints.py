@@ -25,7 +25,7 @@ FAILPOINTS = (
     "resume.started",  # it holds the continuation; its body has not begun
     "resume.left",  # its body has ended; no result is stored
     "resume.recorded",  # result, callbacks and chain are out; the continuation is not done
-    "resume.finished",  # the continuation is done; the message is not acknowledged
+    "resume.finished",  # the continuation is done, or soon will be (early acks); a late message is not acknowledged
     "sweep.claimed",  # the sweeper has claimed something that is due
     "sweep.settled",  # the sweeper has given a task an outcome of its own
     "cancel.stored",  # a task is cancelled, its message is not published

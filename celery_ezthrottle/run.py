@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from celery.exceptions import Ignore
+from celery.states import FAILURE, SUCCESS
 
 from . import journal, outcome
 from .call import Call
@@ -29,6 +30,8 @@ __all__ = ["Run"]
 _RUN_OF_REQUEST = "_ezthrottle_run"
 #: Where a request says that its headers are marked, and whether it had any: until a run begins, and the body may see them.
 _ANNOUNCED = "_ezthrottle_announced"
+#: With these no message of the task's will ask the store: not a retry's, nor that of what it was replaced by.
+_FINAL = frozenset({SUCCESS, FAILURE})
 #: Where a task keeps its resolved options, for its next run.
 _OPTIONS_OF_TASK = "_ezthrottle_options"
 
@@ -303,19 +306,25 @@ class Run:
         """The run has ended, and Celery has recorded how."""
         store, resumed_from, task_id = self.continuations.store, self.resumed_from, self.task.request.id
         runs_again = state == "RETRY"
-        act: Callable[[], object]
-        if self.may_be_parked_as is not None and not runs_again:  # a retry asks, and leaves the task to what is parked
+        in_doubt = (
+            self.may_be_parked_as is not None and not runs_again
+        )  # a retry asks, and leaves the task to what is parked
+        if in_doubt:
             act = functools.partial(self._take_back, task_id, self.order)
             owe(f"task {task_id} has ended, and is not suspended", act)
         if self.suspended or not self.has_record or state == "REJECTED":
             return  # parked anew; nothing kept; or it is the worker that knows whether the message comes again
-        if resumed_from is not None:
-            reach("resume.recorded")
-            act = functools.partial(store.finish, resumed_from, self.id, keep_journal=runs_again)
-        elif not runs_again:
-            act = functools.partial(store.end, task_id, self.order)
-        else:
+        if resumed_from is None:
+            if not runs_again:
+                end = functools.partial(store.end, task_id, self.order)
+                tell_of_the_end(task_id, functools.partial(insist, end))
             return
-        tell_of_the_end(task_id, functools.partial(insist, act))
-        if resumed_from is not None:
-            reach("resume.finished")
+        reach("resume.recorded")
+        finish = functools.partial(store.finish, resumed_from, self.id, keep_journal=runs_again)
+        if in_doubt:
+            owe(f"task {task_id} has ended", finish)  # it holds nothing until then
+        elif state in _FINAL and not self.has_lease:
+            self.continuations.endings.add(resumed_from, self.id)
+        else:
+            tell_of_the_end(task_id, functools.partial(insist, finish))
+        reach("resume.finished")

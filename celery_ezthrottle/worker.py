@@ -15,7 +15,7 @@ from .cancellation import extend_revoke
 from .checks import warn_at_start
 from .client import EZThrottle
 from .conf import validate
-from .continuation import Continuations
+from .continuation import Continuations, tell_endings
 from .errors import ConfigurationError, StoreError
 from .execution import before_run, end_of_run
 from .log import logger
@@ -126,6 +126,8 @@ def install() -> None:
     signals.worker_init.connect(_add_sweeper, weak=False, dispatch_uid="celery_ezthrottle")
     signals.task_prerun.connect(before_run, weak=False, dispatch_uid="celery_ezthrottle")
     signals.task_postrun.connect(end_of_run, weak=False, dispatch_uid="celery_ezthrottle")
+    signals.worker_process_shutdown.connect(tell_endings, weak=False, dispatch_uid="celery_ezthrottle")
+    signals.worker_shutdown.connect(tell_endings, weak=False, dispatch_uid="celery_ezthrottle")
 
 
 def _add_sweeper(sender: Any = None, **_: Any) -> None:

@@ -317,6 +317,9 @@ class Store(Protocol):
         dropped too, its count of forwards stays.
         """
 
+    def finish_all(self, ended: Sequence[tuple[str, str]]) -> None:
+        """``finish`` without ``keep_journal`` for each of these continuations, by id, and the run that held it."""
+
     def end(self, task_id: str, retries: int) -> None:
         """A run that resumed nothing has ended the task: drop its journal, remember ``retries``.
 

@@ -31,3 +31,19 @@ local function end_task(id, task, retries)
   redis.call('HSET', key, 'v', VERSION, 'forwards', task.forwards, 'c', task.c, 'ended', retries)
   redis.call('EXPIRE', key, REMEMBERED)
 end
+
+-- RUNNING under this run → DONE, and with it the task, unless Celery will run it again. Gives whether the run held it.
+local function finish_run(id, run, keep_journal)
+  local record = read(continuation_key(id), 'state', 'run', 'job_id', 'facts', 'own')
+  if not record or record.state ~= 'running' or record.run ~= run then return false end
+
+  finish(id, record)
+  local task_id = task_of(record)
+  local task = read(task_key(task_id), 'forwards', 'c')
+  if task and keep_journal then
+    redis.call('HSET', task_key(task_id), 'retried', retries_of(record))
+  elseif task then
+    end_task(task_id, task, retries_of(record))
+  end
+  return true
+end

@@ -183,6 +183,9 @@ class RedisStore:
     def finish(self, continuation_id: str, run: str, *, keep_journal: bool) -> bool:
         return bool(self._act("finish", continuation_id, run, int(keep_journal)))
 
+    def finish_all(self, ended: Sequence[tuple[str, str]]) -> None:
+        self._act("finish_all", *(name for pair in ended for name in pair))
+
     def end(self, task_id: str, retries: int) -> None:
         self._act("end", task_id, retries)
 

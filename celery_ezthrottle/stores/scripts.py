@@ -14,8 +14,8 @@ from .base import REMEMBERED, UNCLAIMED_FOR
 __all__ = ["ACTS", "PARTS", "source"]
 
 ACTS = (
-    "bind", "cancel", "claim", "claim_due", "close_run", "counts", "deliver", "end", "finish", "health", "hold", "lead",
-    "note_receiver", "postpone", "published", "resign", "save_journal", "settle", "start", "suspend", "task", "withdraw",
+    "bind", "cancel", "claim", "claim_due", "close_run", "counts", "deliver", "end", "finish", "finish_all", "health", "hold",
+    "lead", "note_receiver", "postpone", "published", "resign", "save_journal", "settle", "start", "suspend", "task", "withdraw",
 )  # fmt: skip
 #: Files of shared functions; each may use what is in those before it.
 PARTS = ("prelude", "counting", "unclaimed", "jobs", "ending", "binding", "waking", "claiming")

@@ -298,6 +298,12 @@ class Machine(RuleBasedStateMachine):
         self.both("finish", *pick(self.living(), index), keep_journal=keep_journal)
 
     @precondition(lambda self: self.living())
+    @rule(indices=st.lists(INDEX, min_size=1, max_size=4))
+    def finish_all(self, indices: list[int]) -> None:
+        """Also one twice: the answer to the first time was lost."""
+        self.both("finish_all", [pick(self.living(), index) for index in indices])
+
+    @precondition(lambda self: self.living())
     @rule(index=INDEX, shared=st.booleans(), retries=RETRIES, journal=JOURNALS)
     def a_resumed_run_suspends(self, index: int, shared: bool, retries: int, journal: bytes) -> None:
         id_, run = pick(self.living(), index)

@@ -349,6 +349,11 @@ class ModelStore:
         self._finish(continuation_id, found)
         return True
 
+    @atomic
+    def finish_all(self, ended: Sequence[tuple[str, str]]) -> None:
+        for continuation_id, run in ended:
+            self.finish(continuation_id, run, keep_journal=False)
+
     def _finish(self, id_: str, found: Continuation) -> None:
         found.first = self._unbind(id_, found)
         if found.state is not State.DONE:  # set aside

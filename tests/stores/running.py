@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
+from typing import Any
 
 import pytest
 
@@ -214,6 +215,31 @@ class FinishContract(Contract):
         assert store.finish("c1", "r2", keep_journal=True)
         before = bench.snapshot()
         assert not store.finish("c1", "r2", keep_journal=False)
+        assert bench.snapshot() == before
+
+    def test_finish_all_is_finish_for_each(self, store: Store) -> None:
+        ended = [(f"c{number}", f"r2{number}") for number in range(3)]
+        for number, (id_, run) in enumerate(ended):
+            task: dict[str, Any] = {"task_id": f"t{number}", "run": f"r1{number}", "retries": number}
+            reach(store, State.PUBLISHED, id_, job_id=f"j{number}", shared=number == 2, **task)
+            store.start(id_, run, NOW, lease=None)
+        store.finish_all(ended)
+        for number, (id_, _) in enumerate(ended):
+            assert store.task(f"t{number}") == TaskRecord(forwards=1, journal=b"", state=State.DONE, ended=number)
+            assert store.start(id_, "r3", NOW, lease=None).outcome is StartOutcome.DONE
+        assert store.counts().unclaimed == 1  # the shared one
+
+    def test_finish_all_passes_over_what_the_run_does_not_hold(self, store: Store, bench: Bench) -> None:
+        reach(store, State.RUNNING)
+        before = bench.snapshot()
+        store.finish_all([("c1", "other"), ("unknown", "r2")])
+        assert bench.snapshot() == before
+        store.finish_all([("c1", "other"), ("unknown", "r2"), ("c1", "r2"), ("c1", "r2")])
+        assert store.task("t1") == TaskRecord(forwards=1, journal=b"", state=State.DONE, ended=0)
+
+    def test_finish_all_of_none(self, store: Store, bench: Bench) -> None:
+        before = bench.snapshot()
+        store.finish_all([])
         assert bench.snapshot() == before
 
     @pytest.mark.parametrize("state", EVERY_STATE)

@@ -1,0 +1,60 @@
+"""Ends of early-acknowledged runs, told to the store many at a time, shortly after.
+
+No other run would take over from such a run, so nobody waits for the store to know that it has ended: its payload goes, and a
+mark stays. Many runs share the round trip, which would cost each of them as much as its start.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable, Sequence
+
+from .errors import StoreError
+from .insisting import owe
+from .log import logger
+
+__all__ = ["Endings"]
+
+#: Seconds after which an end is told.
+WITHIN = 0.1
+#: In one act, which keeps the whole store waiting.
+AT_MOST = 50
+
+
+class Endings:
+    """Those of one process. Threads may share it.
+
+    Args:
+        finish_all: of the store.
+    """
+
+    def __init__(self, finish_all: Callable[[Sequence[tuple[str, str]]], None]) -> None:
+        self._finish_all = finish_all
+        self._lock = threading.Lock()
+        self._ended: list[tuple[str, str]] = []
+
+    def add(self, continuation_id: str, run: str) -> None:
+        """``run``, which held the continuation, has ended."""
+        with self._lock:
+            self._ended.append((continuation_id, run))
+            if len(self._ended) > 1:
+                return  # they go together
+        timer = threading.Timer(WITHIN, self.tell)
+        timer.daemon = True
+        timer.start()
+
+    def tell(self) -> None:
+        """Tell what was not told yet; once the store is back, if it is away."""
+        with self._lock:
+            ended, self._ended = self._ended, []
+        for first in range(0, len(ended), AT_MOST):
+            some = ended[first : first + AT_MOST]
+            act = functools.partial(self._finish_all, some)
+            try:
+                act()
+            except StoreError as exc:
+                logger.warning(
+                    "The store will be told when it is back that %d resumed runs have ended: %s", len(some), exc
+                )
+                owe(f"resumed runs that have ended: {len(some)}", act)
