@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 import requests
 from billiard.einfo import ExceptionInfo
-from celery import Celery
+from celery import Celery, signals
 from celery.app.trace import build_tracer
 from celery.exceptions import Ignore, Retry
 
-from celery_ezthrottle import frugal, insisting, outcome
+from celery_ezthrottle import endings, frugal, insisting, outcome
 from celery_ezthrottle.continuation import Continuations
 from celery_ezthrottle.errors import StoreError, SubmitRefused
 from celery_ezthrottle.handoff import HANDOFF, RECORD_HEADER
@@ -54,11 +54,14 @@ class Store:
         self.is_dead = False
 
     def __getattr__(self, name: str) -> Any:
-        if self.is_dead:
-            raise Died
-        if self.is_away:
-            raise StoreError("out of reach")
-        return getattr(self.real, name)
+        def act(*args: Any, **kwargs: Any) -> Any:
+            if self.is_dead:
+                raise Died
+            if self.is_away:
+                raise StoreError("out of reach")
+            return getattr(self.real, name)(*args, **kwargs)
+
+        return act
 
     def suspend(self, parked: Parked, limit: int) -> SuspendOutcome:
         if self.refuses or self.is_away:
@@ -290,3 +293,56 @@ class TestNobodyKnows:
         world.store.is_away = False
         assert isinstance(world.run(retries=1, record=True), Ignore)
         assert (world.state, world.upstream.by_worker("/c")) == (State.STORED, 1)
+
+
+class TestEndsOfRuns:
+    @pytest.fixture(autouse=True)
+    def nothing_is_told_by_itself(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(endings, "WITHIN", 3600.0)
+
+    @pytest.mark.parametrize("ends_with", ["a result", "an error"])
+    @pytest.mark.parametrize("signal", [signals.worker_process_shutdown, signals.worker_shutdown])
+    def test_an_early_acknowledged_run_is_told_of_when_its_process_ends(
+        self, world: World, ends_with: str, signal: Any
+    ) -> None:
+        world.app.tasks["calls"].acks_late = False
+        if ends_with == "an error":
+            world.then = lambda task: 1 / 0
+        world.run(resume=world.suspended())
+        assert world.state is State.RUNNING  # nobody waited for the store
+        signal.send(sender=None)
+        record = world.store.real.task("t1")
+        assert record is not None
+        assert (record.state, record.ended, record.journal) == (State.DONE, 0, b"")
+
+    def test_a_late_acknowledged_run_is_told_of_at_once(self, world: World) -> None:
+        """Its message is acknowledged next: from then on only the store knows that it must not come again."""
+        assert world.run(resume=world.suspended()) == "done"
+        assert world.state is State.DONE
+
+    def test_a_run_that_celery_retries_is_told_of_at_once(self, world: World) -> None:
+        """The retry asks the store."""
+        world.app.tasks["calls"].acks_late = False
+        world.then = retries
+        assert isinstance(world.run(resume=world.suspended()), Retry)
+        record = world.store.real.task("t1")
+        assert record is not None
+        assert (record.state, record.retried) == (State.DONE, 0)
+
+    def test_a_run_that_may_be_parked_after_all_is_taken_back_first(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(insisting, "PAUSE", 0.0)
+        world.app.tasks["calls"].acks_late = False
+        world.then = lambda task: requests.post(world.upstream.url + "/c", timeout=5).raise_for_status()
+        world.upstream.plan("/c", 429)
+        continuation = world.suspended()
+        world.store.goes = True
+        assert isinstance(world.run(resume=continuation), requests.HTTPError)
+        world.store.is_away = False
+
+        def ended() -> bool:
+            record = world.store.real.task("t1")
+            return record is not None and (record.state, record.ended) == (State.DONE, 0)
+
+        wait_until(ended, "the task to have ended")
