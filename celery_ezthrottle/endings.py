@@ -33,21 +33,22 @@ class Endings:
         self._finish_all = finish_all
         self._lock = threading.Lock()
         self._ended: list[tuple[str, str]] = []
+        self._timer: threading.Timer | None = None
 
     def add(self, continuation_id: str, run: str) -> None:
         """``run``, which held the continuation, has ended."""
         with self._lock:
             self._ended.append((continuation_id, run))
-            if len(self._ended) > 1:
-                return  # they go together
-        timer = threading.Timer(WITHIN, self.tell)
-        timer.daemon = True
-        timer.start()
+            if self._timer is None:
+                timer = threading.Timer(WITHIN, self.tell)
+                timer.daemon = True
+                timer.start()
+                self._timer = timer  # not one that could not be started: the next end tries again
 
     def tell(self) -> None:
         """Tell what was not told yet; once the store is back, if it is away."""
         with self._lock:
-            ended, self._ended = self._ended, []
+            ended, self._ended, self._timer = self._ended, [], None
         for first in range(0, len(ended), AT_MOST):
             some = ended[first : first + AT_MOST]
             act = functools.partial(self._finish_all, some)
