@@ -241,9 +241,9 @@ def back_off(attempts: int) -> float:
 def tell_endings(**_: Any) -> None:
     """Handler of the signals by which a worker, and a process of its pool, says that it ends."""
     with _lock:
-        found = list(_instances.values())
-    for continuations in found:
-        continuations.endings.tell()
+        used = [continuations.endings for continuations in _instances.values() if "endings" in vars(continuations)]
+    for endings in used:
+        endings.tell()
 
 
 _lock = threading.Lock()

@@ -306,9 +306,8 @@ class Run:
         """The run has ended, and Celery has recorded how."""
         store, resumed_from, task_id = self.continuations.store, self.resumed_from, self.task.request.id
         runs_again = state == "RETRY"
-        in_doubt = (
-            self.may_be_parked_as is not None and not runs_again
-        )  # a retry asks, and leaves the task to what is parked
+        # A retry asks, and leaves the task to what is parked.
+        in_doubt = self.may_be_parked_as is not None and not runs_again
         if in_doubt:
             act = functools.partial(self._take_back, task_id, self.order)
             owe(f"task {task_id} has ended, and is not suspended", act)
