@@ -8,7 +8,7 @@ from typing import Any
 
 import requests
 
-from .journal import Answer, Fingerprint
+from .journal import Answer, Entry, Fingerprint
 from .responses import store_error, store_response
 
 __all__ = ["Call", "Source"]
@@ -30,6 +30,7 @@ class Call:
         request: as handed to the session: the first hop.
         arguments: of ``Session.send``: stream, verify, cert, proxies and others.
         fingerprint: None when the body is a stream.
+        entry: of the journal: what has answered it, or says that it must be forwarded.
         response: of the last hop, if there was one.
         error: what the call raised, if it did.
         forwards: how often it was forwarded before, when the service has answered it.
@@ -41,6 +42,7 @@ class Call:
     request: requests.PreparedRequest
     arguments: dict[str, Any] = field(repr=False)
     fingerprint: Fingerprint | None
+    entry: Entry | None = field(default=None, repr=False)
     source: Source = Source.SENT
     response: requests.Response | None = None
     error: BaseException | None = field(default=None, repr=False)

@@ -157,9 +157,8 @@ class Continuations:
             result = outcome.read(
                 found.result, found.failure, elapsed=max(0.0, found.delivered_at - found.suspended_at)
             )
-            entries = journal.with_answer(journal.load_entries(found.journal), result.answer)
-            kept = journal.dump_entries(journal.for_retry((), entries))
-            self.store.save_journal(task_id, run, continuation_id, kept)
+            entries = journal.for_resume(journal.load_entries(found.journal), result.answer)
+            self.store.save_journal(task_id, run, continuation_id, journal.dump_entries(entries))
 
     def end_unbegun(self, continuation_id: str, run: str, task_id: str, *, runs_again: bool) -> None:
         """End what ``run`` was to resume: it has ended without having begun. Does nothing to what another run holds.

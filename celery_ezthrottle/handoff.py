@@ -10,7 +10,7 @@ from celery.exceptions import Ignore
 from .states import WAITING, State
 from .stores.base import TaskRecord
 
-__all__ = ["HANDOFF", "RECORD_HEADER", "Revoked", "Suspended", "handoff_of", "order_of", "why_idle"]
+__all__ = ["HANDOFF", "RECORD_HEADER", "TAKES_OVER", "Revoked", "Suspended", "handoff_of", "order_of", "why_idle"]
 
 #: Key in the message properties that a run sees, under which the request hands over what a suspension needs.
 #: Properties are never published again, so nothing of it can leak into a retried message.
@@ -18,6 +18,9 @@ HANDOFF = "ezthrottle"
 
 #: Header of the messages by which Celery retries a task that was suspended: the store keeps something for it.
 RECORD_HEADER = "ezthrottle_record"
+
+#: Value of that header where what is retried is a run that died: it goes on with all of its answers. Else it is True.
+TAKES_OVER = "takes over"
 
 #: No task is retried as often.
 _MANY = 10**6

@@ -28,14 +28,13 @@ __all__ = [
     "dump_answer",
     "dump_entries",
     "fingerprint",
+    "for_resume",
     "for_retry",
     "for_suspension",
-    "for_take_over",
     "forwarded_entry",
     "load_answer",
     "load_entries",
     "varying",
-    "with_answer",
 ]
 
 #: Name of the error of a call whose outcome nobody knows.
@@ -136,6 +135,16 @@ class StoredError:
 
 Answer = StoredResponse | StoredError
 
+#: For a run that takes over, in place of an answer that could not be kept.
+_NOT_KEPT = StoredError(
+    name=OUTCOME_UNKNOWN,
+    text=(
+        "An earlier run of this task, which died, had an answer to this call that could not be kept: it was streamed, or is "
+        "over ezthrottle_max_response or ezthrottle_max_journal. The call was not sent again. Look it up upstream before running "
+        "the task again."
+    ),
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
@@ -148,6 +157,7 @@ class Entry:
         forwards: how often the call was forwarded.
         key: the idempotency key of its last forward, or None.
         unknown: nobody knows whether it was executed: a call that matches it must not go out, only be forwarded under ``key``.
+            Without a key: the run that made it got an answer that could not be kept; see :func:`for_resume`.
     """
 
     fingerprint: Fingerprint
@@ -229,16 +239,21 @@ class Replay:
         )
 
 
-def for_suspension(earlier: Iterable[Entry], calls: Iterable[Entry], forwarded: Entry) -> tuple[Entry, ...]:
+def for_suspension(
+    earlier: Iterable[Entry], calls: Iterable[Entry], forwarded: Entry, *, answered_by: Entry | None = None
+) -> tuple[Entry, ...]:
     """The journal of a task that suspends for the call of ``forwarded``, which becomes the last entry.
 
     ``calls`` are those of this run that went out, without the forwarded one. Failed tries at the very request that is
-    forwarded are left out, and answers that the service gave to it before: its new answer supersedes them. It supersedes
-    an unknown entry too that is forwarded once more, under its key, perhaps with a fresh UUID or time.
+    forwarded are left out, and answers that the service gave to it before: its new answer supersedes them. So it does
+    ``answered_by``, the one of ``earlier`` that the call was answered by, and an unknown entry that is forwarded once more,
+    under its key: those perhaps with another UUID or time.
     """
     made = forwarded.fingerprint
 
     def is_superseded(entry: Entry) -> bool:
+        if entry is answered_by:
+            return True
         if entry.fingerprint.exact == made.exact:
             return _failed(entry.answer)
         same_job = entry.key is not None and entry.key == forwarded.key
@@ -247,38 +262,41 @@ def for_suspension(earlier: Iterable[Entry], calls: Iterable[Entry], forwarded: 
     return (*(entry for entry in (*earlier, *calls) if not is_superseded(entry)), forwarded)
 
 
-def for_retry(earlier: Iterable[Entry], calls: Iterable[Entry]) -> tuple[Entry, ...]:
-    """The journal of a task that Celery retries: answers that succeeded stay, failed ones are asked for again."""
-    return tuple(_retried(entry) for entry in (*earlier, *calls))
+def for_retry(kept: Iterable[Entry]) -> tuple[Entry, ...]:
+    """What a retry of Celery's is answered from what its task has had answered: what failed is made again.
+
+    So is what was answered in the run that is retried, and could not be kept.
+    """
+    return tuple(_retried(entry) for entry in kept)
 
 
 def _retried(entry: Entry) -> Entry:
-    if entry.unknown or _is_unknown(entry.answer):
+    if not _is_not_kept(entry) and (entry.unknown or _is_unknown(entry.answer)):
         # Only what was forwarded can be asked for, by its key.
         return replace(entry, answer=None, unknown=True) if entry.key is not None else entry
     return Entry(fingerprint=entry.fingerprint, answer=None if _failed(entry.answer) else entry.answer)
 
 
-def for_take_over(earlier: Iterable[Entry], calls: Iterable[Entry]) -> tuple[Entry, ...]:
-    """The journal for a run that takes over from a resumed run that died: what it was resumed with, and its own answers."""
-    return (*earlier, *for_retry((), calls))
+def for_resume(kept: Iterable[Entry], answer: Answer | None = None) -> tuple[Entry, ...]:
+    """What a resumed run is answered: the calls before the suspension, and the forwarded one with ``answer``.
 
-
-def with_answer(entries: Iterable[Entry], answer: Answer) -> tuple[Entry, ...]:
-    """The journal with the answer to its forwarded entry: the last that was forwarded, unless it has its answer.
-
-    An unknown entry was forwarded too, but this is not its answer.
+    One that takes over from a resumed run that died finds its calls after them. What that one was answered and could not keep is
+    not made again.
     """
-    kept = tuple(entries)
-    forwarded = forwarded_entry(kept)
-    if forwarded is None or forwarded.answer is not None:
-        return kept
-    return tuple(replace(entry, answer=answer) if entry is forwarded else entry for entry in kept)
+    entries = tuple(replace(entry, answer=_NOT_KEPT, unknown=False) if _is_not_kept(entry) else entry for entry in kept)
+    forwarded = forwarded_entry(entries)
+    if answer is None or forwarded is None or forwarded.answer is not None:
+        return entries
+    return tuple(replace(entry, answer=answer) if entry is forwarded else entry for entry in entries)
 
 
 def forwarded_entry(entries: Sequence[Entry]) -> Entry | None:
     """The last one that was forwarded. A run that takes over from one that was resumed finds others after it."""
     return next((entry for entry in reversed(entries) if entry.forwards and not entry.unknown), None)
+
+
+def _is_not_kept(entry: Entry) -> bool:
+    return entry.unknown and entry.key is None
 
 
 def _is_unknown(answer: Answer | None) -> bool:

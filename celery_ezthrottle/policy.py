@@ -42,12 +42,10 @@ class Failure(Enum):
 def failure_of(call: Call, options: Options) -> Failure | None:
     """How ``call`` failed; None when it did not, or not in a way that is forwarded.
 
-    One that was answered and not sent has not failed, unless the service says that it is limited still and it may be
-    forwarded more often.
+    One that the service has answered has not failed, unless it says that the call is limited still and may be forwarded
+    more often. What an earlier run was answered counts as if this one were: it may have died before it could forward the call.
     """
-    if call.source is not Source.SENT and not (
-        call.source is Source.SERVICE and call.response is not None and call.forwards < options.max_forwards
-    ):
+    if call.source is Source.SERVICE and (call.response is None or call.forwards >= options.max_forwards):
         return None
     if call.response is not None:
         limited = call.response.status_code in options.forward_on

@@ -18,7 +18,7 @@ import requests
 
 from .call import Call, Source
 from .errors import OutcomeUnknown, ReplayMismatch
-from .journal import OUTCOME_UNKNOWN, Entry, Fingerprint, Match, Replay, StoredError, fingerprint, varying
+from .journal import Entry, Fingerprint, Match, Replay, StoredError, fingerprint, varying
 from .responses import build_error, build_response
 
 __all__ = ["Recorder", "install", "recording"]
@@ -26,16 +26,6 @@ __all__ = ["Recorder", "install", "recording"]
 _TOO_LARGE = (
     "the responses of the task's earlier calls are too large to be kept for a resumed run; "
     "raise ezthrottle_max_response or ezthrottle_max_journal"
-)
-
-#: For a run that takes over, in place of an answer that could not be kept.
-_LOST = StoredError(
-    name=OUTCOME_UNKNOWN,
-    text=(
-        "An earlier run of this task, which died, had an answer to this call that could not be kept: it was streamed, or is "
-        "over ezthrottle_max_response or ezthrottle_max_journal. The call was not sent again. Look it up upstream before running "
-        "the task again."
-    ),
 )
 
 _current: ContextVar[Recorder | None] = ContextVar("celery_ezthrottle_recorder", default=None)
@@ -53,7 +43,7 @@ class Recorder:
         max_response, max_journal: bytes that one response, and all, may have to be answered on resume.
         send_unmatched: send an unsafe call that looks like an earlier one, instead of raising ReplayMismatch.
         known: the task's arguments: UUIDs and times in them tell requests apart.
-        on_sent: called after each call that went out and got an answer.
+        on_answered: called after each call that went out and got a response.
     """
 
     def __init__(
@@ -64,7 +54,7 @@ class Recorder:
         max_journal: int,
         send_unmatched: bool = False,
         known: object = None,
-        on_sent: Callable[[Call], None] | None = None,
+        on_answered: Callable[[Call], None] | None = None,
     ) -> None:
         self.replay = replay or Replay()
         self.calls: list[Call] = []
@@ -72,7 +62,7 @@ class Recorder:
         self._max_journal = max_journal
         self._send_unmatched = send_unmatched
         self._known = known
-        self._on_sent = on_sent
+        self._on_answered = on_answered
         #: A call that was not sent, and stopped the body: it can only be forwarded.
         self.to_forward: Call | None = None
         self._replayed = sum(entry.answer.size for entry in self.replay.entries if entry.answer)
@@ -91,20 +81,14 @@ class Recorder:
         return self.calls[-1] if self.calls else None
 
     def entries(self, *, without: Call | None = None) -> list[Entry]:
-        """The calls of this run that went out, and whose answers can be kept, as entries of a journal."""
+        """The calls of this run that went out, as entries of a journal: without the safe ones whose answers cannot be kept."""
         return [
             Entry(fingerprint=call.fingerprint, answer=call.answer())
+            if call.can_be_kept
+            else Entry(fingerprint=call.fingerprint, answer=None, unknown=True)
             for call in self.calls
-            if call.source is Source.SENT and call is not without and call.fingerprint and call.can_be_kept
-        ]
-
-    def entries_for_take_over(self) -> list[Entry]:
-        """The same for a run that takes over from this one, in which no unsafe call that was answered may go out again."""
-        return [
-            Entry(fingerprint=call.fingerprint, answer=call.answer() if call.can_be_kept else _LOST)
-            for call in self.calls
-            if call.source is Source.SENT and call.fingerprint
-            if call.can_be_kept or (not call.fingerprint.safe and call.error is None)
+            if call.source is Source.SENT and call is not without and call.fingerprint
+            if call.can_be_kept or not call.is_safe
         ]
 
     def obstacle(self, forwarded: Call) -> str | None:
@@ -153,7 +137,7 @@ class Recorder:
             "same key; it was not sent. Look it up upstream before running the task again."
         )
         # One fewer: it is the earlier forward, once more.
-        call.forwards, call.key = entry.forwards - 1, entry.key
+        call.entry, call.forwards, call.key = entry, entry.forwards - 1, entry.key
         self.calls.append(call)
         self.to_forward = call
         raise ForwardNow
@@ -179,8 +163,8 @@ class Recorder:
         finally:
             _current.reset(token)
             self._account(call)
-        if self._on_sent is not None:
-            self._on_sent(call)
+            if self._on_answered is not None and call.response is not None:
+                self._on_answered(call)
         return call.response
 
     def _account(self, call: Call) -> None:
@@ -199,7 +183,8 @@ class Recorder:
                 earlier.response = None
 
     def _answer(self, call: Call, entry: Entry, session: requests.Session) -> requests.Response:
-        call.source, call.forwards = Source.SERVICE if entry.forwards else Source.JOURNAL, entry.forwards
+        call.source = Source.SERVICE if entry.forwards else Source.JOURNAL
+        call.entry, call.forwards = entry, entry.forwards
         if isinstance(entry.answer, StoredError):
             call.error = build_error(entry.answer, call.request)
             raise call.error

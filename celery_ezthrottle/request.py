@@ -20,7 +20,7 @@ from celery.worker.state import active_requests, task_ready
 from .continuation import Continuations
 from .errors import StoreError
 from .failpoints import reach
-from .handoff import HANDOFF, RECORD_HEADER, Revoked, Suspended, order_of, why_idle
+from .handoff import HANDOFF, RECORD_HEADER, TAKES_OVER, Revoked, Suspended, order_of, why_idle
 from .insisting import tell_of_the_end
 from .log import logger
 from .message import RESUME_HEADER, capture
@@ -103,7 +103,7 @@ class _Guard:
         handoff = {
             "run": self._ezthrottle_run,
             "resume": self.ezthrottle_resume,
-            "record": bool(request.pop(RECORD_HEADER, False)),
+            "record": request.pop(RECORD_HEADER, False),
             "redelivered": bool(message.delivery_info.get("redelivered")),
         }
         # A message of protocol 1 has no body of its own.
@@ -243,7 +243,7 @@ class _Guard:
         if self.ezthrottle_resume is None:
             return
         context = self._context
-        context.headers = {**(context.headers or {}), RECORD_HEADER: True}
+        context.headers = {**(context.headers or {}), RECORD_HEADER: TAKES_OVER}
         try:
             Continuations.of(self.app).keep_answer(self.ezthrottle_resume, self._ezthrottle_run, self.id)
         except StoreError as exc:

@@ -15,7 +15,7 @@ from .call import Call
 from .continuation import Continuations
 from .errors import StoreError
 from .failpoints import reach
-from .handoff import RECORD_HEADER, Revoked, handoff_of, order_of, why_idle
+from .handoff import RECORD_HEADER, TAKES_OVER, Revoked, handoff_of, order_of, why_idle
 from .insisting import insist, owe, tell_of_the_end
 from .journal import Entry, Replay, StoredResponse
 from .log import logger
@@ -133,7 +133,7 @@ class Run:
             max_journal=settings.max_journal,
             send_unmatched=self.options.send_unmatched,
             known=(self.task.request.args, self.task.request.kwargs),
-            on_sent=self._keep_answer if self.has_lease else None,
+            on_answered=self._keep_answer if self.has_lease else None,
         )
 
     @property
@@ -152,7 +152,8 @@ class Run:
         if record.ended is not None:
             return ()  # an id that is used again
         self.has_record = True
-        return journal.load_entries(record.journal)
+        entries = journal.load_entries(record.journal)
+        return journal.for_resume(entries) if self.handoff["record"] == TAKES_OVER else journal.for_retry(entries)
 
     def _resume(self, continuation_id: str) -> tuple[Entry, ...]:
         reach("resume.begin")
@@ -186,7 +187,7 @@ class Run:
             self.stop(Revoked("revoked"))
         self.has_record, self.forwards = True, found.forward
         self.note = result.note
-        entries = journal.with_answer(journal.load_entries(found.journal), result.answer)
+        entries = journal.for_resume(journal.load_entries(found.journal), result.answer)
         if result.given_up and self.options.exhaust_retries and not self._may_forward_again(result, entries):
             self._exhaust_retries()
         return entries
@@ -256,22 +257,22 @@ class Run:
             self.save_journal()
 
     def save_journal(self) -> None:
-        """Before Celery may run the task again: keep what this run has had answered, if the task was ever suspended."""
+        """Before Celery may run the task again: keep what this run has had answered, if the task was ever suspended.
+
+        The retry asks again for what failed, and a run that takes over from this one does not: that is for them to see.
+        """
         self._is_ready_for_retry = True
         if self.has_record:
-            self._save(journal.for_retry(self.recorder.replay.entries, self.recorder.entries()))
+            self._save()
 
     def _keep_answer(self, call: Call) -> None:
         """Whoever takes over from this run, should it die, must not repeat a call that changes something."""
-        answered = call.response is not None and call.response.status_code < 400
-        if answered and call.fingerprint is not None and not call.fingerprint.safe:
-            entries = journal.for_take_over(self.recorder.replay.entries, self.recorder.entries_for_take_over())
-            if not self._save(entries):
-                self._stop_taken_over()  # before it makes the next call
+        if call.fingerprint is not None and not call.is_safe and not self._save():
+            self._stop_taken_over()  # before it makes the next call
 
-    def _save(self, entries: tuple[Entry, ...]) -> bool:
+    def _save(self) -> bool:
         """Whether this run has a say still, as far as we know."""
-        kept = journal.dump_entries(entries)
+        kept = journal.dump_entries((*self.recorder.replay.entries, *self.recorder.entries()))
         act = functools.partial(
             self.continuations.store.save_journal,
             *(self.task.request.id, self.id, self.resumed_from, kept),

@@ -116,7 +116,9 @@ def _parked(run: Run, call: Call, job: Job, continuation_id: str) -> Parked:
     forwarded = journal.Entry(
         fingerprint=call.fingerprint, answer=None, forwards=call.forwards + 1, key=job.idempotent_key
     )
-    entries = journal.for_suspension(recorder.replay.entries, recorder.entries(without=call), forwarded)
+    entries = journal.for_suspension(
+        recorder.replay.entries, recorder.entries(without=call), forwarded, answered_by=call.entry
+    )
     now = time.time()
     return Parked(
         id=continuation_id,

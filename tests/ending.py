@@ -8,13 +8,14 @@ from collections.abc import Callable
 from typing import Any
 
 import redis
+import requests
 from celery import Task
 from celery.exceptions import Reject
 
 from celery_ezthrottle import frugal
 
 from .lasting import stay_until_told
-from .project import app, fetch, get, note, post
+from .project import UPSTREAM, app, fetch, get, note, post
 
 
 def told(path: str) -> str:
@@ -61,6 +62,17 @@ def rejects(path: str) -> None:
     with redis.Redis.from_url(os.environ["TEST_REDIS"]) as client:
         first = client.set(f"rejected:{path}", 1, nx=True)
     raise Reject("of no use", requeue=bool(first) and told(path) == "requeue")
+
+
+@app.task(retry_on_worker_lost=True, max_retries=1, default_retry_delay=0)
+@frugal
+def sees_what_it_was_told(path: str) -> int:
+    note(path, "start")
+    response = requests.post(UPSTREAM + path, timeout=5)
+    if response.status_code == 429:
+        response.raise_for_status()
+    stay_until_told(path)
+    return response.status_code
 
 
 @app.task(acks_late=True)

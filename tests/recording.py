@@ -11,9 +11,9 @@ from celery_ezthrottle.journal import (
     Replay,
     StoredResponse,
     dump_entries,
+    for_resume,
     for_suspension,
     load_entries,
-    with_answer,
 )
 from celery_ezthrottle.recorder import Recorder, recording
 
@@ -42,4 +42,4 @@ def resumed(run: Recorder, answer: Answer = DELIVERED) -> Recorder:
     assert run.last.fingerprint is not None
     forwarded = Entry(fingerprint=run.last.fingerprint, answer=None, forwards=1)
     journal = for_suspension(run.replay.entries, run.entries(without=run.last), forwarded)
-    return recorder(with_answer(load_entries(dump_entries(journal)), answer))
+    return recorder(for_resume(load_entries(dump_entries(journal)), answer))

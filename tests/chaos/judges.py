@@ -97,7 +97,6 @@ class Verdict:
     copies: list[str] = field(default_factory=list)
     contradictions: list[str] = field(default_factory=list)
     suspended: list[str] = field(default_factory=list)
-    taken_over: list[str] = field(default_factory=list)
     forwarded: int = 0
     resumed: int = 0
 
@@ -223,8 +222,6 @@ def judge(evidence: Evidence) -> Verdict:
         verdict.forwarded += any(event.state == "IGNORED" for event in case.all_of(planned.id, "left"))
     verdict.resumed = len(by_continuation)
     for continuation, bodies in by_continuation.items():
-        if len(bodies) > 1:
-            verdict.taken_over.append(bodies[0].task)
         if not all(case.was_killed_in(first, second.at) or case.gave_up(first) for first, second in pairwise(bodies)):
             verdict.duplicate_resumes.append(continuation)
     failed_before: set[str] = set()

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from celery import Task
 
 from celery_ezthrottle.continuation import Continuations
 from tests import ending, lasting
@@ -38,6 +39,13 @@ def suspended(lab: Lab, path: str, task: Any, **options: Any) -> tuple[Any, Call
         return str(found.decode())
 
     return result, state
+
+
+def child_of(worker: Process) -> int:
+    """The one process of its pool."""
+    pid = worker.popen.pid
+    (child,) = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+    return child
 
 
 def deliver(lab: Lab, path: str) -> None:
@@ -91,6 +99,25 @@ def test_a_decorator_around_the_body_neither_repeats_a_call_nor_a_suspended_run(
     assert result.get(timeout=PATIENCE) == path
     wait_until(lambda: state() == "done", "the end of the continuation")
     assert lab.effects(path) == ["start"] * starts
+    assert (lab.upstream.by_worker(path), lab.upstream.by_service(path)) == (1, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(Task, "retry_on_worker_lost"), reason="this Celery has no retry_on_worker_lost")
+def test_a_retry_for_a_lost_process_goes_on_with_the_answers_of_its_run_also_with_one_that_failed(
+    lab: Lab, path: str
+) -> None:
+    queue = f"lost-{uuid.uuid4().hex[:6]}"
+    with lab.worker(queue, "-P", "prefork", "-c", "1", "-Q", queue, TEST_QUEUE=queue) as worker:
+        result, state = suspended(lab, path, ending.sees_what_it_was_told, queue=queue)
+        lab.upstream.plan(path, 402)
+        deliver(lab, path)
+        wait_until(lambda: "stays" in lab.effects(path), "the resumed run")
+        os.kill(child_of(worker), signal.SIGKILL)
+        wait_until(lambda: lab.effects(path).count("stays") == 2, "the retry")
+        lab.client.rpush(f"go:{path}", "go")
+        assert result.get(timeout=PATIENCE) == 402
+        assert state() == "done"
     assert (lab.upstream.by_worker(path), lab.upstream.by_service(path)) == (1, 1)
 
 
@@ -168,10 +195,8 @@ def taken_over(lab: Lab, path: str, task: Any, *options: str, **sent: Any) -> It
         result, _ = suspended(lab, path, task, queue=queue, **sent)
         deliver(lab, path)
         wait_until(lambda: "stays" in lab.effects(path), "the resumed run")
-        pid = slow.popen.pid
-        (child,) = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
-        scene = TakenOver(result, slow, child)
-        os.kill(pid, signal.SIGSTOP)  # nobody renews the lease
+        scene = TakenOver(result, slow, child_of(slow))
+        os.kill(slow.popen.pid, signal.SIGSTOP)  # nobody renews the lease
         try:
             with lab.worker(f"{queue}-other", *common, **environment):
                 wait_until(lambda: lab.effects(path).count("stays") == 2, "the other run to take over")

@@ -13,7 +13,7 @@ import requests
 
 from celery_ezthrottle.call import Source
 from celery_ezthrottle.errors import OutcomeUnknown, ReplayMismatch
-from celery_ezthrottle.journal import StoredResponse, for_retry, for_take_over
+from celery_ezthrottle.journal import StoredResponse, for_resume, for_retry
 from celery_ezthrottle.recorder import install, recording
 from tests.recording import DELIVERED, recorded, recorder, resumed
 from tests.upstream import Answer as Reply
@@ -146,7 +146,7 @@ def test_answers_to_unsafe_calls_are_let_go_of_last(upstream: Upstream) -> None:
     run = recorded(body, max_response=100, max_journal=1000)
     kept = [call.request.method for call in run.calls if not call.forgotten]
     assert (kept, len(run.entries())) == (["POST", "POST"], 2)
-    with recording(recorder(for_take_over((), run.entries_for_take_over()))):
+    with recording(recorder(for_resume(run.entries()))):
         body()
     assert len(upstream.received("/pay")) == 2
     assert len(upstream.received("/download")) == 24
@@ -165,15 +165,18 @@ def test_an_unsafe_call_whose_answer_is_lost_is_not_made_again_by_who_takes_over
             pay(number)
 
     run = recorded(body, max_response=100, max_journal=1000)
-    taken_over = for_take_over((), run.entries_for_take_over())
-    # A retry of Celery's knows no more.
-    for entries in (taken_over, for_retry(taken_over, ())):
+    taken_over = for_resume(run.entries())
+    # Nor is it by a retry of that one.
+    for entries in (taken_over, for_retry(taken_over)):
         with (
             recording(recorder(entries)),
             pytest.raises(OutcomeUnknown, match=r"was not sent again\. Look it up upstream"),
         ):
             pay(0)
     assert len(upstream.received("/pay")) == 12
+    with recording(recorder(for_retry(run.entries()))):
+        pay(0)  # in the retry of a run that had seen its answer
+    assert len(upstream.received("/pay")) == 13
 
 
 # Nothing is touched outside a frugal task

@@ -13,6 +13,7 @@ from requests.adapters import HTTPAdapter
 
 from celery_ezthrottle.journal import StoredResponse
 from celery_ezthrottle.recorder import recording
+from celery_ezthrottle.responses import build_response
 from tests.recording import recorded, resumed
 from tests.upstream import Answer as Reply
 from tests.upstream import Upstream, running
@@ -61,6 +62,26 @@ def test_an_answered_response_is_as_the_call_would_have_given_it(upstream: Upstr
     found.close()
     with found:
         assert found.raw.read() == "grüße\nzwei".encode()
+
+
+@pytest.mark.parametrize(
+    ("last", "kept"),
+    [
+        ("https://api.example.com/new", {"Authorization", "Cookie", "Content-Type"}),
+        ("https://api.example.com:8443/new", {"Cookie", "Content-Type"}),
+        ("https://elsewhere.example.org/", {"Content-Type"}),
+    ],
+)
+@pytest.mark.parametrize("method", ["POST", "GET"])
+def test_after_a_redirect_the_request_has_no_secrets_of_another_host(last: str, kept: set[str], method: str) -> None:
+    """It may be forwarded from there."""
+    secrets = {"Authorization": "Bearer x", "Cookie": "a=b"}
+    request = requests.Request("POST", "https://api.example.com/old", headers=secrets, json={"n": 1}).prepare()
+    answer = StoredResponse(status_code=429, url=last, method=method)
+    made = build_response(answer, request).request
+    assert (made.url, made.method, made.body) == (last, method, request.body if method == "POST" else None)
+    assert set(made.headers) - {"Content-Length"} == kept - (set() if method == "POST" else {"Content-Type"})
+    assert request.headers["Authorization"] == "Bearer x"
 
 
 def test_a_delivered_response_is_as_the_call_would_have_given_it(upstream: Upstream) -> None:

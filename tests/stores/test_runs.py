@@ -19,8 +19,8 @@ from celery.exceptions import Ignore, Retry
 
 from celery_ezthrottle import endings, frugal, insisting, outcome
 from celery_ezthrottle.continuation import Continuations
-from celery_ezthrottle.errors import StoreError, SubmitRefused
-from celery_ezthrottle.handoff import HANDOFF, RECORD_HEADER
+from celery_ezthrottle.errors import JobFailed, OutcomeUnknown, StoreError, SubmitRefused
+from celery_ezthrottle.handoff import HANDOFF, RECORD_HEADER, TAKES_OVER, Suspended
 from celery_ezthrottle.job import Job
 from celery_ezthrottle.stores.base import Parked, State, SuspendOutcome
 from celery_ezthrottle.stores.redis import RedisStore
@@ -33,12 +33,16 @@ from .conftest import RedisBench
 _names = itertools.count()
 
 
+ANSWER = {"status_code": 200, "headers": {}, "body": "{}"}
+
+
 class Died(BaseException):
     """The process of a run has died here."""
 
 
 class Store:
     """A real one. ``loses`` says how many answers to a withdrawal are lost; ``dies``: the process does so after the next.
+    ``dies_at``: it does so before this act.
 
     ``refuses`` says how often it cannot be reached when a run suspends its task; ``goes``: nor can it be once it has suspended
     one, and ``is_away`` from then on.
@@ -48,6 +52,7 @@ class Store:
         self.real = store
         self.loses = 0
         self.dies = False
+        self.dies_at = ""
         self.refuses = 0
         self.goes = False
         self.is_away = False
@@ -55,6 +60,8 @@ class Store:
 
     def __getattr__(self, name: str) -> Any:
         def act(*args: Any, **kwargs: Any) -> Any:
+            if name == self.dies_at:
+                self.dies_at, self.is_dead = "", True
             if self.is_dead:
                 raise Died
             if self.is_away:
@@ -64,6 +71,9 @@ class Store:
         return act
 
     def suspend(self, parked: Parked, limit: int) -> SuspendOutcome:
+        if self.dies_at == "suspend":
+            self.dies_at, self.is_dead = "", True
+            raise Died
         if self.refuses or self.is_away:
             self.refuses -= 1
             raise StoreError("out of reach")
@@ -94,6 +104,8 @@ class World:
         self.refuses: set[str] = set()
         self.begun = 0
         self.then: Callable[[Any], object] = lambda task: "done"
+        self.failed: Callable[[Any, Exception], object] | None = None
+        self.last_run = ""
         vars(Continuations.of(app)).update(store=store, client=self)  # as its cached properties do
         world = self
 
@@ -101,8 +113,13 @@ class World:
         @frugal
         def calls(self: Any) -> object:
             world.begun += 1
-            for path in ("/a", "/b"):
-                requests.post(upstream.url + path, timeout=5).raise_for_status()
+            try:
+                for path in ("/a", "/b"):
+                    requests.post(upstream.url + path, timeout=5).raise_for_status()
+            except Exception as exc:
+                if world.failed is None:
+                    raise
+                return world.failed(self, exc)
             return world.then(self)
 
         self.trace = build_tracer("calls", app.tasks["calls"], app=app)
@@ -115,12 +132,13 @@ class World:
         return Submitted(f"job of {path}", "queued", duplicate=False)
 
     def run(
-        self, *, retries: int = 0, resume: str | None = None, redelivered: bool = False, record: bool = False
+        self, *, retries: int = 0, resume: str | None = None, redelivered: bool = False, record: bool | str = False
     ) -> Any:
         """A message is delivered. Gives what its run returned, or raised."""
         headers = {"id": "t1", "task": "calls", "retries": retries}
+        self.last_run = uuid.uuid4().hex
         handoff = {
-            "run": uuid.uuid4().hex,
+            "run": self.last_run,
             "resume": resume,
             "record": record,
             "redelivered": redelivered,
@@ -145,15 +163,20 @@ class World:
         found = found.exception if isinstance(found, ExceptionInfo) else found
         return getattr(found, "exc", found) if type(found).__name__ == "ExceptionWithTraceback" else found
 
-    def suspended(self) -> str:
-        """The first run has suspended the task for "/a", and its answer is there. Gives the continuation."""
+    def suspended(self, result: bytes = outcome.of_job("job of /a", "succeeded", ANSWER, None)) -> str:
+        """The first run has suspended the task for "/a", and this is its answer. Gives the continuation."""
         self.upstream.plan("/a", 429)
         assert isinstance(self.run(), Ignore)
         now = time.time()
-        response = {"status_code": 200, "headers": {}, "body": "{}"}
-        result = outcome.of_job("job of /a", "succeeded", response, None)
         (claim,) = self.store.deliver(None, "job of /a", result, now, now + 60).claims
         return str(claim.id)
+
+    def take_over(self, continuation_id: str) -> Any:
+        """The lease of a run that has died lapses, and the message comes again. Gives what its run returned, or raised."""
+        later = time.time() + 3600
+        (claim,) = self.store.claim_due(later, later, 10)
+        assert (claim.id, json.loads(claim.envelope)["headers"]["id"]) == (continuation_id, "t1")
+        return self.run(resume=continuation_id)
 
     @property
     def state(self) -> State | None:
@@ -253,12 +276,84 @@ class TestRefusal:
         assert world.state is State.SUBMITTED
 
     def is_taken_over(self, world: World, resumed: str) -> None:
-        later = time.time() + 3600
-        (claim,) = world.store.claim_due(later, later, 10)
-        assert (claim.id, json.loads(claim.envelope)["headers"]["id"]) == (resumed, "t1")
-        assert world.run(resume=resumed) == "done"
-        assert [world.upstream.by_worker(path) for path in ("/a", "/b")] == [1, 2]
-        assert world.state is State.DONE
+        """By a run that forwards the call too, without having made it again."""
+        world.refuses.clear()
+        assert isinstance(world.take_over(resumed), Suspended)
+        assert [world.upstream.by_worker(path) for path in ("/a", "/b")] == [1, 1]
+        assert world.state is State.SUBMITTED
+
+
+class TestTakenOver:
+    """A resumed run dies. The one that takes over repeats no call that changes something and was answered."""
+
+    FAILED = outcome.of_job("job of /a", "failed", {"status_code": 503, "headers": {}, "body": ""}, None)
+
+    @pytest.mark.parametrize(
+        ("result", "error"),
+        [
+            (FAILED, requests.HTTPError),
+            (outcome.of_job("job of /a", "failed", None, "no answer"), JobFailed),
+            (outcome.never_taken("not taken"), requests.HTTPError),
+            (outcome.unknown("nobody knows"), OutcomeUnknown),
+        ],
+    )
+    def test_the_forwarded_call_has_failed_and_its_run_died_after_its_body(
+        self, world: World, result: bytes, error: type[Exception]
+    ) -> None:
+        resumed = world.suspended(result)
+        world.store.dies_at = "finish"
+        assert isinstance(world.run(resume=resumed), Died)
+        found = world.take_over(resumed)
+        assert isinstance(found, error), found
+        assert (world.state, world.upstream.by_worker("/a")) == (State.DONE, 1)
+
+    @pytest.mark.parametrize("dies_at", ["save_journal", "hold", "finish"])
+    def test_a_call_that_it_made_was_refused(self, world: World, dies_at: str) -> None:
+        resumed = world.suspended()
+        world.upstream.plan("/b", 402)
+        world.store.dies_at = dies_at
+        assert isinstance(world.run(resume=resumed), Died)
+        found = world.take_over(resumed)
+        if dies_at == "save_journal":  # before it could tell
+            assert (found, world.upstream.by_worker("/b")) == ("done", 2)
+        else:
+            assert isinstance(found, requests.HTTPError), found
+            assert (found.response.status_code, world.upstream.by_worker("/b")) == (402, 1)
+
+    def test_a_call_that_it_made_is_limited_and_it_dies_before_it_can_forward_it(self, world: World) -> None:
+        resumed = world.suspended()
+        world.upstream.plan("/b", 429)
+        world.store.dies_at = "suspend"
+        assert isinstance(world.run(resume=resumed), Died)
+        assert isinstance(world.take_over(resumed), Suspended)
+        assert (world.state, world.upstream.by_worker("/b")) == (State.SUBMITTED, 1)
+
+    @pytest.mark.parametrize("comes", ["at once", "after its run has died"])
+    def test_a_retry_makes_again_what_has_failed(self, world: World, comes: str) -> None:
+        def again(task: Any, exc: Exception) -> object:
+            raise task.retry(exc=exc, countdown=3600)
+
+        world.failed = again
+        resumed = world.suspended(outcome.never_taken("not taken"))  # what the service gives up is not retried
+        if comes == "after its run has died":
+            world.store.dies_at = "finish"
+            assert isinstance(world.run(resume=resumed), Died)
+            assert isinstance(world.take_over(resumed), Retry)
+        else:
+            assert isinstance(world.run(resume=resumed), Retry)
+        assert world.upstream.by_worker("/a") == 1
+        assert world.run(retries=1, record=True) == "done"
+        assert world.upstream.by_worker("/a") == 2
+
+    def test_the_retry_of_a_process_that_was_lost_does_not(self, world: World) -> None:
+        """The workers ask for it, by retry_on_worker_lost; the run could not."""
+        resumed = world.suspended(self.FAILED)
+        world.store.dies_at = "finish"
+        assert isinstance(world.run(resume=resumed), Died)
+        Continuations.of(world.app).keep_answer(resumed, world.last_run, "t1")
+        world.store.finish(resumed, world.last_run, keep_journal=True)
+        assert isinstance(world.run(retries=1, record=TAKES_OVER), requests.HTTPError)
+        assert world.upstream.by_worker("/a") == 1
 
 
 class TestNobodyKnows:

@@ -21,14 +21,13 @@ from celery_ezthrottle.journal import (
     dump_answer,
     dump_entries,
     fingerprint,
+    for_resume,
     for_retry,
     for_suspension,
-    for_take_over,
     forwarded_entry,
     load_answer,
     load_entries,
     varying,
-    with_answer,
 )
 
 URL = "https://api.example.com/charges"
@@ -298,7 +297,7 @@ def test_after_the_end_a_fresh_uuid_is_matched_as_before_it() -> None:
 
 
 def test_after_the_end_what_failed_in_a_retried_run_goes_out() -> None:
-    assert answers(for_retry([], [entry("a", LOST), entry("b", ok("b"))]), call("b"), call("a")) == ["b", Match.SEND]
+    assert answers(for_retry([entry("a", LOST), entry("b", ok("b"))]), call("b"), call("a")) == ["b", Match.SEND]
 
 
 def test_the_replay_goes_on_while_the_last_entry_is_unused() -> None:
@@ -376,24 +375,24 @@ def test_earlier_success_of_the_forwarded_request_and_failed_tries_at_others_are
 
 def test_the_answer_goes_to_the_entry_that_waits() -> None:
     entries = (entry("a", LIMITED, forwarded=True), entry("b"), entry("c", None), entry("d", None, forwarded=True))
-    assert with_answer(entries, OK) == (*entries[:3], entry("d", OK, forwarded=True))
+    assert for_resume(entries, OK) == (*entries[:3], entry("d", OK, forwarded=True))
 
 
 @pytest.mark.parametrize(
     "other", [replace(waiting("a"), unknown=True), waiting("a")], ids=["unknown", "refused by the service"]
 )
 def test_the_answer_goes_to_no_other_entry(other: Entry) -> None:
-    answered = with_answer((other, waiting("b")), ok("b"))
+    answered = for_resume((other, waiting("b")), ok("b"))
     assert answered == (other, replace(waiting("b"), answer=ok("b")))
     # As for a run that takes over.
-    assert with_answer((*answered, entry("c")), ok("b")) == (*answered, entry("c"))
+    assert for_resume((*answered, entry("c")), ok("b")) == (*answered, entry("c"))
     assert forwarded_entry((*answered, entry("c"))) == answered[-1]
-    assert with_answer((replace(other, unknown=True),), ok("b")) == (replace(other, unknown=True),)
+    assert for_resume((replace(other, unknown=True),), ok("b")) == (replace(other, unknown=True),)
 
 
 def test_across_a_retry_of_celery_answers_that_succeeded_stay_and_failed_ones_are_asked_for_again() -> None:
     earlier = [entry("a"), entry("b", LIMITED, forwarded=True), entry("c", forwarded=True)]
-    made = for_retry(earlier, [entry("d"), entry("e", LOST), entry("f", StoredResponse(status_code=404))])
+    made = for_retry([*earlier, entry("d"), entry("e", LOST), entry("f", StoredResponse(status_code=404))])
     assert made == (entry("a"), entry("b", None), entry("c"), entry("d"), entry("e", None), entry("f", None))
     sent = Match.SEND
     assert answers(made, *map(call, "abcdef")) == ["fine", sent, "fine", "fine", sent, sent]
@@ -404,9 +403,9 @@ def test_a_call_whose_outcome_is_unknown_is_never_sent_again() -> None:
     told = replace(waiting("b"), answer=unknown)
     assert answers([entry("a"), told], call("a"), call("b")) == ["fine", Match.ANSWERED]
 
-    made = for_retry([entry("a"), told], [])
+    made = for_retry([entry("a"), told])
     assert made == (entry("a"), replace(waiting("b"), unknown=True))
-    for retried in (made, for_retry(made, []), load_entries(dump_entries(made))):
+    for retried in (made, for_retry(made), load_entries(dump_entries(made))):
         assert answers(retried, call("a"), call("b")) == ["fine", Match.FORWARD]
         assert answers(retried, call("a"), call("other")) == ["fine", Match.MISMATCH]
 
@@ -417,33 +416,33 @@ LOOK_UP = call(None, method="GET", url=f"{URL}/look-up")
 def suspended(entries: Sequence[Entry], calls: Sequence[Entry], forwarded: Fingerprint, text: str) -> tuple[Entry, ...]:
     """The journal of the run that is resumed with this answer to the forwarded call."""
     waits = Entry(fingerprint=forwarded, answer=None, forwards=1, key="another key")
-    return with_answer(load_entries(dump_entries(for_suspension(entries, calls, waits))), ok(text))
+    return for_resume(load_entries(dump_entries(for_suspension(entries, calls, waits))), ok(text))
 
 
 def test_a_call_whose_outcome_is_unknown_is_not_sent_after_a_new_call_that_was_forwarded_either() -> None:
     told = replace(waiting("a"), answer=StoredError(name="OutcomeUnknown", text="nobody knows"))
-    retried = for_retry([told], [])
+    retried = for_retry([told])
     assert answers(retried, LOOK_UP) == [Match.SEND]  # and is limited
     resumed = suspended(retried, [], LOOK_UP, "not found")
     assert answers(resumed, LOOK_UP, call("a")) == ["not found", Match.FORWARD]
     assert answers(resumed, LOOK_UP, LOOK_UP, call("a")) == ["not found", Match.SEND, Match.FORWARD]
     # Forwarded under its key, it is the last entry, and each has its own answer.
-    answered = with_answer(for_suspension(resumed, [], waiting("a")), ok("charged"))
+    answered = for_resume(for_suspension(resumed, [], waiting("a")), ok("charged"))
     assert answers(answered, LOOK_UP, call("a"), call("a")) == ["not found", "charged", Match.SEND]
     # Retried by Celery instead, it stays unknown.
-    assert answers(for_retry(resumed, []), LOOK_UP, call("a")) == ["not found", Match.FORWARD]
+    assert answers(for_retry(resumed), LOOK_UP, call("a")) == ["not found", Match.FORWARD]
 
 
 def test_a_call_that_was_answered_before_a_retry_is_not_sent_after_a_new_call_that_was_forwarded() -> None:
-    retried = for_retry([entry("first", ok("first"), forwarded=True)], [entry("a", ok("charged"))])
+    retried = for_retry([entry("first", ok("first"), forwarded=True), entry("a", ok("charged"))])
     resumed = suspended(retried, [], LOOK_UP, "found")
     assert answers(resumed, call("first"), LOOK_UP, call("a"), call("a")) == ["first", "found", "charged", Match.SEND]
 
 
 def test_a_call_that_a_dead_run_had_answered_is_not_sent_after_an_earlier_one_that_was_forwarded() -> None:
-    failed = Entry(fingerprint=LOOK_UP, answer=StoredResponse(status_code=404))
-    taken_over = for_take_over([entry("first", ok("first"), forwarded=True)], [failed, entry("a", ok("charged"))])
-    assert answers(taken_over, call("first"), LOOK_UP) == ["first", Match.SEND]  # and is limited
+    limited = Entry(fingerprint=LOOK_UP, answer=LIMITED)
+    taken_over = for_resume([entry("first", ok("first"), forwarded=True), limited, entry("a", ok("charged"))])
+    assert answers(taken_over, call("first"), LOOK_UP, LOOK_UP) == ["first", "", Match.SEND]
     resumed = suspended(taken_over, [], LOOK_UP, "found")
     assert answers(resumed, call("first"), LOOK_UP, call("a")) == ["first", "found", "charged"]
 
@@ -451,12 +450,12 @@ def test_a_call_that_a_dead_run_had_answered_is_not_sent_after_an_earlier_one_th
 def test_failed_tries_with_another_key_do_not_hide_an_unknown_outcome() -> None:
     one, two, three, four = (f"id={uuid4()}" for _ in range(4))
     told = replace(waiting(two), answer=StoredError(name="OutcomeUnknown", text="nobody knows"))
-    retried = for_retry([entry(one, LIMITED), told], [])
+    retried = for_retry([entry(one, LIMITED), told])
     assert answers(retried, call(three)) == [Match.FORWARD]
     # Forwarded with the fresh id, the entry is superseded: what it waits for is the same job.
     made = for_suspension(retried, [], waiting(three))
     assert made == (entry(one, None), waiting(three))
-    assert answers(with_answer(made, ok("charged")), call(four), call("b")) == ["charged", Match.SEND]
+    assert answers(for_resume(made, ok("charged")), call(four), call("b")) == ["charged", Match.SEND]
 
 
 @pytest.mark.parametrize("key", ["another key", None])
@@ -469,8 +468,8 @@ def test_an_unknown_outcome_is_superseded_by_no_other_job(key: str | None) -> No
 
 
 def test_a_failed_try_of_an_earlier_run_does_not_hide_the_answer_the_service_gave_later() -> None:
-    retried = for_retry([], [entry("a", ok("a")), entry("b", LOST)])
-    entries = with_answer(for_suspension(retried, [], waiting("b")), ok("by the service"))
+    retried = for_retry([entry("a", ok("a")), entry("b", LOST)])
+    entries = for_resume(for_suspension(retried, [], waiting("b")), ok("by the service"))
     assert answers(entries, call("a"), call("b")) == ["a", "by the service"]
 
 
@@ -478,28 +477,50 @@ def test_a_request_that_is_forwarded_again_gets_its_new_answer_only() -> None:
     before = [entry("a"), entry("d", LIMITED, forwarded=True)]
     made = for_suspension(before, [], waiting("d", 2))
     assert made == (entry("a"), waiting("d", 2))
-    assert answers(with_answer(made, ok("at last")), call("a"), call("d")) == ["fine", "at last"]
+    assert answers(for_resume(made, ok("at last")), call("a"), call("d")) == ["fine", "at last"]
 
 
 def test_a_run_that_takes_over_has_what_the_dead_one_was_answered() -> None:
-    earlier = [entry("a"), entry("b", LIMITED, forwarded=True)]
-    made = for_take_over(earlier, [entry("c"), entry("d", LIMITED)])
-    assert made == (*earlier, entry("c"), entry("d", None))
+    kept = (entry("a"), entry("b", LIMITED, forwarded=True), entry("c"), entry("d", StoredResponse(status_code=402)))
     # What the service said about the forwarded call stays its last word.
-    assert answers(made, *map(call, "abcd"), call("e"))[2:] == ["fine", Match.SEND, Match.SEND]
+    assert for_resume(kept, ok("other")) == kept
+    assert answers(kept, *map(call, "abcd"), call("e")) == ["fine", "", "fine", "", Match.SEND]
+    # Celery retries that run, and it makes again what failed.
+    assert answers(for_retry(kept), *map(call, "abcd")) == ["fine", Match.SEND, "fine", Match.SEND]
+
+
+def test_an_answer_that_could_not_be_kept_is_asked_for_again_by_a_retry_and_not_by_a_run_that_takes_over() -> None:
+    kept = load_entries(dump_entries([entry("a"), replace(entry("b", None), unknown=True), entry("c")]))
+    assert answers(for_retry(kept), *map(call, "abc")) == ["fine", Match.SEND, "fine"]
+    taken_over = for_resume(kept)
+    for entries in (taken_over, for_retry(taken_over), for_resume(load_entries(dump_entries(taken_over)))):
+        assert [made.unknown for made in entries] == [False] * 3
+        match, found = Replay(entries).match(call("b"))
+        assert match is Match.ANSWERED
+        assert found is not None
+        assert isinstance(found.answer, StoredError)
+        assert (found.answer.name, "was not sent again" in found.answer.text) == ("OutcomeUnknown", True)
+
+
+@pytest.mark.parametrize("forwards", [0, 1], ids=["a dead run had its answer", "the service had answered it"])
+def test_the_answer_of_the_forwarded_call_is_superseded_though_its_uuid_is_another_one(forwards: int) -> None:
+    limited = replace(entry(f"k={UUID_A}", LIMITED), forwards=forwards)
+    made = for_suspension([entry("a"), limited], [], waiting(f"k={UUID_B}", forwards + 1), answered_by=limited)
+    assert made == (entry("a"), waiting(f"k={UUID_B}", forwards + 1))
+    assert answers(for_resume(made, ok("at last")), call("a"), call(f"k={uuid4()}")) == ["fine", "at last"]
 
 
 @pytest.mark.parametrize("bodies", [("b", "b", "b", "b"), [f"k={uuid4()}" for _ in range(4)]], ids=["alike", "fresh"])
 def test_failed_tries_of_an_earlier_run_do_not_hide_the_success_of_a_later_one(bodies: Sequence[str]) -> None:
     one, two, three, again = bodies
-    retried = for_retry([], [entry(one, LOST), entry(two, LIMITED)])
-    retried = for_retry(retried, [entry(three, ok("charged"))])
-    entries = with_answer(for_suspension(retried, [], waiting("c")), OK)
+    retried = for_retry([entry(one, LOST), entry(two, LIMITED)])
+    retried = for_retry([*retried, entry(three, ok("charged"))])
+    entries = for_resume(for_suspension(retried, [], waiting("c")), OK)
     assert answers(entries, call(again)) == ["charged"]
 
 
 def test_a_call_that_failed_in_a_retried_run_may_be_made_with_another_body() -> None:
-    assert answers(for_retry([], [entry("a", LOST)]), call("b")) == [Match.SEND]
+    assert answers(for_retry([entry("a", LOST)]), call("b")) == [Match.SEND]
 
 
 # The stored form

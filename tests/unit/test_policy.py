@@ -75,7 +75,6 @@ def test_other_statuses_are_not(status: int) -> None:
         (Source.SERVICE, 429, 3, None),
         (Source.SERVICE, 200, 1, None),
         (Source.SERVICE, 404, 1, None),
-        (Source.JOURNAL, 429, 0, None),
     ],
 )
 def test_what_the_service_reports_may_be_forwarded_as_often_as_allowed(
@@ -107,13 +106,19 @@ def test_is_limited_tells_a_limit_by_more_than_its_status() -> None:
     assert failure_of(answered(429, body="slow down"), options) is LIMITED
 
 
-@pytest.mark.parametrize("source", [Source.JOURNAL, Source.SERVICE])
-def test_what_was_answered_and_not_sent_is_not_forwarded_again(source: Source) -> None:
+def test_what_the_service_has_answered_is_not_forwarded_again() -> None:
     limited, refused = answered(429), failed(REFUSED)
-    limited.source = refused.source = source
-    limited.forwards = refused.forwards = int(source is Source.SERVICE)
+    limited.source = refused.source = Source.SERVICE
+    limited.forwards = refused.forwards = 1
     assert failure_of(limited, DEFAULTS) is None
     assert failure_of(refused, DEFAULTS) is None
+
+
+def test_what_a_run_was_answered_that_died_before_it_could_forward_it_is_forwarded() -> None:
+    limited, refused = answered(429), failed(REFUSED)
+    limited.source = refused.source = Source.JOURNAL
+    assert failure_of(limited, DEFAULTS) is LIMITED
+    assert failure_of(refused, DEFAULTS) is Failure.NETWORK
 
 
 def gave_up(status: int) -> Exception:
