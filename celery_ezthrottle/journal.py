@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
 from typing import Any
-from urllib.parse import urlsplit
 
 __all__ = [
     "OUTCOME_UNKNOWN",
@@ -34,6 +33,7 @@ __all__ = [
     "forwarded_entry",
     "load_answer",
     "load_entries",
+    "load_hops",
     "varying",
 ]
 
@@ -74,27 +74,29 @@ def varying(text: str) -> frozenset[bytes]:
     return frozenset(found.lower() for found in _VARYING.findall(text.encode("utf-8", "surrogatepass")))
 
 
-def fingerprint(method: str, url: str, body: bytes | None, stable: frozenset[bytes] = frozenset()) -> Fingerprint:
+def fingerprint(
+    method: str, url: str, body: bytes | None, stable: Callable[[], frozenset[bytes]] = frozenset
+) -> Fingerprint:
     """Digest a request. A body of None and an empty one are the same.
 
     Args:
-        stable: UUIDs and times that are the same on every run, and so are not masked; see :func:`varying`.
+        stable: gives the UUIDs and times that are the same on every run, and so are not masked; see :func:`varying`. Asked
+            only where the body has any.
     """
-    body = body or b""
-    parts = urlsplit(url)
-    # A fragment never goes on the wire.
-    head = f"{method.upper()} {parts._replace(fragment='').geturl()}\n".encode("utf-8", "surrogatepass")
-    place = f"{parts.scheme}://{parts.netloc}{parts.path}".encode("utf-8", "surrogatepass")
+    method, body, sent = method.upper(), body or b"", url.partition("#")[0]  # a fragment never goes on the wire
+    head = f"{method} {sent}\n"
+    masked = _VARYING.sub(lambda found: found[0] if found[0].lower() in stable() else b"*", body)
+    exact = _digest(head, body)
     return Fingerprint(
-        exact=_digest(head + body),
-        loose=_digest(head + _VARYING.sub(lambda found: found[0] if found[0].lower() in stable else b"*", body)),
-        place=_digest(place),
-        safe=method.upper() in SAFE_METHODS,
+        exact=exact,
+        loose=exact if masked == body else _digest(head, masked),
+        place=_digest(sent.partition("?")[0]),
+        safe=method in SAFE_METHODS,
     )
 
 
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:32]
+def _digest(head: str, body: bytes = b"") -> str:
+    return hashlib.sha256(head.encode("utf-8", "surrogatepass") + body).hexdigest()[:32]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -334,8 +336,13 @@ def load_answer(stored: Any) -> Answer | None:
     text, encoded = fields.pop("text", None), fields.pop("base64", None)
     fields["content"] = base64.b64decode(encoded) if text is None else text.encode()
     fields["headers"] = tuple((name, value) for name, value in fields["headers"])
-    hops = tuple(load_answer({"response": hop}) for hop in fields.pop("history"))
-    return StoredResponse(**fields, history=tuple(hop for hop in hops if isinstance(hop, StoredResponse)))
+    return StoredResponse(**fields | {"history": load_hops(fields["history"])})
+
+
+def load_hops(stored: Iterable[Any]) -> tuple[StoredResponse, ...]:
+    """The redirects of a stored response."""
+    hops = (load_answer({"response": hop}) for hop in stored)
+    return tuple(hop for hop in hops if isinstance(hop, StoredResponse))
 
 
 def dump_entries(entries: Iterable[Entry]) -> bytes:

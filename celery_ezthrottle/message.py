@@ -83,17 +83,22 @@ def capture(message: Message) -> dict[str, Any] | None:
         # kombu has decompressed the body and left the header.
         "compression": message.headers.get("compression"),
         "headers": _copied(message.headers),
-        "properties": _copied(
-            {name: value for name, value in message.properties.items() if name not in _DROPPED_PROPERTIES}
-        ),
+        "properties": {
+            name: _copied(value) for name, value in message.properties.items() if name not in _DROPPED_PROPERTIES
+        },
         **destination,
     }
 
 
-def _copied(values: Mapping[str, Any]) -> dict[str, Any]:
+def _copied(value: Any) -> Any:
     """Copied through and through: the body of a task, or a tracer, may change what it sees in its request."""
-    # Most are text, numbers or None, for which deepcopy() takes long: this is on the way of each message of a frugal task.
-    return {name: value if type(value) in _PLAIN else deepcopy(value) for name, value in values.items()}
+    # As deepcopy() does, which takes long: this is on the way of each message of a frugal task.
+    kind = type(value)
+    if kind in _PLAIN:
+        return value
+    if kind is dict:
+        return {name: part if type(part) in _PLAIN else _copied(part) for name, part in value.items()}
+    return [_copied(part) for part in value] if kind is list else deepcopy(value)
 
 
 def envelope_of(captured: Mapping[str, Any]) -> tuple[bytes, bytes]:

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from .journal import OUTCOME_UNKNOWN, Answer, StoredError, StoredResponse, load_answer
+from .journal import OUTCOME_UNKNOWN, Answer, StoredError, StoredResponse, load_answer, load_hops
 
 __all__ = ["Outcome", "cancelled", "never_taken", "of_job", "read", "unknown"]
 
@@ -56,10 +56,11 @@ def read(result: bytes, failure: bytes, *, elapsed: float) -> Outcome:
         failure: how the call failed before it was forwarded, as made by ``dump_answer``, as JSON.
         elapsed: seconds from the suspension to the delivery.
     """
-    data = json.loads(result)
-    failed = load_answer(json.loads(failure))
+    data, failed = json.loads(result), json.loads(failure)
     if data["kind"] == "never_taken":
-        before = failed or StoredError(name="RequestException", text="the call failed before it was to be forwarded")
+        before = load_answer(failed) or StoredError(
+            name="RequestException", text="the call failed before it was to be forwarded"
+        )
         return Outcome(before, given_up=False, note=data["note"])
     if data["kind"] == "cancelled":
         return Outcome(StoredError(name="RequestException", text="revoked"), given_up=True, cancelled=True)
@@ -77,18 +78,19 @@ def read(result: bytes, failure: bytes, *, elapsed: float) -> Outcome:
     return Outcome(_delivered(data["response"], failed, elapsed), given_up=data["status"] == "failed")
 
 
-def _delivered(response: dict[str, Any], failed: Answer | None, elapsed: float) -> StoredResponse:
-    before = failed if isinstance(failed, StoredResponse) else StoredResponse(status_code=0)
+def _delivered(response: dict[str, Any], failed: dict[str, Any] | None, elapsed: float) -> StoredResponse:
+    """The answer, from where the call had got to when it failed."""
+    before = (failed or {}).get("response") or {"url": "", "method": "", "history": ()}
     headers = tuple(pair for pair in response["headers"].items() if pair[0].lower() not in _ENCODING_HEADERS)
     return StoredResponse(
         status_code=response["status_code"],
-        url=before.url,
-        method=before.method,
+        url=before["url"],
+        method=before["method"],
         headers=headers,
         content=response["body"].encode("utf-8", "surrogatepass"),
         encoding="utf-8",
         elapsed=elapsed,
-        history=before.history,
+        history=load_hops(before["history"]),
     )
 
 

@@ -112,7 +112,7 @@ class Recorder:
         arguments: dict[str, Any],
     ) -> requests.Response:
         effective = self._effective(session, request, arguments)
-        call = Call(request=request, arguments=effective, fingerprint=_fingerprint(request, self._stable))
+        call = Call(request=request, arguments=effective, fingerprint=_fingerprint(request, lambda: self._stable))
         if call.fingerprint is not None:
             match, entry = self.replay.match(call.fingerprint)
             if match is Match.MISMATCH and not self._send_unmatched:
@@ -213,7 +213,7 @@ class Recorder:
         return {**defaults, **arguments}
 
 
-def _fingerprint(request: requests.PreparedRequest, stable: frozenset[bytes]) -> Fingerprint | None:
+def _fingerprint(request: requests.PreparedRequest, stable: Callable[[], frozenset[bytes]]) -> Fingerprint | None:
     body: object = request.body  # a stream or a generator too, whatever the type says
     if isinstance(body, str):
         body = body.encode("utf-8", "surrogatepass")

@@ -8,8 +8,8 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import suppress
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 from billiard.common import TERM_SIGNAME
 from celery.exceptions import Reject, Terminated, TimeLimitExceeded, WorkerLostError
@@ -97,7 +97,7 @@ class _Guard:
 
     def __init__(self, message: Any, **kwargs: Any) -> None:
         super().__init__(message, **kwargs)  # type: ignore[call-arg]
-        self._ezthrottle_run = uuid4().hex
+        self._ezthrottle_run = token_hex(16)
         request = self._request_dict
         self.ezthrottle_resume: str | None = request.pop(RESUME_HEADER, None)
         handoff = {
@@ -259,7 +259,7 @@ class _Guard:
         continuations, continuation_id = Continuations.of(self.app), self.ezthrottle_resume or ""
         if not continuations.store.finish(continuation_id, self._ezthrottle_run, keep_journal=keep_journal):
             # It has not come to begin, and is closed. What became of it has been said: nobody may publish it again.
-            continuations.end_unbegun(continuation_id, uuid4().hex, self.id, runs_again=keep_journal)
+            continuations.end_unbegun(continuation_id, token_hex(16), self.id, runs_again=keep_journal)
 
     def _is_taken_over(self) -> bool:
         """Whether what this run was resumed from is another run's, or done. If not, this one holds it for another lease."""

@@ -12,7 +12,6 @@ from urllib.parse import urlsplit
 
 import requests
 import urllib3
-from requests.structures import CaseInsensitiveDict
 
 from . import errors
 from .journal import StoredError, StoredResponse
@@ -46,7 +45,6 @@ def build_response(
     response = requests.Response()
     response.status_code = stored.status_code
     response.reason = stored.reason or _phrase(stored.status_code)
-    response.headers = CaseInsensitiveDict()
     message = HTTPMessage()
     for name, value in stored.headers:
         message[name] = value
@@ -67,7 +65,6 @@ def build_response(
     content: Any = stored.content
     response._content = content
     response._content_consumed = True  # type: ignore[attr-defined]
-    response.history = []
     for hop in stored.history:
         built = build_response(hop, request, session)
         built.history = list(response.history)

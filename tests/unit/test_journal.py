@@ -242,9 +242,9 @@ def test_a_uuid_that_came_again_is_not_a_fresh_one() -> None:
 def test_what_is_in_the_arguments_of_the_task_is_not_masked(item: str) -> None:
     stable = varying(repr((["x"], {"order": item})))
     assert stable == {item.encode()}
-    one = fingerprint("POST", URL, f"order={item}&id={uuid4()}".encode(), stable)
-    again = fingerprint("POST", URL, f"order={item}&id={uuid4()}".encode(), stable)
-    other = fingerprint("POST", URL, f"order={uuid4()}&id={uuid4()}".encode(), stable)
+    one = fingerprint("POST", URL, f"order={item}&id={uuid4()}".encode(), lambda: stable)
+    again = fingerprint("POST", URL, f"order={item}&id={uuid4()}".encode(), lambda: stable)
+    other = fingerprint("POST", URL, f"order={uuid4()}&id={uuid4()}".encode(), lambda: stable)
     assert one.loose == again.loose != other.loose
 
 
