@@ -8,7 +8,8 @@ from typing import Any
 
 import requests
 
-from .journal import Answer, Entry, Fingerprint
+from .answers import Answer
+from .journal import Entry, Fingerprint
 from .responses import store_error, store_response
 
 __all__ = ["Call", "Source"]

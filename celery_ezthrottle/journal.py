@@ -7,38 +7,29 @@ not in the task's arguments. Nothing looser: the answer to one item must never b
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
-from typing import Any
+
+from .answers import OUTCOME_UNKNOWN, Answer, StoredError, StoredResponse, dump_answer, load_answer
 
 __all__ = [
-    "OUTCOME_UNKNOWN",
     "Entry",
     "Fingerprint",
     "Match",
     "Replay",
-    "StoredError",
-    "StoredResponse",
-    "dump_answer",
     "dump_entries",
     "fingerprint",
     "for_resume",
     "for_retry",
     "for_suspension",
     "forwarded_entry",
-    "load_answer",
     "load_entries",
-    "load_hops",
     "varying",
 ]
-
-#: Name of the error of a call whose outcome nobody knows.
-OUTCOME_UNKNOWN = "OutcomeUnknown"
 
 #: Methods whose repetition changes nothing at the origin server (RFC 9110, section 9.2.1).
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
@@ -98,44 +89,6 @@ def fingerprint(
 def _digest(head: str, body: bytes = b"") -> str:
     return hashlib.sha256(head.encode("utf-8", "surrogatepass") + body).hexdigest()[:32]
 
-
-@dataclass(frozen=True, kw_only=True)
-class StoredResponse:
-    """A response as it is kept: enough to build a ``requests.Response`` again. ``elapsed`` is in seconds."""
-
-    status_code: int
-    reason: str | None = None
-    url: str = field(default="", repr=False)
-    method: str = ""
-    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    content: bytes = field(default=b"", repr=False)
-    encoding: str | None = None
-    elapsed: float = 0.0
-    history: tuple[StoredResponse, ...] = ()
-
-    @property
-    def size(self) -> int:
-        return len(self.content) + sum(hop.size for hop in self.history)
-
-
-@dataclass(frozen=True, kw_only=True)
-class StoredError:
-    """An exception as it is kept.
-
-    Attributes:
-        name: of the class: one of ``requests.exceptions`` or of this package.
-        text: its text.
-    """
-
-    name: str
-    text: str = field(repr=False)
-
-    @property
-    def size(self) -> int:
-        return len(self.text)
-
-
-Answer = StoredResponse | StoredError
 
 #: For a run that takes over, in place of an answer that could not be kept.
 _NOT_KEPT = StoredError(
@@ -310,39 +263,6 @@ def _failed(answer: Answer | None) -> bool:
 
 
 # The stored form: JSON.
-
-
-def dump_answer(answer: Answer | None) -> Any:
-    if answer is None:
-        return None
-    if isinstance(answer, StoredError):
-        return {"error": asdict(answer)}
-    stored = {name: getattr(answer, name) for name in ("status_code", "reason", "url", "method", "encoding", "elapsed")}
-    stored["headers"] = [list(pair) for pair in answer.headers]
-    stored["history"] = [dump_answer(hop)["response"] for hop in answer.history]
-    try:
-        stored["text"] = answer.content.decode()
-    except UnicodeDecodeError:
-        stored["base64"] = base64.b64encode(answer.content).decode("ascii")
-    return {"response": stored}
-
-
-def load_answer(stored: Any) -> Answer | None:
-    if stored is None:
-        return None
-    if "error" in stored:
-        return StoredError(**stored["error"])
-    fields = dict(stored["response"])
-    text, encoded = fields.pop("text", None), fields.pop("base64", None)
-    fields["content"] = base64.b64decode(encoded) if text is None else text.encode()
-    fields["headers"] = tuple((name, value) for name, value in fields["headers"])
-    return StoredResponse(**fields | {"history": load_hops(fields["history"])})
-
-
-def load_hops(stored: Iterable[Any]) -> tuple[StoredResponse, ...]:
-    """The redirects of a stored response."""
-    hops = (load_answer({"response": hop}) for hop in stored)
-    return tuple(hop for hop in hops if isinstance(hop, StoredResponse))
 
 
 def dump_entries(entries: Iterable[Entry]) -> bytes:

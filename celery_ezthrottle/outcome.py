@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from .journal import OUTCOME_UNKNOWN, Answer, StoredError, StoredResponse, load_answer, load_hops
+from .answers import OUTCOME_UNKNOWN, Answer, StoredError, StoredResponse, load_answer, load_hops
 
 __all__ = ["Outcome", "cancelled", "never_taken", "of_job", "read", "unknown"]
 

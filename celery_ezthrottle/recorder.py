@@ -16,9 +16,10 @@ from typing import Any, NoReturn
 
 import requests
 
+from .answers import StoredError
 from .call import Call, Source
 from .errors import OutcomeUnknown, ReplayMismatch
-from .journal import Entry, Fingerprint, Match, Replay, StoredError, fingerprint, varying
+from .journal import Entry, Fingerprint, Match, Replay, fingerprint, varying
 from .responses import build_error, build_response
 
 __all__ = ["Recorder", "install", "recording"]

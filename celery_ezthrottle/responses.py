@@ -14,7 +14,7 @@ import requests
 import urllib3
 
 from . import errors
-from .journal import StoredError, StoredResponse
+from .answers import StoredError, StoredResponse
 
 __all__ = ["build_error", "build_response", "store_error", "store_response"]
 

@@ -11,13 +11,14 @@ from celery.exceptions import Ignore
 from celery.states import FAILURE, SUCCESS
 
 from . import journal, outcome
+from .answers import StoredResponse
 from .call import Call
 from .continuation import Continuations
 from .errors import StoreError
 from .failpoints import reach
 from .handoff import RECORD_HEADER, TAKES_OVER, Revoked, handoff_of, order_of, why_idle
 from .insisting import insist, owe, tell_of_the_end
-from .journal import Entry, Replay, StoredResponse
+from .journal import Entry, Replay
 from .log import logger
 from .options import resolve
 from .outcome import Outcome

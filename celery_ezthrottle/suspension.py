@@ -12,13 +12,13 @@ from uuid import uuid4
 from celery.exceptions import Ignore
 
 from . import chords, journal
+from .answers import dump_answer
 from .call import Call
 from .errors import InvalidJob, StoreError
 from .forwarding import build_job
 from .handoff import Suspended
 from .insisting import insist
 from .job import Job
-from .journal import dump_answer
 from .log import logger, warn_once
 from .message import envelope_of
 from .options import OptionFailed

@@ -5,16 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from celery_ezthrottle.journal import (
-    Answer,
-    Entry,
-    Replay,
-    StoredResponse,
-    dump_entries,
-    for_resume,
-    for_suspension,
-    load_entries,
-)
+from celery_ezthrottle.answers import Answer, StoredResponse
+from celery_ezthrottle.journal import Entry, Replay, dump_entries, for_resume, for_suspension, load_entries
 from celery_ezthrottle.recorder import Recorder, recording
 
 __all__ = ["DELIVERED", "recorded", "recorder", "resumed"]

@@ -11,9 +11,10 @@ from requests.adapters import HTTPAdapter
 from requests.auth import HTTPDigestAuth
 from urllib3.util import Retry
 
+from celery_ezthrottle.answers import StoredError, StoredResponse
 from celery_ezthrottle.call import Source
 from celery_ezthrottle.errors import JobFailed, OutcomeUnknown
-from celery_ezthrottle.journal import StoredError, StoredResponse, dump_entries
+from celery_ezthrottle.journal import dump_entries
 from celery_ezthrottle.recorder import Recorder, recording
 from tests.recording import recorded, resumed
 from tests.upstream import Answer as Reply

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 import requests
 
+from celery_ezthrottle.answers import StoredResponse
 from celery_ezthrottle.call import Source
 from celery_ezthrottle.errors import OutcomeUnknown, ReplayMismatch
-from celery_ezthrottle.journal import StoredResponse, for_resume, for_retry
+from celery_ezthrottle.journal import for_resume, for_retry
 from celery_ezthrottle.recorder import install, recording
 from tests.recording import DELIVERED, recorded, recorder, resumed
 from tests.upstream import Answer as Reply

@@ -11,7 +11,7 @@ import pytest
 import requests
 from requests.adapters import HTTPAdapter
 
-from celery_ezthrottle.journal import StoredResponse
+from celery_ezthrottle.answers import StoredResponse
 from celery_ezthrottle.recorder import recording
 from celery_ezthrottle.responses import build_response
 from tests.recording import recorded, resumed

@@ -10,22 +10,18 @@ from uuid import uuid4
 
 import pytest
 
+from celery_ezthrottle.answers import Answer, StoredError, StoredResponse, dump_answer, load_answer
 from celery_ezthrottle.journal import (
-    Answer,
     Entry,
     Fingerprint,
     Match,
     Replay,
-    StoredError,
-    StoredResponse,
-    dump_answer,
     dump_entries,
     fingerprint,
     for_resume,
     for_retry,
     for_suspension,
     forwarded_entry,
-    load_answer,
     load_entries,
     varying,
 )

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from celery_ezthrottle import outcome
-from celery_ezthrottle.journal import Answer, StoredError, StoredResponse, dump_answer
+from celery_ezthrottle.answers import Answer, StoredError, StoredResponse, dump_answer
 
 HOP = StoredResponse(status_code=307, url="https://api.example.com/old", method="POST")
 LIMITED = StoredResponse(

@@ -12,13 +12,14 @@ import pytest
 import requests
 
 import celery_ezthrottle
+from celery_ezthrottle.answers import StoredError, StoredResponse
 from celery_ezthrottle.call import Call
 from celery_ezthrottle.client import EZThrottle, _Call
 from celery_ezthrottle.conf import Settings
 from celery_ezthrottle.execution import _Execution, _WantedRetry
 from celery_ezthrottle.gateway import GatewayConfig, database, exchange
 from celery_ezthrottle.job import Job, RetryPolicy, Trigger, Webhook
-from celery_ezthrottle.journal import Entry, StoredError, StoredResponse, fingerprint
+from celery_ezthrottle.journal import Entry, fingerprint
 from celery_ezthrottle.options import Options
 from celery_ezthrottle.outcome import Outcome
 from celery_ezthrottle.publisher import _Broker
