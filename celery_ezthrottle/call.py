@@ -70,8 +70,9 @@ class Call:
 
     @property
     def can_be_kept(self) -> bool:
-        """Its answer, for a later run."""
-        return not self.forgotten and not self.has_stream
+        """Its answer, for a later run. An error that a hook of the user's raises may hide a response."""
+        lost = self.response is None and (self.error is None or store_error(self.error) is None)
+        return not self.forgotten and not self.has_stream and not lost
 
     @property
     def has_stream(self) -> bool:

@@ -34,6 +34,9 @@ __all__ = [
 #: Methods whose repetition changes nothing at the origin server (RFC 9110, section 9.2.1).
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
+#: Of the 4xx, those that ask for another try (RFC 9110, RFC 8470, RFC 6585).
+_NOT_NOW = frozenset({408, 425, 429})
+
 _VARYING = re.compile(
     rb"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"  # UUID
     rb"|(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])"  # UUID as plain hex
@@ -152,6 +155,11 @@ class Replay:
         self._used_exactly: set[int] = set()
         self.ended = not entries
 
+    @property
+    def kept(self) -> tuple[Entry, ...]:
+        """The entries for the journal of the next run: without those whose calls went out again, and have a newer one."""
+        return tuple(entry for i, entry in enumerate(self.entries) if i not in self._used or entry.is_settled)
+
     def match(self, call: Fingerprint) -> tuple[Match, Entry | None]:
         """Find what answers ``call``, and use it up."""
         if self.ended and call.safe:
@@ -175,8 +183,8 @@ class Replay:
     def _may_vary(self, loose: str) -> bool:
         """Whether the UUIDs and times in these bodies may be fresh ones. Those that tell items apart are not."""
         alike = [(i, entry) for i, entry in enumerate(self.entries) if entry.fingerprint.loose == loose]
-        succeeded = {entry.fingerprint.exact for _, entry in alike if entry.forwards or not _failed(entry.answer)}
-        return len(succeeded) <= 1 and not any(i in self._used_exactly for i, _ in alike)
+        answered = {entry.fingerprint.exact for _, entry in alike if entry.forwards or _is_final(entry.answer)}
+        return len(answered) <= 1 and not any(i in self._used_exactly for i, _ in alike)
 
     def _find(self, matches: Callable[[Entry], bool]) -> int | None:
         found = [i for i, entry in enumerate(self.entries) if i not in self._used and matches(entry)]
@@ -256,6 +264,11 @@ def _is_not_kept(entry: Entry) -> bool:
 
 def _is_unknown(answer: Answer | None) -> bool:
     return isinstance(answer, StoredError) and answer.name == OUTCOME_UNKNOWN
+
+
+def _is_final(answer: Answer | None) -> bool:
+    """Nobody tries that again with a fresh UUID: two of them are two items."""
+    return isinstance(answer, StoredResponse) and answer.status_code < 500 and answer.status_code not in _NOT_NOW
 
 
 def _failed(answer: Answer | None) -> bool:

@@ -21,7 +21,7 @@ from .errors import ReplayMismatch
 from .hosts import may_forward
 from .options import Options, ask
 
-__all__ = ["Failure", "failure_of", "is_wanted", "obstacle"]
+__all__ = ["Failure", "certainly_not_sent", "failure_of", "is_wanted", "obstacle"]
 
 #: Methods that may be sent again without harm (RFC 9110, section 9.2.2).
 IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
@@ -118,13 +118,14 @@ def _may_send_again(call: Call, options: Options) -> bool:
         return options.forward_on_network_error == "always"
     request = call.last_request
     return (
-        _certainly_not_sent(call.error)
+        certainly_not_sent(call.error)
         or (request.method or "").upper() in IDEMPOTENT_METHODS
         or "Idempotency-Key" in request.headers
     )
 
 
-def _certainly_not_sent(error: BaseException | None) -> bool:
+def certainly_not_sent(error: BaseException | None) -> bool:
+    """Whether a call failed before there was a connection."""
     if isinstance(error, requests.ConnectTimeout):
         return True
     cause = error.args[0] if isinstance(error, requests.ConnectionError) and error.args else None

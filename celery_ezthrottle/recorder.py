@@ -44,7 +44,7 @@ class Recorder:
         max_response, max_journal: bytes that one response, and all, may have to be answered on resume.
         send_unmatched: send an unsafe call that looks like an earlier one, instead of raising ReplayMismatch.
         known: the task's arguments: UUIDs and times in them tell requests apart.
-        on_answered: called after each call that went out and got a response.
+        on_ended: called after each call that went out, whatever came of it.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Recorder:
         max_journal: int,
         send_unmatched: bool = False,
         known: object = None,
-        on_answered: Callable[[Call], None] | None = None,
+        on_ended: Callable[[Call], None] | None = None,
     ) -> None:
         self.replay = replay or Replay()
         self.calls: list[Call] = []
@@ -63,7 +63,7 @@ class Recorder:
         self._max_journal = max_journal
         self._send_unmatched = send_unmatched
         self._known = known
-        self._on_answered = on_answered
+        self._on_ended = on_ended
         #: A call that was not sent, and stopped the body: it can only be forwarded.
         self.to_forward: Call | None = None
         self._replayed = sum(entry.answer.size for entry in self.replay.entries if entry.answer)
@@ -74,8 +74,12 @@ class Recorder:
         )
 
     @cached_property
+    def _known_text(self) -> str:
+        return repr(self._known)
+
+    @cached_property
     def _stable(self) -> frozenset[bytes]:
-        return varying(repr(self._known))
+        return varying(self._known_text)
 
     @property
     def last(self) -> Call | None:
@@ -103,6 +107,8 @@ class Recorder:
                 return "an earlier call of the task streamed its response, so a resumed run could not be given it"
             if call.forgotten:
                 return _TOO_LARGE
+            if not call.can_be_kept and not call.is_safe:
+                return "an earlier call of the task raised an error that is not of requests; it cannot be kept for a resumed run"
         return _TOO_LARGE if self._replayed > self._max_journal else None
 
     def send(
@@ -112,6 +118,7 @@ class Recorder:
         request: requests.PreparedRequest,
         arguments: dict[str, Any],
     ) -> requests.Response:
+        _ = self._known_text  # with the first call, for the body may change them; no sooner, for not each run makes one
         effective = self._effective(session, request, arguments)
         call = Call(request=request, arguments=effective, fingerprint=_fingerprint(request, lambda: self._stable))
         if call.fingerprint is not None:
@@ -164,8 +171,8 @@ class Recorder:
         finally:
             _current.reset(token)
             self._account(call)
-            if self._on_answered is not None and call.response is not None:
-                self._on_answered(call)
+            if self._on_ended is not None and (call.error is None or isinstance(call.error, Exception)):
+                self._on_ended(call)
         return call.response
 
     def _account(self, call: Call) -> None:

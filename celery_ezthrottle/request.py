@@ -239,11 +239,14 @@ class _Guard:
         self._ezthrottle_left = True
 
     def _keep_answer(self) -> None:
-        """Celery publishes a retry by itself: it needs what the run that died was resumed with."""
-        if self.ezthrottle_resume is None:
+        """Celery publishes a retry by itself: it needs what the run that died was resumed with, or had found in the store."""
+        record = TAKES_OVER if self.ezthrottle_resume else self._request_dict["properties"][HANDOFF]["record"]
+        if not record:
             return
         context = self._context
-        context.headers = {**(context.headers or {}), RECORD_HEADER: TAKES_OVER}
+        context.headers = {**(context.headers or {}), RECORD_HEADER: record}
+        if self.ezthrottle_resume is None:
+            return
         try:
             Continuations.of(self.app).keep_answer(self.ezthrottle_resume, self._ezthrottle_run, self.id)
         except StoreError as exc:

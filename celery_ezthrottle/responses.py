@@ -8,7 +8,6 @@ from http import HTTPStatus
 from http.client import HTTPMessage
 from types import SimpleNamespace
 from typing import Any
-from urllib.parse import urlsplit
 
 import requests
 import urllib3
@@ -86,15 +85,15 @@ def _phrase(status_code: int) -> str:
 
 def _as_sent(request: requests.PreparedRequest, stored: StoredResponse) -> requests.PreparedRequest:
     """The request of the last hop. After a redirect only its method and URL are known; the rest is made as requests makes it."""
-    if stored.url in {"", request.url}:
+    if stored.url in {"", request.url} and stored.method in {"", request.method}:
         return request
     last = request.copy()
-    last.url = stored.url
+    last.url = stored.url or request.url
     redirects: Any = requests.sessions.SessionRedirectMixin()
-    if redirects.should_strip_auth(request.url, stored.url):
-        last.headers.pop("Authorization", None)  # it may be forwarded from here
-    if urlsplit(stored.url).hostname != urlsplit(request.url or "").hostname:
-        last.headers.pop("Cookie", None)
+    if redirects.should_strip_auth(request.url, last.url):
+        # It may be forwarded from here.
+        for name in ("Authorization", "Cookie"):
+            last.headers.pop(name, None)
     if stored.method and stored.method != request.method:
         last.method, last.body = stored.method, None
         for name in ("Content-Length", "Content-Type", "Transfer-Encoding"):

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from celery.exceptions import Ignore
 from celery.states import FAILURE, SUCCESS
 
-from . import journal, outcome
+from . import journal, outcome, policy
 from .answers import StoredResponse
 from .call import Call
 from .continuation import Continuations
@@ -87,11 +87,11 @@ class Run:
     def announce(task: Any) -> None:
         """Before Celery calls the task, and what the user has put around the body: a retry from there has to ask the store."""
         handoff = handoff_of(task)
-        if handoff is not None and handoff["resume"]:
+        if handoff is not None and (handoff["resume"] or handoff["record"]):
             request = vars(task.request)
             headers = request.get("headers")
             # What others take out of the headers until then stays out: only the mark is taken back.
-            request["headers"] = {**(headers or {}), RECORD_HEADER: True}
+            request["headers"] = {**(headers or {}), RECORD_HEADER: handoff["record"] or True}
             request[_ANNOUNCED] = headers is not None
 
     @property
@@ -134,7 +134,7 @@ class Run:
             max_journal=settings.max_journal,
             send_unmatched=self.options.send_unmatched,
             known=(self.task.request.args, self.task.request.kwargs),
-            on_answered=self._keep_answer if self.has_lease else None,
+            on_ended=self._keep_answer if self.has_lease else None,
         )
 
     @property
@@ -268,12 +268,14 @@ class Run:
 
     def _keep_answer(self, call: Call) -> None:
         """Whoever takes over from this run, should it die, must not repeat a call that changes something."""
-        if call.fingerprint is not None and not call.is_safe and not self._save():
+        if call.fingerprint is None or call.is_safe or policy.certainly_not_sent(call.error):
+            return
+        if not self._save():
             self._stop_taken_over()  # before it makes the next call
 
     def _save(self) -> bool:
         """Whether this run has a say still, as far as we know."""
-        kept = journal.dump_entries((*self.recorder.replay.entries, *self.recorder.entries()))
+        kept = journal.dump_entries((*self.recorder.replay.kept, *self.recorder.entries()))
         act = functools.partial(
             self.continuations.store.save_journal,
             *(self.task.request.id, self.id, self.resumed_from, kept),

@@ -117,7 +117,7 @@ def _parked(run: Run, call: Call, job: Job, continuation_id: str) -> Parked:
         fingerprint=call.fingerprint, answer=None, forwards=call.forwards + 1, key=job.idempotent_key
     )
     entries = journal.for_suspension(
-        recorder.replay.entries, recorder.entries(without=call), forwarded, answered_by=call.entry
+        recorder.replay.kept, recorder.entries(without=call), forwarded, answered_by=call.entry
     )
     now = time.time()
     return Parked(

@@ -64,7 +64,7 @@ def rejects(path: str) -> None:
     raise Reject("of no use", requeue=bool(first) and told(path) == "requeue")
 
 
-@app.task(retry_on_worker_lost=True, max_retries=1, default_retry_delay=0)
+@app.task(retry_on_worker_lost=True, max_retries=2, default_retry_delay=0)
 @frugal
 def sees_what_it_was_told(path: str) -> int:
     note(path, "start")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import threading
+import uuid
 import weakref
 from collections.abc import Iterator
 from typing import Any
@@ -178,6 +179,44 @@ def test_an_unsafe_call_whose_answer_is_lost_is_not_made_again_by_who_takes_over
     with recording(recorder(for_retry(run.entries()))):
         pay(0)  # in the retry of a run that had seen its answer
     assert len(upstream.received("/pay")) == 13
+
+
+def test_an_unsafe_call_whose_hook_raised_an_error_of_its_own_is_not_made_again_by_who_takes_over(
+    upstream: Upstream,
+) -> None:
+    def refuse(response: requests.Response, **_: Any) -> None:
+        response.close()
+        if response.status_code == 402:
+            raise ValueError("no funds")
+
+    def body() -> None:
+        with pytest.raises(ValueError, match="no funds"):
+            requests.post(f"{upstream.url}/pay", hooks={"response": refuse})
+        requests.get(f"{upstream.url}/last")
+
+    upstream.plan("/pay", 402)
+    run = recorded(body)
+    assert run.last is not None
+    assert "an error that is not of requests" in (run.obstacle(run.last) or "")
+    with recording(recorder(for_resume(run.entries()))), pytest.raises(OutcomeUnknown):
+        body()
+    assert len(upstream.received("/pay")) == 1
+    with recording(recorder(for_retry(run.entries()))):
+        requests.post(f"{upstream.url}/pay", hooks={"response": refuse})
+    assert len(upstream.received("/pay")) == 2
+
+
+def test_uuids_that_the_body_puts_into_the_arguments_are_not_taken_for_those_it_was_given(upstream: Upstream) -> None:
+    def body(given: dict[str, str]) -> None:
+        requests.get(f"{upstream.url}/rates")
+        given["id"] = str(uuid.uuid4())
+        requests.post(f"{upstream.url}/pay", json=given)
+
+    first, again = {"order": "5"}, {"order": "5"}
+    run = recorded(lambda: body(first), known=first)
+    with recording(recorder(for_resume(run.entries()), known=again)):
+        body(again)
+    assert len(upstream.received("/pay")) == 1
 
 
 # Nothing is touched outside a frugal task

@@ -68,7 +68,9 @@ def test_an_answered_response_is_as_the_call_would_have_given_it(upstream: Upstr
     ("last", "kept"),
     [
         ("https://api.example.com/new", {"Authorization", "Cookie", "Content-Type"}),
-        ("https://api.example.com:8443/new", {"Cookie", "Content-Type"}),
+        ("https://api.example.com/old", {"Authorization", "Cookie", "Content-Type"}),
+        ("https://api.example.com:8443/new", {"Content-Type"}),
+        ("http://api.example.com/old", {"Content-Type"}),
         ("https://elsewhere.example.org/", {"Content-Type"}),
     ],
 )

@@ -26,7 +26,7 @@ from celery_ezthrottle.stores.base import Parked, State, SuspendOutcome
 from celery_ezthrottle.stores.redis import RedisStore
 from celery_ezthrottle.submission import Submitted
 from tests.lab import wait_until
-from tests.upstream import Upstream, running
+from tests.upstream import Answer, Upstream, running
 
 from .conftest import RedisBench
 
@@ -306,6 +306,16 @@ class TestTakenOver:
         found = world.take_over(resumed)
         assert isinstance(found, error), found
         assert (world.state, world.upstream.by_worker("/a")) == (State.DONE, 1)
+
+    @pytest.mark.parametrize("dies_at", ["hold", "finish"])
+    def test_nobody_knows_what_came_of_a_call_that_it_made(self, world: World, dies_at: str) -> None:
+        resumed = world.suspended()
+        world.upstream.plan("/b", Answer(hang_up=True))
+        world.store.dies_at = dies_at
+        assert isinstance(world.run(resume=resumed), Died)
+        found = world.take_over(resumed)
+        assert isinstance(found, requests.ConnectionError), found
+        assert world.upstream.by_worker("/b") == 1
 
     @pytest.mark.parametrize("dies_at", ["save_journal", "hold", "finish"])
     def test_a_call_that_it_made_was_refused(self, world: World, dies_at: str) -> None:

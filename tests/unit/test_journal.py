@@ -476,6 +476,17 @@ def test_a_request_that_is_forwarded_again_gets_its_new_answer_only() -> None:
     assert answers(for_resume(made, ok("at last")), call("a"), call("d")) == ["fine", "at last"]
 
 
+@pytest.mark.parametrize(
+    ("status", "sees"), [(200, Match.MISMATCH), (402, Match.MISMATCH), (429, "no"), (408, "no"), (503, "no")]
+)
+def test_two_final_answers_are_those_of_two_items_and_two_that_ask_for_another_try_are_not(
+    status: int, sees: object
+) -> None:
+    answer = StoredResponse(status_code=status, content=b"no")
+    entries = [entry(f"item={uuid4()}", answer), entry(f"item={uuid4()}", answer), entry("last")]
+    assert answers(entries, call(f"item={uuid4()}")) == [sees]
+
+
 def test_a_run_that_takes_over_has_what_the_dead_one_was_answered() -> None:
     kept = (entry("a"), entry("b", LIMITED, forwarded=True), entry("c"), entry("d", StoredResponse(status_code=402)))
     # What the service said about the forwarded call stays its last word.
@@ -513,6 +524,16 @@ def test_failed_tries_of_an_earlier_run_do_not_hide_the_success_of_a_later_one(b
     retried = for_retry([*retried, entry(three, ok("charged"))])
     entries = for_resume(for_suspension(retried, [], waiting("c")), OK)
     assert answers(entries, call(again)) == ["charged"]
+
+
+def test_calls_that_fail_in_each_retry_are_kept_once() -> None:
+    entries: tuple[Entry, ...] = (entry("a"), entry("b", None))
+    for _ in range(5):
+        replay = Replay(entries)
+        for body in ("b", f"k={uuid4()}"):
+            replay.match(call(body))
+        entries = for_retry([*replay.kept, entry("b", LIMITED), entry(f"k={uuid4()}", LOST)])
+        assert [made.answer for made in entries] == [OK, None, None]
 
 
 def test_a_call_that_failed_in_a_retried_run_may_be_made_with_another_body() -> None:
