@@ -16,6 +16,8 @@ from typing import Any
 import redis
 from celery import Celery
 from kombu import Connection
+from kombu.exceptions import OperationalError
+from kombu.utils.functional import retry_over_time
 
 from tests.lab import wait_until
 from tests.servers import free_port
@@ -220,11 +222,15 @@ class World:
 
     def _before_restart(self, role: str) -> None:
         if self.config.give_back and role in self.workers and self.config.broker == "redis":
-            # The only worker is dead: nothing that is not acknowledged is in anybody's hands.
-            with Connection(self.app.conf.broker_url, transport_options={"visibility_timeout": 0}) as connection:
-                channel: Any = connection.default_channel
-                channel.client.delete("unacked_mutex")
-                channel.qos.restore_visible(num=None, interval=1)
+            away = (OperationalError, redis.RedisError, OSError)  # it may have been killed too, and be loading its data
+            retry_over_time(self._give_back, away, interval_start=0.1, interval_step=0.0, timeout=PATIENCE)
+
+    def _give_back(self) -> None:
+        """The only worker is dead: nothing that is not acknowledged is in anybody's hands."""
+        with Connection(self.app.conf.broker_url, transport_options={"visibility_timeout": 0}) as connection:
+            channel: Any = connection.default_channel
+            channel.client.delete("unacked_mutex")
+            channel.qos.restore_visible(num=None, interval=1)
 
 
 def _until_stdin_ends(stack: ExitStack, command: list[str], log: Path) -> subprocess.Popen[bytes]:
