@@ -39,10 +39,13 @@ class StoredError:
     Attributes:
         name: of the class: one of ``requests.exceptions`` or of this package.
         text: its text.
+        url, method: of the hop that failed; "" where that is not known.
     """
 
     name: str
     text: str = field(repr=False)
+    url: str = field(default="", repr=False)
+    method: str = ""
 
     @property
     def size(self) -> int:

@@ -13,7 +13,7 @@ import requests
 import urllib3
 
 from . import errors
-from .answers import StoredError, StoredResponse
+from .answers import Answer, StoredError, StoredResponse
 
 __all__ = ["build_error", "build_response", "store_error", "store_response"]
 
@@ -83,7 +83,7 @@ def _phrase(status_code: int) -> str:
         return ""
 
 
-def _as_sent(request: requests.PreparedRequest, stored: StoredResponse) -> requests.PreparedRequest:
+def _as_sent(request: requests.PreparedRequest, stored: Answer) -> requests.PreparedRequest:
     """The request of the last hop. After a redirect only its method and URL are known; the rest is made as requests makes it."""
     if stored.url in {"", request.url} and stored.method in {"", request.method}:
         return request
@@ -105,12 +105,15 @@ def store_error(error: BaseException) -> StoredError | None:
     """Keep an error of ``requests`` by the name of its class, the nearest public one; None for other errors."""
     for cls in type(error).__mro__:
         if getattr(requests.exceptions, cls.__name__, None) is cls and issubclass(cls, requests.RequestException):
-            return StoredError(name=cls.__name__, text=str(error))
+            hop: Any = getattr(error, "request", None)  # some errors of a hook have none
+            url, method = getattr(hop, "url", None), getattr(hop, "method", None)
+            return StoredError(name=cls.__name__, text=str(error), url=url or "", method=method or "")
     return None
 
 
 def build_error(stored: StoredError, request: requests.PreparedRequest) -> Exception:
-    """The error again. An unknown name gives a ``requests.RequestException`` that has it in its text."""
+    """The error again, of the hop that failed. An unknown name gives a ``requests.RequestException`` that has it in its text."""
+    request = _as_sent(request, stored)
     error: Exception
     if stored.name in errors.__all__:
         cls = getattr(errors, stored.name)

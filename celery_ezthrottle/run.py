@@ -268,7 +268,8 @@ class Run:
 
     def _keep_answer(self, call: Call) -> None:
         """Whoever takes over from this run, should it die, must not repeat a call that changes something."""
-        if call.fingerprint is None or call.is_safe or policy.certainly_not_sent(call.error):
+        was_sent = call.last_request is not call.request or not policy.certainly_not_sent(call.error)
+        if call.fingerprint is None or call.is_safe or not was_sent:
             return
         if not self._save():
             self._stop_taken_over()  # before it makes the next call

@@ -26,6 +26,7 @@ from celery_ezthrottle.stores.base import Parked, State, SuspendOutcome
 from celery_ezthrottle.stores.redis import RedisStore
 from celery_ezthrottle.submission import Submitted
 from tests.lab import wait_until
+from tests.servers import free_port
 from tests.upstream import Answer, Upstream, running
 
 from .conftest import RedisBench
@@ -102,6 +103,7 @@ class World:
     def __init__(self, app: Celery, store: Store, upstream: Upstream) -> None:
         self.app, self.upstream, self.store = app, upstream, store
         self.refuses: set[str] = set()
+        self.jobs: list[Job] = []
         self.begun = 0
         self.then: Callable[[Any], object] = lambda task: "done"
         self.failed: Callable[[Any, Exception], object] | None = None
@@ -129,6 +131,7 @@ class World:
         path = job.url.removeprefix(self.upstream.url)
         if path in self.refuses:
             raise SubmitRefused("no", 401)
+        self.jobs.append(job)
         return Submitted(f"job of {path}", "queued", duplicate=False)
 
     def run(
@@ -315,6 +318,19 @@ class TestTakenOver:
         assert isinstance(world.run(resume=resumed), Died)
         found = world.take_over(resumed)
         assert isinstance(found, requests.ConnectionError), found
+        assert world.upstream.by_worker("/b") == 1
+
+    @pytest.mark.parametrize("dies_at", ["hold", "suspend"])
+    def test_a_call_that_it_made_was_executed_and_what_it_was_redirected_to_is_out_of_reach(
+        self, world: World, dies_at: str
+    ) -> None:
+        resumed = world.suspended()
+        gone = f"http://127.0.0.1:{free_port()}/b"
+        world.upstream.plan("/b", Answer(303, headers={"Location": gone}))
+        world.store.dies_at = dies_at
+        assert isinstance(world.run(resume=resumed), Died)
+        assert isinstance(world.take_over(resumed), Suspended)
+        assert [(job.method, job.url) for job in world.jobs[1:]] == [("GET", gone)]
         assert world.upstream.by_worker("/b") == 1
 
     @pytest.mark.parametrize("dies_at", ["save_journal", "hold", "finish"])
