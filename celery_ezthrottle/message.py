@@ -15,6 +15,7 @@ from kombu import Exchange, Queue
 from kombu.utils import json
 
 from . import publisher
+from .handoff import RECORD_HEADER
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -32,7 +33,7 @@ _DROPPED_PROPERTIES = {
 }  # fmt: skip
 #: Of the broker, of the transport, or ours.
 _DROPPED_HEADERS = (
-    "compression", RESUME_HEADER, "x-death", "x-delivery-count", "x-acquired-count",
+    "compression", RESUME_HEADER, RECORD_HEADER, "x-death", "x-delivery-count", "x-acquired-count",
     "x-first-death-exchange", "x-first-death-queue", "x-first-death-reason",
     "x-last-death-exchange", "x-last-death-queue", "x-last-death-reason",
 )  # fmt: skip

@@ -91,7 +91,8 @@ class Run:
             request = vars(task.request)
             headers = request.get("headers")
             # What others take out of the headers until then stays out: only the mark is taken back.
-            request["headers"] = {**(headers or {}), RECORD_HEADER: handoff["record"] or True}
+            mark = TAKES_OVER if handoff["resume"] else handoff["record"]  # nothing has been answered yet
+            request["headers"] = {**(headers or {}), RECORD_HEADER: mark}
             request[_ANNOUNCED] = headers is not None
 
     @property

@@ -56,18 +56,20 @@ def deliver(lab: Lab, path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("what", "final", "effects"),
+    ("what", "status", "final", "effects"),
     [
-        ("fail before the start", "FAILURE", ["start ", "errback"]),
-        ("return early", "SUCCESS", ["start "]),
-        ("retry early", "SUCCESS", ["start ", "start "]),
+        ("fail before the start", 200, "FAILURE", ["start ", "errback"]),
+        ("return early", 200, "SUCCESS", ["start "]),
+        ("retry early", 200, "SUCCESS", ["start ", "start "]),
+        ("retry early", 503, "FAILURE", ["start ", "start ", "errback"]),
     ],
 )
 def test_a_run_that_ends_before_its_body_has_ended(
-    lab: Lab, path: str, what: str, final: str, effects: list[str]
+    lab: Lab, path: str, what: str, status: int, final: str, effects: list[str]
 ) -> None:
-    """As after a body that ended so: it is not resumed again, and a retry has the answer."""
+    """As after a body that ended so: it is not resumed again, and a retry has the answer, whatever it is."""
     result, state = suspended(lab, path, ending.is_gated, link_error=on_error.s(path=path))
+    lab.upstream.plan(path, status)
     lab.client.set(f"told:{path}", what)
     deliver(lab, path)
     wait_until(lambda: state() == "done", "the end of the continuation")
