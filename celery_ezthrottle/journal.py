@@ -34,9 +34,6 @@ __all__ = [
 #: Methods whose repetition changes nothing at the origin server (RFC 9110, section 9.2.1).
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
-#: Of the 4xx, those that ask for another try (RFC 9110, RFC 8470, RFC 6585).
-_NOT_NOW = frozenset({408, 425, 429})
-
 _VARYING = re.compile(
     rb"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"  # UUID
     rb"|(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])"  # UUID as plain hex
@@ -165,7 +162,7 @@ class Replay:
         if self.ended and call.safe:
             return Match.SEND, None
         index = self._find(lambda entry: entry.fingerprint.exact == call.exact)
-        if index is None and self._may_vary(call.loose):
+        if index is None and self._may_vary(call):
             index = self._find(lambda entry: entry.fingerprint.loose == call.loose)
         if index is None:
             if not call.safe and self._has_unused_unsafe(call.place):
@@ -180,11 +177,13 @@ class Replay:
             return Match.FORWARD, entry
         return (Match.SEND if entry.answer is None else Match.ANSWERED), entry
 
-    def _may_vary(self, loose: str) -> bool:
-        """Whether the UUIDs and times in these bodies may be fresh ones. Those that tell items apart are not."""
-        alike = [(i, entry) for i, entry in enumerate(self.entries) if entry.fingerprint.loose == loose]
-        answered = {entry.fingerprint.exact for _, entry in alike if entry.forwards or _is_final(entry.answer)}
-        return len(answered) <= 1 and not any(i in self._used_exactly for i, _ in alike)
+    def _may_vary(self, call: Fingerprint) -> bool:
+        """Whether the UUIDs and times in the body may be fresh ones. Those that tell items apart, or came before, are not."""
+        alike = [(i, entry) for i, entry in enumerate(self.entries) if entry.fingerprint.loose == call.loose]
+        answered = {entry.fingerprint.exact for _, entry in alike if entry.forwards or not _failed(entry.answer)}
+        return len(answered) <= 1 and not any(
+            i in self._used_exactly or entry.fingerprint.exact == call.exact for i, entry in alike
+        )
 
     def _find(self, matches: Callable[[Entry], bool]) -> int | None:
         found = [i for i, entry in enumerate(self.entries) if i not in self._used and matches(entry)]
@@ -228,16 +227,24 @@ def for_suspension(
 def for_retry(kept: Iterable[Entry]) -> tuple[Entry, ...]:
     """What a retry of Celery's is answered from what its task has had answered: what failed is made again.
 
-    So is what was answered in the run that is retried, and could not be kept.
+    So is what was answered in the run that is retried, and could not be kept; and a safe call, since a task that polls by
+    retrying wants news, unless an unsafe one that stays came after it and may have been made of its answer.
     """
-    return tuple(_retried(entry) for entry in kept)
+    retried: list[Entry] = []
+    is_followed = False
+    for entry in map(_retried, reversed(tuple(kept))):
+        if not entry.fingerprint.safe or entry.unknown or (is_followed and entry.is_settled):
+            retried.append(entry)
+        is_followed |= entry.is_settled and not entry.fingerprint.safe
+    return tuple(reversed(retried))
 
 
 def _retried(entry: Entry) -> Entry:
     if not _is_not_kept(entry) and (entry.unknown or _is_unknown(entry.answer)):
         # Only what was forwarded can be asked for, by its key.
         return replace(entry, answer=None, unknown=True) if entry.key is not None else entry
-    return Entry(fingerprint=entry.fingerprint, answer=None if _failed(entry.answer) else entry.answer)
+    # Its key is no other call's, still.
+    return replace(entry, answer=None if _failed(entry.answer) else entry.answer, forwards=0, unknown=False)
 
 
 def for_resume(kept: Iterable[Entry], answer: Answer | None = None) -> tuple[Entry, ...]:
@@ -264,11 +271,6 @@ def _is_not_kept(entry: Entry) -> bool:
 
 def _is_unknown(answer: Answer | None) -> bool:
     return isinstance(answer, StoredError) and answer.name == OUTCOME_UNKNOWN
-
-
-def _is_final(answer: Answer | None) -> bool:
-    """Nobody tries that again with a fresh UUID: two of them are two items."""
-    return isinstance(answer, StoredResponse) and answer.status_code < 500 and answer.status_code not in _NOT_NOW
 
 
 def _failed(answer: Answer | None) -> bool:

@@ -179,7 +179,8 @@ class Recorder:
         """Keep no more than is allowed: a task that downloads for hours must not fill the memory."""
         if call.response is not None and not call.streamed:
             size = len(call.response.content or b"")
-            call.forgotten = size > self._max_response
+            # The last one may be over the bound, since it may be the one that is forwarded. Not after others that are already.
+            call.forgotten = size > self._max_response or self._replayed > self._max_journal
             self._size += size
             if not call.is_safe and not call.forgotten:
                 self._unsafe_size += size

@@ -381,6 +381,17 @@ def retries_what_was_given_up(self: BoundTask, path: str) -> Any:
     return post(path, json={"item": 2})["n"]
 
 
+@app.task(bind=True, default_retry_delay=0, max_retries=5)
+@frugal
+def polls_by_retrying(self: BoundTask, path: str) -> Any:
+    note(path, self.request.retries)
+    post(f"{path}/job")
+    seen = get(path)["n"]
+    if seen < 5:
+        raise self.retry()
+    return seen
+
+
 @app.task(bind=True, max_retries=None, default_retry_delay=0)
 @frugal
 def retries_without_end(self: BoundTask, path: str) -> Any:

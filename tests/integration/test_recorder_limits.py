@@ -15,7 +15,7 @@ import requests
 from celery_ezthrottle.answers import StoredResponse
 from celery_ezthrottle.call import Source
 from celery_ezthrottle.errors import OutcomeUnknown, ReplayMismatch
-from celery_ezthrottle.journal import for_resume, for_retry
+from celery_ezthrottle.journal import Entry, for_resume, for_retry
 from celery_ezthrottle.recorder import install, recording
 from tests.recording import DELIVERED, recorded, recorder, resumed
 from tests.upstream import Answer as Reply
@@ -134,6 +134,15 @@ def test_what_earlier_runs_had_answered_counts_too(upstream: Upstream) -> None:
     run = recorded(calls, entries, max_journal=1000)
     assert run.last is not None
     assert "ezthrottle_max_journal" in (run.obstacle(run.last) or "")
+
+
+def test_no_answer_is_added_to_those_that_are_over_the_bound_already(upstream: Upstream) -> None:
+    entries: tuple[Entry, ...] = ()
+    for place in "abcdefghijkl":  # each run a retry of the one before
+        upstream.plan(f"/{place}", Reply(body="x" * 90))
+        run = recorded(lambda url=f"{upstream.url}/{place}": requests.post(url), entries, max_journal=500)  # type: ignore[misc]
+        entries = for_retry((*run.replay.kept, *run.entries()))
+    assert [entry.answer is not None for entry in entries] == [True] * 6 + [False] * 6
 
 
 def test_answers_to_unsafe_calls_are_let_go_of_last(upstream: Upstream) -> None:

@@ -42,6 +42,15 @@ def test_a_failed_answer_is_asked_for_again(lab: Lab, path: str) -> None:
     assert len(lab.upstream.received(f"{path}/first")) == 1
 
 
+def test_a_task_that_polls_by_retrying_has_news_after_a_suspension(lab: Lab, path: str) -> None:
+    lab.upstream.plan(path, 200, 429)
+
+    assert shapes.polls_by_retrying.delay(path).get(timeout=PATIENCE) == 5
+    assert lab.effects(path) == list("01123")
+    assert (lab.upstream.by_worker(path), lab.upstream.by_service(path)) == (4, 1)
+    assert len(lab.upstream.received(f"{path}/job")) == 2  # the first run was not suspended
+
+
 def test_each_forward_of_a_task_has_its_own_key(lab: Lab, path: str) -> None:
     lab.upstream.plan(path, 429, 503, 429)
 
