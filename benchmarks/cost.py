@@ -15,8 +15,8 @@ from uuid import uuid4
 
 from celery import Celery
 
-from celery_ezthrottle.stores.base import StartOutcome
-from celery_ezthrottle.stores.connect import connect
+from celery_ezthrottle.store.records import StartOutcome
+from celery_ezthrottle.store.redis.connect import connect
 
 from .laboratory import Laboratory, wait_until
 from .pair import Pair

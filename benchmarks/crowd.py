@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import redis
 
-from celery_ezthrottle.continuation import Continuations
+from celery_ezthrottle.continuations.manager import Continuations
 
 from .parking import Parking
 from .project import app, charge

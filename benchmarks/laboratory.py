@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 
 import redis
 
-from celery_ezthrottle.continuation import Continuations
+from celery_ezthrottle.continuations.manager import Continuations
 from example_project.processes import Process, started
-from tests.servers import free_port, valkey_server
+from tests.support.servers import free_port, valkey_server
 
 from .project import app
 

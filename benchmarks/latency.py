@@ -14,7 +14,7 @@ from typing import Any
 
 import requests
 
-from celery_ezthrottle.webhook.signatures import SIGNATURE_HEADER, sign
+from celery_ezthrottle.service.signatures import SIGNATURE_HEADER, sign
 
 from .laboratory import SECRET, Laboratory
 from .parking import Parking, Waiting, response_to

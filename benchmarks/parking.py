@@ -15,16 +15,19 @@ import requests
 from celery import Celery
 from kombu import Queue
 
-from celery_ezthrottle import outcome
-from celery_ezthrottle.call import Call
-from celery_ezthrottle.conf import Settings
-from celery_ezthrottle.forwarding import build_job
-from celery_ezthrottle.journal import fingerprint
-from celery_ezthrottle.message import capture
-from celery_ezthrottle.options import Options, resolve
-from celery_ezthrottle.recorder import Recorder
-from celery_ezthrottle.stores.base import Parked, State, Store, SuspendOutcome
-from celery_ezthrottle.suspension import _parked
+from celery_ezthrottle.broker.parked_message import capture
+from celery_ezthrottle.continuations import job_result
+from celery_ezthrottle.continuations.build_job import build_job
+from celery_ezthrottle.http.call import Call
+from celery_ezthrottle.http.journal import fingerprint
+from celery_ezthrottle.http.recorder import Recorder
+from celery_ezthrottle.http.requests_adapter import REQUESTS
+from celery_ezthrottle.settings.app_settings import Settings
+from celery_ezthrottle.settings.options import Options, resolve
+from celery_ezthrottle.store.protocol import Store
+from celery_ezthrottle.store.records import SuspendOutcome, Suspension
+from celery_ezthrottle.store.states import State
+from celery_ezthrottle.tasks.suspend import _parked
 
 from .project import CHARGES, PREPARED, charge_prepared
 
@@ -45,7 +48,7 @@ _LIMITED = {
 
 @dataclass
 class _FirstRun:
-    """What suspending a task asks of a :class:`celery_ezthrottle.run.Run`: here of one that has made one call."""
+    """What suspending a task asks of a :class:`celery_ezthrottle.tasks.run.Run`: here of one that has made one call."""
 
     settings: Settings
     options: Options
@@ -99,13 +102,13 @@ class Parking:
         url = json.loads(parked.job)["webhooks"][-1]["url"]
         return Waiting(parked.id, parked.task_id, order_id, self.bind(parked.id), url)
 
-    def suspend(self, order_id: int) -> Parked:
+    def suspend(self, order_id: int) -> Suspension:
         """The first half of it: what is parked, its job not taken yet."""
         parked = self.parked(order_id)
         self._suspend(parked)
         return parked
 
-    def suspend_many(self, first: int, count: int) -> Iterator[Parked]:
+    def suspend_many(self, first: int, count: int) -> Iterator[Suspension]:
         """The same for many orders, faster: they are copies of one, with ids of their own, and are never to be resumed."""
         first += SEVEN_DIGITS
         copied = self.parked(first)
@@ -125,7 +128,7 @@ class Parking:
             self._suspend(parked)
             yield parked
 
-    def _suspend(self, parked: Parked) -> None:
+    def _suspend(self, parked: Suspension) -> None:
         suspended = self._store.suspend(parked, self._settings.max_suspended)
         if suspended is not SuspendOutcome.SUSPENDED:
             raise RuntimeError(f"The store would not suspend a task: {suspended}.")
@@ -137,7 +140,7 @@ class Parking:
             raise RuntimeError("The store would not bind a job.")
         return job_id
 
-    def parked(self, order_id: int) -> Parked:
+    def parked(self, order_id: int) -> Suspension:
         """What a run parks that has met a 429."""
         task_id, call = str(uuid4()), self._limited_call(order_id)
         run = _FirstRun(self._settings, self._options, {"message": self._message(task_id, order_id)}, task_id)
@@ -179,7 +182,14 @@ class Parking:
         response._content = b'{"error": "rate limited", "limit": 100.0}'
         body = request.body
         called = fingerprint("POST", CHARGES, body.encode() if isinstance(body, str) else body)
-        return Call(request=request, arguments={"stream": False}, fingerprint=called, response=response, raised=True)
+        return Call(
+            library=REQUESTS,
+            request=request,
+            arguments={"stream": False},
+            fingerprint=called,
+            response=response,
+            raised=True,
+        )
 
 
 def _request_for(order_id: int) -> requests.Request:
@@ -188,7 +198,7 @@ def _request_for(order_id: int) -> requests.Request:
 
 def result_of(waiting: Waiting) -> bytes:
     """What a delivered webhook leaves in the store."""
-    return outcome.of_job(waiting.job_id, "success", response_to(waiting.order_id), None)
+    return job_result.of_job(waiting.job_id, "success", response_to(waiting.order_id), None)
 
 
 def response_to(order_id: int) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from collections import defaultdict
 from collections.abc import Mapping
 from uuid import uuid4
 
-from celery_ezthrottle.continuation import Continuations
-from celery_ezthrottle.stores.base import StartOutcome
-from celery_ezthrottle.sweeping import sweep
+from celery_ezthrottle.continuations.manager import Continuations
+from celery_ezthrottle.continuations.sweep import sweep
+from celery_ezthrottle.store.records import StartOutcome
 
 from .laboratory import Laboratory
 from .parking import Parking, result_of

@@ -1,21 +1,35 @@
-"""Celery tasks that meet a rate limit or an outage are suspended, and resumed when EZThrottle has the answer."""
+"""Celery tasks that meet a rate limit or an outage are suspended, and resumed when EZThrottle has the answer.
 
-from . import recorder as _recorder
-from . import worker as _worker
-from .cancellation import cancel
-from .client import EZThrottle
-from .errors import (
-    ConfigurationError,
-    EZThrottleError,
-    InvalidJob,
-    JobFailed,
-    OutcomeUnknown,
-    ReplayMismatch,
-    ServiceUnavailable,
-    StoreError,
-    SubmitRefused,
-)
-from .task import EZThrottleTask, frugal
+Importing the package is cheap, since each web process that sends a task pays for it: the names of ``__all__`` load what they
+need when they are first used. What must be there from the start is: the recorder in front of ``requests``, before others patch
+it, and the handlers of Celery's signals.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from .http.requests_adapter import install as _install_requests
+from .worker.signals import connect as _connect_signals
+
+if TYPE_CHECKING:
+    from .continuations.cancel import cancel
+    from .errors import (
+        ConfigurationError,
+        EZThrottleError,
+        InvalidJob,
+        JobFailed,
+        OutcomeUnknown,
+        ReplayMismatch,
+        ServiceUnavailable,
+        StoreError,
+        SubmitRefused,
+    )
+    from .service.client import EZThrottle
+    from .tasks.decorator import EZThrottleTask, frugal
+
+    __version__: str
 
 __all__ = [
     "ConfigurationError",
@@ -33,5 +47,31 @@ __all__ = [
     "frugal",
 ]
 
-_recorder.install()
-_worker.install()
+#: Where each name lives that is not one of the errors.
+_HOMES = {
+    "EZThrottle": "service.client",
+    "EZThrottleTask": "tasks.decorator",
+    "cancel": "continuations.cancel",
+    "frugal": "tasks.decorator",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        value: Any = version("celery-ezthrottle")
+    elif name in __all__:
+        value = getattr(import_module(f"{__name__}.{_HOMES.get(name, 'errors')}"), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, "__version__"})
+
+
+_install_requests()
+_connect_signals()

@@ -10,8 +10,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from .lab import Lab, laboratory
-from .rabbitmq import find_rabbitmq, rabbitmq_server
+from tests.support.lab import Lab, laboratory
+from tests.support.rabbitmq import find_rabbitmq, rabbitmq_server
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -49,8 +49,8 @@ def shared_lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 
 @pytest.fixture
 def lab(shared_lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Lab:
-    """The laboratory; ``tests.project.app`` sends to it."""
-    from .project import app
+    """The laboratory; ``tests.support.project.app`` sends to it."""
+    from tests.support.project import app
 
     for name, value in shared_lab.environment.items():
         monkeypatch.setenv(name, value)

@@ -19,9 +19,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from celery_ezthrottle._common.failpoints import reach
 from celery_ezthrottle.errors import InvalidJob
-from celery_ezthrottle.failpoints import reach
-from celery_ezthrottle.job import Job
+from celery_ezthrottle.service.job import Job
 
 from .config import GatewayConfig
 from .database import Database

@@ -7,9 +7,9 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from celery_ezthrottle.conf import MIN_SECRET
+from celery_ezthrottle._common.asgi_server import parse_bind
 from celery_ezthrottle.errors import ConfigurationError
-from celery_ezthrottle.serving import parse_bind
+from celery_ezthrottle.settings.app_settings import MIN_SECRET
 
 __all__ = ["GatewayConfig"]
 

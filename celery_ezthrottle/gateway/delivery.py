@@ -10,13 +10,13 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from celery_ezthrottle.failpoints import reach
-from celery_ezthrottle.retry_after import parse_retry_after
-from celery_ezthrottle.webhook.signatures import SIGNATURE_HEADER, sign
+from celery_ezthrottle._common.failpoints import reach
+from celery_ezthrottle._common.retry_after import parse_retry_after
+from celery_ezthrottle.service.signatures import SIGNATURE_HEADER, sign
 
 from .background import Background, DueQueue, pause_after
 from .database import Database, Delivery
-from .exchange import NoAnswer, exchange
+from .exchange import NoResponse, exchange
 
 __all__ = ["GIVE_UP_AFTER", "LONGEST_PAUSE", "Deliveries"]
 
@@ -102,7 +102,7 @@ class Deliveries:
             status = answer.status_code
             if status == 503:
                 asked = parse_retry_after(answer.headers.get("retry-after", ""), time.time()) or 0.0
-        except NoAnswer as exc:
+        except NoResponse as exc:
             if exc.status_code is None:
                 return f"{host}: {exc}", asked
             status = exc.status_code

@@ -15,15 +15,15 @@ from typing import Any
 
 import httpx
 
-from celery_ezthrottle.failpoints import reach
-from celery_ezthrottle.job import Job
-from celery_ezthrottle.retry_after import parse_retry_after
+from celery_ezthrottle._common.failpoints import reach
+from celery_ezthrottle._common.retry_after import parse_retry_after
+from celery_ezthrottle.service.job import Job
 
 from .background import Background, DueQueue, pause_after
 from .config import GatewayConfig
 from .database import Database, Waiting, Work
 from .delivery import GIVE_UP_AFTER, Deliveries
-from .exchange import Answer, NoAnswer, exchange
+from .exchange import NoResponse, UpstreamResponse, exchange
 from .pacing import Pace, rate_of
 
 __all__ = ["Dispatcher"]
@@ -121,11 +121,11 @@ class Dispatcher:
         self.in_flight.add(waiting.id)
         try:
             job = Job.from_wire(json.loads(work.wire))
-            answer: Answer | None = None
-            failure: NoAnswer | None = None
+            answer: UpstreamResponse | None = None
+            failure: NoResponse | None = None
             try:
                 answer = await self._send(job)
-            except NoAnswer as exc:
+            except NoResponse as exc:
                 failure = exc
             reach("gateway.called")
             asked = _asked(answer)
@@ -143,13 +143,15 @@ class Dispatcher:
             self.in_flight.discard(waiting.id)
             slot.release()
 
-    async def _send(self, job: Job) -> Answer:
+    async def _send(self, job: Job) -> UpstreamResponse:
         body = None if job.body is None else job.body.encode()
         return await exchange(
             self._client, job.method, job.url, job.headers, body, timeout=self._config.timeout, limit=LARGEST_RESPONSE
         )
 
-    async def _finish(self, job_id: str, job: Job, work: Work, answer: Answer | None, failure: NoAnswer | None) -> None:
+    async def _finish(
+        self, job_id: str, job: Job, work: Work, answer: UpstreamResponse | None, failure: NoResponse | None
+    ) -> None:
         response: dict[str, Any] | None = answer.to_wire() if answer else None
         if response is None and work.answer is not None:
             response = json.loads(work.answer)  # an earlier attempt got further than this one
@@ -178,7 +180,7 @@ class Dispatcher:
         return self._config.max_attempts if retries is None else retries + 1
 
 
-def _may_help(job: Job, answer: Answer | None, failure: NoAnswer | None) -> bool:
+def _may_help(job: Job, answer: UpstreamResponse | None, failure: NoResponse | None) -> bool:
     """Whether sending the request again may give another outcome."""
     if answer is None:
         return failure is not None and not failure.final
@@ -186,7 +188,7 @@ def _may_help(job: Job, answer: Answer | None, failure: NoAnswer | None) -> bool
     return answer.status_code in (RETRY_CODES if codes is None else codes)
 
 
-def _asked(answer: Answer | None) -> float:
+def _asked(answer: UpstreamResponse | None) -> float:
     """The Unix time before which the upstream asked not to be called, or 0."""
     if answer is None:
         return 0.0

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-__all__ = ["Answer", "NoAnswer", "exchange", "make_client"]
+__all__ = ["NoResponse", "UpstreamResponse", "exchange", "make_client"]
 
 # The connection's own, or no longer true of a body that was decoded.
 _DROPPED_FROM_ANSWERS = {"content-encoding", "content-length", "transfer-encoding"}
@@ -20,7 +20,7 @@ _DROPPED_FROM_REQUESTS = {"content-length", "transfer-encoding"}
 
 
 @dataclass(frozen=True)
-class Answer:
+class UpstreamResponse:
     """A response: status, headers with lower-case names, decoded text."""
 
     status_code: int
@@ -32,7 +32,7 @@ class Answer:
         return asdict(self)
 
 
-class NoAnswer(Exception):
+class NoResponse(Exception):
     """There is no usable answer.
 
     Attributes:
@@ -66,7 +66,7 @@ async def exchange(
     *,
     timeout: float,
     limit: int,
-) -> Answer:
+) -> UpstreamResponse:
     """Send one request, its headers as they are, and read the answer. Redirects are not followed.
 
     Args:
@@ -74,7 +74,7 @@ async def exchange(
         limit: bytes of the decoded body that are read at most.
 
     Raises:
-        NoAnswer: no complete answer came; its text has no header and no body.
+        NoResponse: no complete answer came; its text has no header and no body.
     """
     request = _request(method, url, headers, body)
     try:
@@ -84,18 +84,18 @@ async def exchange(
                 content = await _read(response, limit)
             except httpx.DecodingError:
                 problem = "The answer's body could not be decoded."
-                raise NoAnswer(problem, final=True, status_code=response.status_code) from None
+                raise NoResponse(problem, final=True, status_code=response.status_code) from None
             finally:
                 await response.aclose()
     except TimeoutError:
-        raise NoAnswer(f"No complete answer came within {timeout:g} s.") from None
+        raise NoResponse(f"No complete answer came within {timeout:g} s.") from None
     except (httpx.LocalProtocolError, httpx.UnsupportedProtocol):
         # Its text quotes the offending header.
-        raise NoAnswer("The request cannot be sent: it is not valid HTTP.", final=True) from None
+        raise NoResponse("The request cannot be sent: it is not valid HTTP.", final=True) from None
     except httpx.TransportError as exc:
-        raise NoAnswer(f"{type(exc).__name__}: {exc}") from None
+        raise NoResponse(f"{type(exc).__name__}: {exc}") from None
     kept = {name: value for name, value in response.headers.items() if name not in _DROPPED_FROM_ANSWERS}
-    return Answer(response.status_code, kept, _text(content, response.charset_encoding))
+    return UpstreamResponse(response.status_code, kept, _text(content, response.charset_encoding))
 
 
 def _request(method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> httpx.Request:
@@ -107,7 +107,7 @@ def _request(method: str, url: str, headers: Mapping[str, str], body: bytes | No
         ]
         return httpx.Request(method, url, headers=raw, content=body)
     except (httpx.InvalidURL, UnicodeError, ValueError):
-        raise NoAnswer("The request cannot be sent: its URL or a header is malformed.", final=True) from None
+        raise NoResponse("The request cannot be sent: its URL or a header is malformed.", final=True) from None
 
 
 def _header_value(value: str) -> bytes:
@@ -123,7 +123,7 @@ async def _read(response: httpx.Response, limit: int) -> bytes:
         content += chunk
         if len(content) > limit:
             problem = f"The answer is larger than {limit:,} bytes."
-            raise NoAnswer(problem, final=True, status_code=response.status_code)
+            raise NoResponse(problem, final=True, status_code=response.status_code)
     return bytes(content)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from contextlib import closing
 
-from celery_ezthrottle.serving import require, serve_application
+from celery_ezthrottle._common.asgi_server import require, serve_application
 
 from .config import GatewayConfig
 

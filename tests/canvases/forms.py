@@ -9,7 +9,7 @@ from typing import Any
 from celery import chain, chord, group
 from celery.canvas import Signature, StampingVisitor  # type: ignore[attr-defined]
 
-from tests.project import app
+from tests.support.project import app
 
 from .probes import Probes, callback, errback, old_errback
 

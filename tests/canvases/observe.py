@@ -9,9 +9,9 @@ from typing import Any
 
 from celery.result import AsyncResult, GroupResult
 
-from tests.lab import PATIENCE, Lab, wait_until
-from tests.project import app
-from tests.upstream import Answer
+from tests.support.lab import PATIENCE, Lab, wait_until
+from tests.support.project import app
+from tests.support.upstream import Answer
 
 from .forms import Build, Form
 from .probes import Probes, meet

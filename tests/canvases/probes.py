@@ -11,7 +11,7 @@ import redis
 from celery import Task
 
 from celery_ezthrottle import EZThrottleTask, frugal
-from tests.project import app, get
+from tests.support.project import app, get
 
 __all__ = ["FRUGAL", "FRUGAL_BY_BASE", "STOCK", "Probes"]
 

@@ -6,7 +6,7 @@ import uuid
 
 import pytest
 
-from tests.lab import Lab
+from tests.support.lab import Lab
 
 from .forms import FORMS, Form
 from .observe import Observation, observe

@@ -14,7 +14,7 @@ from celery import signals
 from celery._state import get_current_task
 from kombu.message import Message
 
-from celery_ezthrottle import failpoints
+from celery_ezthrottle._common import failpoints
 
 from .history import History
 from .project import Settings, build, run_of

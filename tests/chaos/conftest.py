@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.rabbitmq import find_rabbitmq
+from tests.support.rabbitmq import find_rabbitmq
 
 from .rig import Rig, rigged
 

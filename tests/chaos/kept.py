@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Protocol
 
-from tests.lab import wait_until
-from tests.rabbitmq import SCRIPT
-from tests.servers import end_process, find_binary, free_port
+from tests.support.lab import wait_until
+from tests.support.rabbitmq import SCRIPT
+from tests.support.servers import end_process, find_binary, free_port
 
 from .history import History
 

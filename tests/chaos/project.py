@@ -16,7 +16,7 @@ import requests
 from celery import Celery, Task
 
 from celery_ezthrottle import frugal
-from celery_ezthrottle.handoff import HANDOFF
+from celery_ezthrottle.tasks.handoff import HANDOFF
 
 from .history import History
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
-from celery_ezthrottle.continuation import Continuations
+from celery_ezthrottle.continuations.manager import Continuations
 from celery_ezthrottle.gateway.background import pause_after
 from celery_ezthrottle.gateway.delivery import LONGEST_PAUSE
-from tests.lab import wait_until
-from tests.service import FakeService
-from tests.upstream import running
+from tests.support.fake_service import FakeService
+from tests.support.lab import wait_until
+from tests.support.upstream import running
 
 from .history import read_history
 from .judges import Evidence, Verdict, judge

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from celery_ezthrottle.failpoints import FAILPOINTS
-from tests.lab import wait_until
-from tests.upstream import Answer
+from celery_ezthrottle._common.failpoints import FAILPOINTS
+from tests.support.lab import wait_until
+from tests.support.upstream import Answer
 
 from .judges import Verdict
 from .load import Planned

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.rabbitmq import find_rabbitmq
+from tests.support.rabbitmq import find_rabbitmq
 
 from .__main__ import FAULTS
 from .kept import ROOT

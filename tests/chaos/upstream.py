@@ -16,7 +16,7 @@ from collections import Counter
 from pathlib import Path
 from urllib.parse import unquote
 
-from tests.upstream import Answer, Received, running
+from tests.support.upstream import Answer, Received, running
 
 from .ledger import Ledger
 

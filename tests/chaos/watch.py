@@ -11,7 +11,7 @@ from typing import Any, cast
 import redis
 from celery import Celery
 
-from tests.lab import wait_until
+from tests.support.lab import wait_until
 
 __all__ = ["TERMINAL", "Seen", "Watch", "left_in_broker"]
 

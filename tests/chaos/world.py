@@ -19,9 +19,9 @@ from kombu import Connection
 from kombu.exceptions import OperationalError
 from kombu.utils.functional import retry_over_time
 
-from tests.lab import wait_until
-from tests.servers import free_port
-from tests.service import API_KEY, SECRET
+from tests.support.fake_service import API_KEY, SECRET
+from tests.support.lab import wait_until
+from tests.support.servers import free_port
 
 from .history import History, read_history
 from .kept import ROOT, KeptServer, Zygote, listens, rabbitmq, redis_server

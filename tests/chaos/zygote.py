@@ -26,7 +26,7 @@ PR_SET_CHILD_SUBREAPER = 36
 IMPORTED = (
     "celery.apps.worker", "celery.concurrency.prefork", "kombu.transport.pyamqp", "kombu.transport.redis",
     "httpx", "uvicorn.lifespan.on", "uvicorn.protocols.http.auto",
-    "celery_ezthrottle.gateway.app", "celery_ezthrottle.webhook.asgi",
+    "celery_ezthrottle.gateway.app", "celery_ezthrottle.receiver.asgi",
 )  # fmt: skip
 
 

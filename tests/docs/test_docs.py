@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from celery_ezthrottle.conf import Settings
-from celery_ezthrottle.options import OPTION_NAMES
-from celery_ezthrottle.states import TRANSITIONS, State
-from tests.lab import Lab
+from celery_ezthrottle.settings.app_settings import Settings
+from celery_ezthrottle.settings.options import OPTION_NAMES
+from celery_ezthrottle.store.states import TRANSITIONS, State
+from tests.support.lab import Lab
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -25,7 +25,7 @@ BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 #: Runs where a user's project is: charges three orders of which one is limited, and revokes what waits.
 USE = """
-from tests.lab import wait_until
+from tests.support.lab import wait_until
 from proj.celery import app
 from proj.shop import charge_all
 from proj.more_tasks import refund, fetch

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.lab import Lab, Process
+from tests.support.lab import Lab, Process
 
 __all__ = ["StartWorker"]
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from celery.result import AsyncResult
 
-from tests.lab import Lab, wait_until
-from tests.service import TakenJob
+from tests.support.fake_service import TakenJob
+from tests.support.lab import Lab, wait_until
 
 __all__ = ["Seen", "differences", "look_up", "resume", "runs", "suspend", "wires"]
 

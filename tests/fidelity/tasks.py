@@ -1,6 +1,6 @@
 """A project of its own for these tests: tasks that show their message and their request, and queues of every kind.
 
-It has the name of ``tests.project``, so the receiver of the laboratory and the shared worker serve its continuations too.
+It has the name of ``tests.support.project``, so the receiver of the laboratory and the shared worker serve its continuations too.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from celery.worker.request import Request
 from kombu import Exchange, Queue
 
 from celery_ezthrottle import frugal
-from tests.project import get
+from tests.support.project import get
 
 from .telemetry import current_trace, instrument
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.lab import PATIENCE, Lab, Process, wait_until
+from tests.support.lab import PATIENCE, Lab, Process, wait_until
 
 from .conftest import StartWorker
 from .observe import runs, suspend, wires

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from tests.lab import PATIENCE, Lab
+from tests.support.lab import PATIENCE, Lab
 
 from .conftest import start_worker
 from .observe import differences, resume, suspend

@@ -19,7 +19,7 @@ from kombu import Connection, Consumer, Exchange, Queue
 from kombu.transport import pyamqp, redis, virtual
 from kombu.utils.imports import symbol_by_name
 
-from celery_ezthrottle.message import capture, remember_queues
+from celery_ezthrottle.broker.parked_message import capture, remember_queues
 
 pytestmark = pytest.mark.smoke
 

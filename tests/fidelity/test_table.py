@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.lab import PATIENCE, Lab, Process, wait_until
+from tests.support.lab import PATIENCE, Lab, Process, wait_until
 
 from .observe import differences, look_up, resume, suspend
 from .rows import ROWS, Row

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.lab import PATIENCE, Lab
+from tests.support.lab import PATIENCE, Lab
 
 from .conftest import StartWorker
 from .observe import differences, look_up, resume, suspend

@@ -8,7 +8,7 @@ from typing import Any
 
 from celery import Celery
 
-from tests.lab import PATIENCE, Lab, Process, wait_until
+from tests.support.lab import PATIENCE, Lab, Process, wait_until
 
 from .conftest import StartWorker
 from .observe import resume, suspend

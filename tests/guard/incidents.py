@@ -14,9 +14,9 @@ from typing import Any
 from celery.result import AsyncResult
 from kombu import Connection
 
-from tests import project
-from tests.lab import PATIENCE, Lab, Process, wait_until
-from tests.project import on_error, on_result
+from tests.support import project
+from tests.support.lab import PATIENCE, Lab, Process, wait_until
+from tests.support.project import on_error, on_result
 
 from .proxy import Proxy
 from .tasks import TASKS, release

@@ -9,7 +9,7 @@ from celery import Task
 from celery.signals import task_failure, task_postrun, task_retry, task_revoked
 
 from celery_ezthrottle import EZThrottleTask, frugal
-from tests.project import app, get, note
+from tests.support.project import app, get, note
 
 __all__ = ["TASKS", "BoundTask", "release"]
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from celery.contrib.testing.worker import start_worker
 
-from tests import project
-from tests.lab import PATIENCE, Lab, wait_until
-from tests.project import app
+from tests.support import project
+from tests.support.lab import PATIENCE, Lab, wait_until
+from tests.support.project import app
 
 from .tasks import TASKS
 

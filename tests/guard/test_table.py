@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.lab import PATIENCE, Lab
-from tests.project import collect
+from tests.support.lab import PATIENCE, Lab
+from tests.support.project import collect
 
 from .incidents import INCIDENTS, Moment, Scene, Victim, scene_of
 from .proxy import proxy_to

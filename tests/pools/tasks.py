@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from celery_ezthrottle import EZThrottleTask, frugal
-from celery_ezthrottle.recorder import _current as recorder_of_this_context
-from tests.project import app, note, post
+from celery_ezthrottle.http.recorder import _current as recorder_of_this_context
+from tests.support.project import app, note, post
 
 __all__ = ["KINDS", "plain"]
 

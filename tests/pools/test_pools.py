@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import requests
 
-from tests.lab import PATIENCE, Lab, wait_until
+from tests.support.lab import PATIENCE, Lab, wait_until
 
 from .tasks import KINDS, plain
 

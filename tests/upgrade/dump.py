@@ -16,11 +16,11 @@ from typing import Any
 
 import redis
 
-from celery_ezthrottle import outcome
-from celery_ezthrottle.continuation import Continuations
-from tests.lab import wait_until
-from tests.servers import end_process, valkey_server
-from tests.upstream import Answer, Received, running
+from celery_ezthrottle.continuations import job_result
+from celery_ezthrottle.continuations.manager import Continuations
+from tests.support.lab import wait_until
+from tests.support.servers import end_process, valkey_server
+from tests.support.upstream import Answer, Received, running
 
 #: What was done with the continuation of each order before the dump.
 ORDERS = {
@@ -53,7 +53,7 @@ def _service(received: Received) -> Answer:
 def result_of(number: int) -> bytes:
     """A delivered result as the store keeps it."""
     response = {"status_code": 201, "headers": {"content-type": "application/json"}, "body": f'{{"id": "ch_{number}"}}'}
-    return outcome.of_job(f"job-{number}", "success", response, None)
+    return job_result.of_job(f"job-{number}", "success", response, None)
 
 
 def _act(continuations: Continuations, ids: dict[str, str]) -> None:
@@ -64,7 +64,7 @@ def _act(continuations: Continuations, ids: dict[str, str]) -> None:
     store.claim(ids["published"], now, now)
     store.published(ids["published"], now + 1)
     store.start(ids["running"], "f" * 32, now, lease=now)
-    store.cancel(f"task-{ORDERS['cancelled']}", outcome.cancelled(), now)
+    store.cancel(f"task-{ORDERS['cancelled']}", job_result.cancelled(), now)
     store.deliver(None, f"job-{ORDERS['early']}", result_of(ORDERS["early"]), now, now)
 
 
@@ -93,7 +93,7 @@ def main(file: Path) -> None:
         environment = {**os.environ, "TEST_REDIS": f"{url}/0"}
         environment |= {"EZTHROTTLE_URL": service, "EZTHROTTLE_TRACKTAGS_URL": service}
         os.environ |= environment
-        from tests.upgrade.project import app, order, record
+        from .project import app, order, record
 
         command = [sys.executable, "-m", "celery", "-A", "tests.upgrade.project", "worker", "-P", "solo"]
         worker = subprocess.Popen(command, env=environment)

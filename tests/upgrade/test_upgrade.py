@@ -17,16 +17,18 @@ import redis
 from celery import states
 from celery.result import AsyncResult
 
-from celery_ezthrottle.continuation import Continuations
-from celery_ezthrottle.stores.base import State, Store
-from celery_ezthrottle.webhook.receiver import Receiver
-from celery_ezthrottle.webhook.signatures import SIGNATURE_HEADER, mac_token, sign
-from tests.lab import Lab, wait_until
-from tests.servers import valkey_server
-from tests.service import FakeService
-from tests.upgrade.dump import ORDERS
-from tests.upgrade.project import SECRET, app
-from tests.upstream import Answer, Received, Upstream, running
+from celery_ezthrottle.continuations.manager import Continuations
+from celery_ezthrottle.receiver.handler import Receiver
+from celery_ezthrottle.service.signatures import SIGNATURE_HEADER, mac_token, sign
+from celery_ezthrottle.store.protocol import Store
+from celery_ezthrottle.store.states import State
+from tests.support.fake_service import FakeService
+from tests.support.lab import Lab, wait_until
+from tests.support.servers import valkey_server
+from tests.support.upstream import Answer, Received, Upstream, running
+
+from .dump import ORDERS
+from .project import SECRET, app
 
 DUMPS = sorted(Path(__file__).parent.glob("*.json"))
 

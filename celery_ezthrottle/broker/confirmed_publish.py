@@ -1,0 +1,207 @@
+"""Publishing that can be relied on: once it returns, the broker has the message.
+
+RabbitMQ says that it has a message only where publisher confirms are asked for, and drops one whose queue is gone unless it
+is mandatory. So with AMQP a message goes over connections of our own that ask for both, whatever the broker options say;
+with every other transport it goes over the app's.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from amqp.exceptions import MessageNacked
+from kombu import Exchange, Producer
+from kombu.connection import ConnectionPool
+from kombu.exceptions import KombuError, LimitExceeded, OperationalError
+
+from celery_ezthrottle.errors import EZThrottleError
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+__all__ = ["NotPublished", "publish"]
+
+#: Seconds until a broker that does not answer is given up; none of its answers is waited for longer.
+TIMEOUT = 10.0
+RETRIES = 3
+
+
+class NotPublished(EZThrottleError, OperationalError):
+    """The broker did not take a message, or did not say that it did; then it may turn up all the same."""
+
+
+def publish(app: Celery, body: bytes, *, routing_key: str, fanout: Exchange | None, **message: Any) -> None:
+    """Publish a message: through an exchange if ``fanout`` is one, else straight to the queue named ``routing_key``.
+
+    Threads may share an app.
+
+    Args:
+        message: the rest of it, as ``kombu.Producer.publish`` takes it.
+
+    Raises:
+        NotPublished: naming the reason and the remedy.
+    """
+    broker = _broker_of(app)
+    message |= {
+        "routing_key": routing_key,
+        "exchange": fanout.name if fanout else "",
+        "declare": [fanout] if fanout else [],
+    }
+    where = f"exchange {fanout.name!r}" if fanout else f"queue {routing_key!r}"
+    try:
+        if broker.confirming is None:
+            with app.producer_pool.acquire(block=True) as producer:
+                producer.publish(body, retry=True, retry_policy=_retry_policy(app), **message)
+            return
+        refusal = _confirmed(broker.confirming, body, where, _retry_policy(app), mandatory=not fanout, **message)
+    except NotPublished:
+        raise
+    except LimitExceeded as exc:
+        raise NotPublished(
+            f"Every connection to the broker was busy for {TIMEOUT:g} s: raise broker_pool_limit, or see what keeps the "
+            "broker from answering."
+        ) from exc
+    except broker.errors as exc:
+        raise NotPublished(_complaint(broker, exc, where)) from exc
+    if refusal:
+        raise NotPublished(refusal)
+
+
+@dataclass(frozen=True)
+class _Broker:
+    """What publishing for an app takes: a pool for AMQP, and what may be raised."""
+
+    confirming: ConnectionPool | None
+    errors: tuple[type[BaseException], ...]
+    refusals: tuple[type[BaseException], ...]
+
+
+class _Pool(ConnectionPool):
+    #: What kombu does in a forked child shuts down the connections of the parent.
+    close_after_fork = False
+
+
+def _broker_of(app: Celery) -> _Broker:
+    with _lock:
+        found = _brokers.get(app)
+        if found is None:
+            found = _brokers[app] = _look_at(app)
+        return found
+
+
+def _look_at(app: Celery) -> _Broker:
+    with app.connection_for_write() as connection:  # which is not established
+        refusals: tuple[type[BaseException], ...] = connection.channel_errors
+        errors: tuple[type[BaseException], ...] = (KombuError, OSError, *connection.connection_errors, *refusals)
+        transport: Any = connection.get_transport_cls()
+        if transport.driver_type != "amqp":
+            return _Broker(None, errors, refusals)
+        options = {
+            "read_timeout": TIMEOUT,
+            "write_timeout": TIMEOUT,
+            **(connection.transport_options or {}),
+            **_retry_policy(app),  # else connecting may go on for ever
+            "confirm_publish": True,
+            "heartbeat": 0,  # nobody would send them while a connection is not in use
+        }
+        connect_timeout = connection.connect_timeout or TIMEOUT
+        confirming = connection.clone(transport_options=options, connect_timeout=connect_timeout)
+        return _Broker(_Pool(confirming, limit=app.conf.broker_pool_limit), errors, refusals)
+
+
+def _retry_policy(app: Celery) -> dict[str, Any]:
+    return {**app.conf.task_publish_retry_policy, "max_retries": RETRIES}
+
+
+def _confirmed(pool: ConnectionPool, body: bytes, where: str, policy: dict[str, Any], **message: Any) -> str | None:
+    """Publish and wait for the answer. Gives what the broker has against the message, or None when it has taken it."""
+    deadline = time.monotonic() + TIMEOUT
+    connection = pool.acquire(block=True, timeout=TIMEOUT)
+    everything_answered = False
+    try:
+        producer = Producer(connection, auto_declare=False)
+
+        def attempt() -> str | None:
+            return _attempt(producer, body, where, deadline, message)
+
+        refusal: str | None = connection.ensure(producer, attempt, **policy)()
+        everything_answered = True
+        return refusal
+    finally:
+        if not everything_answered:
+            # What is still to come would be taken for the answer to the next message. Not closed, which is to wait for an
+            # answer again.
+            connection.collect()
+        connection.release()
+
+
+def _attempt(producer: Producer, body: bytes, where: str, deadline: float, message: dict[str, Any]) -> str | None:
+    _time_left(deadline, where)
+    channel: Any = producer.channel  # connects if need be
+    returned: list[Exception] = []
+
+    def note(exc: Exception, *_: Any) -> None:
+        returned.append(exc)
+
+    # A message without a queue is returned, and then acknowledged. Of this message: the channel had others before.
+    channel.events["basic_return"].add(note)
+    try:
+        producer.publish(body, timeout=_time_left(deadline, where), **message)
+    except MessageNacked:  # which kombu would publish again
+        return (
+            f"The broker refused the message for {where} (nack): make room if the queue is full, else see the log of the "
+            "broker."
+        )
+    except TimeoutError as exc:
+        if time.monotonic() < deadline:
+            raise  # the operating system's: the connection is lost
+        raise NotPublished(_late(where)) from exc
+    finally:
+        channel.events["basic_return"].discard(note)
+    if returned:
+        return (
+            f"The broker has no {where} and returned the message ({returned[0]}): declare it again, for example by "
+            "starting a worker that consumes from it."
+        )
+    return None
+
+
+def _time_left(deadline: float, where: str) -> float:
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise NotPublished(_late(where))
+    return left
+
+
+def _late(where: str) -> str:
+    return (
+        f"The broker did not confirm the message for {where} within {TIMEOUT:g} s: check that it answers, and that no alarm "
+        "(memory, disk) makes it block publishers."
+    )
+
+
+def _complaint(broker: _Broker, exc: BaseException, where: str) -> str:
+    cause = exc.__cause__ or exc  # kombu's errors only wrap
+    kind = type(cause).__name__
+    if isinstance(cause, broker.refusals):
+        return f"The broker refused the message for {where} ({kind}): see the cause, and the log of the broker."
+    return f"The broker cannot be reached ({kind}): check that it is up and that broker_url names it."
+
+
+_lock = threading.Lock()
+_brokers: WeakKeyDictionary[Celery, _Broker] = WeakKeyDictionary()
+
+
+def _start_anew() -> None:
+    """In a forked child: connections are the parent's, and the lock may have been held by another of its threads."""
+    global _lock  # noqa: PLW0603
+    _lock = threading.Lock()
+    _brokers.clear()
+
+
+os.register_at_fork(after_in_child=_start_anew)

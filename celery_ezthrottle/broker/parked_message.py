@@ -1,0 +1,147 @@
+"""The parked message: taken as it came from the broker, published again as it was.
+
+Nothing is unpickled here: the body travels as bytes.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any
+
+from kombu import Exchange, Queue
+from kombu.utils import json
+
+from celery_ezthrottle.tasks.handoff import RECORD_HEADER
+
+from . import confirmed_publish
+
+if TYPE_CHECKING:
+    from celery import Celery
+    from kombu import Message
+
+__all__ = ["RESUME_HEADER", "capture", "envelope_of", "publish", "remember_queues"]
+
+#: Header of a republished message: the id of its continuation, nothing else.
+RESUME_HEADER = "ezthrottle_resume"
+
+#: Of this delivery; or stands elsewhere; or says until when the message holds, or which login has published it.
+_DROPPED_PROPERTIES = {
+    "application_headers", "body_encoding", "cluster_id", "content_encoding", "content_type", "delivery_info",
+    "delivery_tag", "expiration", "headers", "user_id",
+}  # fmt: skip
+#: Of the broker, of the transport, or ours.
+_DROPPED_HEADERS = (
+    "compression", RESUME_HEADER, RECORD_HEADER, "x-death", "x-delivery-count", "x-acquired-count",
+    "x-first-death-exchange", "x-first-death-queue", "x-first-death-reason",
+    "x-last-death-exchange", "x-last-death-queue", "x-last-death-reason",
+)  # fmt: skip
+_PLAIN = {str, int, type(None), bool, float}
+
+
+#: The queue whose message is being handed to the worker.
+_source: ContextVar[Queue | None] = ContextVar("celery_ezthrottle_source", default=None)
+
+
+def remember_queues() -> None:
+    """Let :func:`capture` know the queue of the message that is being handed over. For a worker; idempotent.
+
+    No message tells by itself: it has the exchange and the routing key, and with RabbitMQ the tag of a consumer.
+    """
+    stock: Any = Queue.consume
+    if hasattr(stock, "_ezthrottle_remembers"):
+        return
+
+    @functools.wraps(stock)
+    def consume(self: Queue, consumer_tag: str = "", callback: Any = None, *args: Any, **kwargs: Any) -> Any:
+        return stock(self, consumer_tag, callback and functools.partial(_hand_over, self, callback), *args, **kwargs)
+
+    vars(consume)["_ezthrottle_remembers"] = True
+    Queue.consume = consume  # type: ignore[method-assign]
+
+
+def _hand_over(queue: Queue, callback: Callable[[Any], Any], message: Any) -> Any:
+    token = _source.set(queue)
+    try:
+        return callback(message)
+    finally:
+        _source.reset(token)
+
+
+def capture(message: Message) -> dict[str, Any] | None:
+    """What is needed to publish ``message`` again, as one dict of plain values; ``body`` is the bytes as they came.
+
+    None when there is no telling which queue it came from.
+    """
+    destination = _destination(message)
+    if destination is None:
+        return None
+    return {
+        "body": message.body,
+        "content_type": message.content_type,
+        "content_encoding": message.content_encoding,
+        # kombu has decompressed the body and left the header.
+        "compression": message.headers.get("compression"),
+        "headers": _copied(message.headers),
+        "properties": {
+            name: _copied(value) for name, value in message.properties.items() if name not in _DROPPED_PROPERTIES
+        },
+        **destination,
+    }
+
+
+def _copied(value: Any) -> Any:
+    """Copied through and through: the body of a task, or a tracer, may change what it sees in its request."""
+    # As deepcopy() does, which takes long: this is on the way of each message of a frugal task.
+    kind = type(value)
+    if kind in _PLAIN:
+        return value
+    if kind is dict:
+        return {name: part if type(part) in _PLAIN else _copied(part) for name, part in value.items()}
+    return [_copied(part) for part in value] if kind is list else deepcopy(value)
+
+
+def envelope_of(captured: Mapping[str, Any]) -> tuple[bytes, bytes]:
+    """The body and, as JSON, the rest of a captured message."""
+    headers = {name: value for name, value in captured["headers"].items() if name not in _DROPPED_HEADERS}
+    # The task has started once: neither when to start nor until when holds any more.
+    headers.update({name: None for name in ("eta", "expires") if name in headers})
+    body = captured["body"]
+    rest = {name: value for name, value in captured.items() if name not in {"body", "headers"}}
+    return body.encode() if isinstance(body, str) else bytes(body), json.dumps({**rest, "headers": headers}).encode()
+
+
+def publish(app: Celery, body: bytes, envelope: bytes, continuation_id: str) -> None:
+    """Publish a parked message to the queue it came from, marked as a resumption of ``continuation_id``.
+
+    Raises:
+        NotPublished: the broker could not be reached, or did not take it.
+    """
+    parked = json.loads(envelope)
+    confirmed_publish.publish(
+        app,
+        body,
+        routing_key=parked["routing_key"],
+        fanout=Exchange(**parked["fanout"]) if parked["fanout"] else None,
+        content_type=parked["content_type"],
+        content_encoding=parked["content_encoding"],
+        compression=parked["compression"],
+        headers={**parked["headers"], RESUME_HEADER: continuation_id},
+        **{"priority": None, **parked["properties"]},  # no priority, where kombu's default is 0
+    )
+
+
+def _destination(message: Message) -> dict[str, Any] | None:
+    """Straight to the queue: the exchange it came through might copy the message to several, or delay it."""
+    queue, delivery = _source.get(), message.delivery_info
+    if queue is not None and queue.exchange.type == "fanout" and getattr(message.channel, "supports_fanout", False):
+        # kombu's own fanout, on Redis a PUBLISH: there is no queue to reach. Each subscriber gets the message, and the
+        # store lets one of them resume the task.
+        return {"fanout": queue.exchange.as_dict(), "routing_key": delivery.get("routing_key") or ""}
+    if queue is not None:
+        return {"fanout": None, "routing_key": queue.name}
+    if delivery.get("exchange"):
+        return None
+    return {"fanout": None, "routing_key": delivery["routing_key"]}

@@ -1,0 +1,251 @@
+"""What is wrong, or will be, with the settings of an app and its frugal tasks. Connects to nothing; no text holds a secret."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields, replace
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import requests
+from celery.backends.base import DisabledBackend
+
+from celery_ezthrottle.continuations.build_job import build_job
+from celery_ezthrottle.errors import ConfigurationError, InvalidJob
+from celery_ezthrottle.http.call import Call
+from celery_ezthrottle.http.requests_adapter import REQUESTS
+from celery_ezthrottle.policy.hosts import is_public_host
+from celery_ezthrottle.service.client import EZThrottle
+from celery_ezthrottle.settings.app_settings import Settings
+from celery_ezthrottle.settings.options import Options, resolve
+from celery_ezthrottle.settings.validate import validate
+from celery_ezthrottle.tasks.decorator import given_to, is_frugal
+
+from .findings import Finding, error, note, of_error, warning
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+__all__ = ["frugal_tasks", "of_settings", "of_tasks"]
+
+
+#: Most names of tasks that one finding lists.
+MOST_NAMES = 3
+#: Seconds that one submission may take: to connect, and until the answer is there.
+SUBMISSION = 20
+
+
+# What is set
+
+
+def of_settings(settings: Settings, app: Celery, environ: Mapping[str, str] | None = None) -> Iterator[Finding]:
+    """What is wrong with the settings of an app. While there are errors, no more is looked for than unknown names."""
+    yield from of_names(app, os.environ if environ is None else environ)
+    try:
+        validate(settings, app)
+        EZThrottle.from_settings(settings)
+    except ConfigurationError as exc:
+        yield from of_error(exc)
+        return
+    if refused := _refused(settings, Options()):
+        yield error(f"ezthrottle_webhook_url cannot be given to the service: {refused}")
+        return
+    yield from _of_urls(settings)
+    yield from _of_secrets(settings)
+    if settings.max_response > settings.max_journal:
+        yield warning(
+            f"ezthrottle_max_response ({settings.max_response}) is above ezthrottle_max_journal ({settings.max_journal}): a "
+            "task keeps no more than the latter, so no response of the former's size; lower the first or raise the second."
+        )
+    if settings.lease < SUBMISSION:
+        yield warning(
+            f"ezthrottle_lease ({settings.lease:g} s) is short: what a process holds is taken over while it is at work, as a "
+            f"submission may take {SUBMISSION} s; raise it to {SUBMISSION} or more."
+        )
+    if not app.main and settings.key_prefix == "{ezthrottle}:":
+        yield note(
+            "The app has no name, so its keys begin as those of any other app without one in the same store: give it a name, "
+            "Celery('proj'), or set ezthrottle_key_prefix."
+        )
+    yield from _of_celery(app)
+
+
+def of_names(app: Celery, environ: Mapping[str, str]) -> Iterator[Finding]:
+    """Names that look like settings, and are not read."""
+    known = {spec.name for spec in fields(Settings)}
+    namespace = getattr(app, "namespace", None)
+    prefix = f"{namespace}_" if namespace else ""
+    for key in map(str, app.conf):
+        found = re.fullmatch(rf"({re.escape(prefix)})?ezthrottle_(\w+)", key, re.IGNORECASE)
+        if found is None:
+            continue
+        name, nearest = found[2].lower(), _nearest(found[2].lower(), known)
+        # Among a project's other settings, as Django's are, may be some of its own that begin like ours.
+        ours = found[1] or key.islower()
+        if name not in known and (ours or nearest):
+            yield warning(f"{key} is no setting{nearest or '.'}")
+        elif name in known and app.conf[key] is not None and getattr(app.conf, f"ezthrottle_{name}", None) is None:
+            remedy = f"{prefix}EZTHROTTLE_{name.upper()}" if prefix else f"ezthrottle_{name}"
+            yield warning(f"{key} in the app's configuration is not read: name it {remedy}.")
+    for variable in environ:
+        name = variable.removeprefix("EZTHROTTLE_").lower()
+        if variable.startswith("EZTHROTTLE_") and name not in known and (nearest := _nearest(name, known)):
+            yield warning(f"The environment variable {variable} is no setting{nearest}")
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    found = get_close_matches(name, known, n=1, cutoff=0.8)
+    return f": did you mean ezthrottle_{found[0]}?" if found else ""
+
+
+def _of_urls(settings: Settings) -> Iterator[Finding]:
+    for name, what in (
+        ("webhook_url", "the answers"),
+        ("tracktags_url", "the API key and the requests"),
+        ("url", "the requests"),
+    ):
+        url = urlsplit(getattr(settings, name))
+        if url.scheme == "http" and is_public_host(url.hostname or ""):
+            yield warning(f"ezthrottle_{name} is http:// on a public host: {what} travel unencrypted; use https://.")
+    receiver, service = (urlsplit(url).hostname or "" for url in (settings.webhook_url, settings.url))
+    if is_public_host(service) and not is_public_host(receiver):
+        yield warning(
+            f"ezthrottle_webhook_url names {receiver}, which the service at {service} cannot reach: every suspended task would "
+            "wait until its deadline; set it to the receiver's public URL."
+        )
+
+
+def _of_secrets(settings: Settings) -> Iterator[Finding]:
+    if any(character.isspace() for character in settings.api_key):
+        yield warning("ezthrottle_api_key holds a blank: something was probably copied with the key; remove it.")
+    for name in ("webhook_secret", "webhook_secret_secondary"):
+        secret = getattr(settings, name)
+        if secret != secret.strip():
+            yield warning(
+                f"ezthrottle_{name} begins or ends with a blank or a line break, which is part of the secret: no signature "
+                "would match one made without it; remove it unless your EZThrottle account has it too."
+            )
+    if settings.webhook_secret and settings.webhook_secret == settings.webhook_secret_secondary:
+        yield warning(
+            "ezthrottle_webhook_secret_secondary equals ezthrottle_webhook_secret: only one secret is accepted; set it to the "
+            "secret that is being replaced, or remove it."
+        )
+
+
+def _of_celery(app: Celery) -> Iterator[Finding]:
+    if app.conf.task_always_eager:
+        yield warning(
+            "task_always_eager is set: tasks run where they are sent, where they cannot be suspended, and nothing is "
+            "forwarded; unset it outside of tests."
+        )
+    if app.conf.task_protocol == 1:
+        yield warning(
+            "task_protocol is 1: a task that is sent in that form cannot be suspended, and nothing is forwarded; set it to 2."
+        )
+    try:
+        app.backend.ensure_chords_allowed()
+    except NotImplementedError:
+        if isinstance(app.backend, DisabledBackend):
+            yield note(
+                "There is no result backend: nothing tells that a task is suspended, and chords are not possible."
+            )
+        else:
+            yield note("The result backend has no chords, with suspended tasks as without: use another one for those.")
+    except Exception as exc:  # noqa: BLE001 -- whatever a backend's module does when it is loaded
+        yield error(f"The result backend cannot be loaded ({type(exc).__name__}): correct result_backend.")
+
+
+# What is frugal
+
+
+def frugal_tasks(app: Celery) -> list[Any]:
+    """The frugal tasks of an app, as far as they are imported, by name."""
+    return [task for _, task in sorted(app.tasks.items()) if is_frugal(task)]
+
+
+def of_tasks(settings: Settings, tasks: Sequence[Any], app: Celery) -> Iterator[Finding]:
+    """What is wrong with frugal tasks; the same of several is one finding."""
+    if not tasks:
+        yield warning(
+            "No task is frugal: put @frugal below @app.task, and see that the module is imported (include, imports or "
+            "autodiscover_tasks)."
+        )
+    found: dict[Finding, list[str]] = {}
+    for task in tasks:
+        for finding in _of_task(settings, task, app):
+            found.setdefault(finding, []).append(task.name)
+    for finding, names in found.items():
+        yield replace(finding, text=f"{_listed(names)}: {finding.text}")
+
+
+def _of_task(settings: Settings, task: Any, app: Celery) -> Iterator[Finding]:
+    given = given_to(task)
+    try:
+        options = resolve(given, settings, _parameters(task))
+    except ConfigurationError as exc:
+        yield error(str(exc))
+        return
+    if not _refused(settings, Options()) and (refused := _refused(settings, options)):
+        yield error(f"nothing is ever forwarded: {refused}")
+    yield from _of_options(options)
+    expires = _seconds(app.conf.result_expires)
+    if expires and expires <= options.result_timeout != settings.result_timeout:
+        yield warning(
+            f"result_timeout ({options.result_timeout:g} s) is not below result_expires ({expires:g} s): a chord would lose its "
+            "finished members while this one waits; lower the first or raise the second."
+        )
+    if task.acks_late and not task.reject_on_worker_lost:
+        yield note(
+            "acks_late without reject_on_worker_lost: when the process of a run is killed, as for want of memory, Celery fails "
+            "the task and does not run it again; set reject_on_worker_lost if it should."
+        )
+    if task.ignore_result:
+        yield note("ignore_result: no state tells that it is suspended.")
+
+
+def _of_options(options: Options) -> Iterator[Finding]:
+    if not options.forward_on and options.is_limited is None and options.forward_on_network_error == "never":
+        yield warning(
+            'nothing is ever forwarded: forward_on is empty, forward_on_network_error is "never", and there is no is_limited; '
+            "set one of them."
+        )
+    if not options.forward_hosts:
+        yield warning('nothing is ever forwarded: forward_hosts is empty; list hosts, or "public".')
+    for name in ("forward_hosts", "forward_signed_hosts"):
+        for pattern in getattr(options, name):
+            if re.search(r"[/\s@]", pattern):
+                shown = "what" if "@" in pattern else f"{pattern!r}, which"  # it may be a password
+                yield warning(f"{name} holds {shown} matches no host: write the host alone, such as api.example.com.")
+
+
+def _refused(settings: Settings, options: Options) -> str:
+    """What keeps a call with these options from being a job, found by making one as a suspension would; "" for nothing."""
+    call = Call(REQUESTS, requests.Request("GET", "https://api.example.com/").prepare(), arguments={}, fingerprint=None)
+    # Its key depends on the request and on the task's arguments, which are not there.
+    plain = replace(options, idempotency="hash")
+    try:
+        build_job(call, plain, settings, continuation_id="0" * 32, task_id="", forward=1, arguments={}, now=0.0)
+    except (InvalidJob, ConfigurationError) as exc:
+        return str(exc)
+    return ""
+
+
+def _parameters(task: Any) -> list[str] | None:
+    try:
+        # Unwrapped: of a bound method the first one would be missing, and a key may name it: "{self.request.id}".
+        return list(inspect.signature(inspect.unwrap(task.run)).parameters)
+    except (TypeError, ValueError):
+        return None
+
+
+def _seconds(value: Any) -> float:
+    return float(value.total_seconds() if hasattr(value, "total_seconds") else value or 0)
+
+
+def _listed(names: list[str]) -> str:
+    shown, more = names[:MOST_NAMES], len(names) - MOST_NAMES
+    return ("Task " if len(names) == 1 else "Tasks ") + ", ".join(shown) + (f" and {more} more" if more > 0 else "")

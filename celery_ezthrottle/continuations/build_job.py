@@ -1,0 +1,131 @@
+"""From a failed call to the job that is forwarded. No I/O."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+from celery_ezthrottle._common.retry_after import parse_retry_after
+from celery_ezthrottle.errors import InvalidJob
+from celery_ezthrottle.http.call import Call
+from celery_ezthrottle.http.journal import Entry
+from celery_ezthrottle.http.library import SentRequest
+from celery_ezthrottle.policy.callables import ask
+from celery_ezthrottle.service.job import Job
+from celery_ezthrottle.service.signatures import mac_token
+from celery_ezthrottle.settings.app_settings import Settings
+from celery_ezthrottle.settings.options import Options
+
+__all__ = ["build_job", "webhook_url"]
+
+#: Computed anew by whoever sends, or the connection's own (RFC 9110, section 7.6.1).
+_NOT_FORWARDED = frozenset(
+    {
+        "accept-encoding",
+        "connection",
+        "content-length",
+        "host",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+
+
+def build_job(
+    call: Call,
+    options: Options,
+    settings: Settings,
+    *,
+    continuation_id: str,
+    task_id: str,
+    forward: int,
+    arguments: Mapping[str, Any],
+    now: float,
+    earlier: Iterable[Entry] = (),
+) -> Job:
+    """The job for ``call``: its request as it was sent.
+
+    Args:
+        forward: number of this forward of the task, from 1.
+        arguments: of the task, by name.
+        now: Unix seconds.
+        earlier: the calls of the task before this run; none by default.
+
+    Raises:
+        InvalidJob: the wire cannot carry the request, or its idempotency key, or that is the key of another call of the task.
+    """
+    key = _key(call, options, task_id, forward, arguments)
+    if call.key is None and any(key is not None and entry.key == key and _is_other(entry, call) for entry in earlier):
+        # The service would answer with the other call's result.
+        raise InvalidJob(
+            "its idempotency key is that of another call of this task, forwarded before; give each call a key of its own, "
+            "by a callable"
+        )
+    sent = call.last_sent
+    ours = {"url": webhook_url(settings, continuation_id)}
+    fields: dict[str, Any] = {
+        name: value
+        for name in ("regions", "region_policy", "execution_mode", "retry_policy", "webhook_quorum", "metadata")
+        if (value := getattr(options, name)) is not None
+    }
+    fields["webhooks"] = (*options.webhooks, ours)
+    if call.forwards and call.response is not None:
+        # The service has said when it may be tried again.
+        due = parse_retry_after(call.response.headers.get("Retry-After", ""), now)
+        fields["retry_at"] = due and math.ceil(due * 1000)
+    return Job(
+        url=sent.url,
+        method=sent.method,
+        headers=_forwarded_headers(sent),
+        body=None if sent.body is None else sent.body.decode("utf-8", "surrogatepass"),
+        idempotent_key=key,
+        **fields,
+    )
+
+
+def webhook_url(settings: Settings, continuation_id: str) -> str:
+    """The receiver's URL with a token that names the continuation, and that nobody else can make."""
+    token = f"{continuation_id}.{mac_token(settings.webhook_secret, continuation_id)}"
+    parts = urlsplit(settings.webhook_url)
+    return parts._replace(query=f"{parts.query}&ez={token}" if parts.query else f"ez={token}").geturl()
+
+
+def _forwarded_headers(sent: SentRequest) -> dict[str, str]:
+    listed = {name.strip().lower() for name in (sent.header("Connection") or "").split(",")}
+    return {name: value for name, value in sent.headers.items() if name.lower() not in _NOT_FORWARDED | listed}
+
+
+def _is_other(entry: Entry, call: Call) -> bool:
+    return call.fingerprint is None or entry.fingerprint.loose != call.fingerprint.loose
+
+
+def _key(call: Call, options: Options, task_id: str, forward: int, arguments: Mapping[str, Any]) -> str | None:
+    if call.key is not None:
+        return call.key
+    strategy = options.idempotency
+    again = f"-{call.forwards + 1}" if call.forwards else ""  # a new job, not the one whose result is known
+    if callable(strategy):
+        key: object = ask("idempotency", strategy, call.last_request)
+        if not isinstance(key, str) or not key:
+            raise InvalidJob(f"the idempotency callable must return a non-empty string, not {type(key).__name__}.")
+        return key + again
+    if strategy == "task":
+        # An id may come again for another request: self.replace() keeps it, and users choose their own.
+        return f"celery-{task_id}-{forward}-{call.fingerprint.exact[:12] if call.fingerprint else ''}"
+    if strategy == "unique":
+        return uuid4().hex
+    if strategy == "hash":
+        return None
+    try:
+        return strategy.format(**arguments) + again
+    except (LookupError, AttributeError, TypeError, ValueError) as exc:
+        raise InvalidJob(f"the idempotency string {strategy!r} does not fit the task's arguments: {exc!r}.") from exc

@@ -1,0 +1,165 @@
+"""One pass of a sweep: publish, take over and settle what is due, then submit for as long as there is time."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING
+
+from celery_ezthrottle._common.failpoints import reach
+from celery_ezthrottle._common.log import logger
+from celery_ezthrottle.errors import ServiceUnavailable, StoreError, SubmitRefused
+from celery_ezthrottle.service.job import Job
+from celery_ezthrottle.store.records import Claim
+from celery_ezthrottle.store.states import State
+
+from . import job_result
+from .manager import back_off
+
+if TYPE_CHECKING:
+    from .manager import Continuations
+
+__all__ = ["LIMIT", "sweep"]
+
+#: Jobs that one pass submits at most.
+LIMIT = 50
+#: Claims taken at once: a process that dies leaves only these, and the jobs, to wait for their lease to end.
+AT_ONCE = 10
+#: Seconds after which each part of a pass begins nothing more, or a twelfth of the lease if that is less: with the last attempt
+#: at a service that hangs (some 20 s), a pass is over before a worker's time to lead is.
+PATIENCE = 5.0
+
+
+def sweep(continuations: Continuations, limit: int = LIMIT) -> int:
+    """One pass over what is due when it begins. Gives how many continuations were acted on.
+
+    What needs no service goes first, whatever is due before it. Then jobs are submitted, the longest due first, ``limit`` at
+    most. Each of the two begins nothing more after 5 s, or after a twelfth of ``ezthrottle_lease`` if that is less. Jobs that
+    are left are put off without asking, as when the service does not take them; so one that hangs costs a pass one attempt.
+
+    Raises:
+        StoreError: the store is out of reach.
+    """
+    began, lease = time.time(), continuations.settings.lease
+    patience = min(PATIENCE, lease / 12)
+    acted = put_off = 0
+    jobs: list[Claim] = []
+    ends = time.monotonic() + patience
+    # By the time at which the pass began: nothing comes twice in one.
+    while claims := continuations.store.claim_due(began, time.time() + lease, AT_ONCE):
+        for claim in claims:
+            reach("sweep.claimed")
+            if _needs_service(claim, time.time()):
+                if len(jobs) < limit:
+                    jobs.append(claim)
+                else:
+                    _put_off(continuations, claim)
+                    put_off += 1
+            elif time.monotonic() < ends:  # else it is due again when its claim is over
+                _try(continuations, claim)
+                acted += 1
+        if time.monotonic() >= ends:
+            break
+    ends = time.monotonic() + patience
+    for number, claim in enumerate(jobs):
+        if number == 0 or time.monotonic() < ends:
+            _try(continuations, claim)
+            acted += 1
+        else:
+            _put_off(continuations, claim)
+            put_off += 1
+    if put_off:
+        logger.warning("More jobs are due than can be submitted now: %d wait for a later sweep.", put_off)
+    return acted
+
+
+def _needs_service(claim: Claim, now: float) -> bool:
+    """Whether to act on it is to call the service. Once it is not, it never is again."""
+    return claim.state is State.STORED and now < (claim.deadline if claim.maybe_accepted else claim.submit_deadline)
+
+
+def _put_off(continuations: Continuations, claim: Claim) -> None:
+    """A job that was claimed is not submitted now: nothing of it went out in this attempt, which so has ended."""
+    now = time.time()
+    last = claim.submit_deadline if now < claim.submit_deadline else claim.deadline
+    continuations.store.postpone(claim.id, min(now + back_off(claim.attempts), last), maybe_accepted=False)
+
+
+def _try(continuations: Continuations, claim: Claim) -> None:
+    try:
+        _act(continuations, claim, time.time())
+    except StoreError:
+        raise
+    except Exception:  # noqa: BLE001 -- logged; one that cannot be acted on must not keep the others waiting
+        logger.exception("Continuation %s could not be swept; it is due again.", claim.id)
+
+
+def _act(continuations: Continuations, claim: Claim, now: float) -> None:
+    waited = now - claim.suspended_at
+    if _needs_service(claim, now):
+        _ask_service(continuations, claim, now)
+    elif claim.state in {State.DELIVERED, State.PUBLISHED}:
+        continuations.publish(claim)
+    elif claim.state is State.STORED and not claim.maybe_accepted:
+        note = f"EZThrottle did not take the request within {waited:.0f} s; the call is as it was before."
+        _settle(continuations, claim, job_result.never_taken(note))
+    elif now >= claim.deadline:
+        _settle_unknown(continuations, claim, waited)
+
+
+def _ask_service(continuations: Continuations, claim: Claim, now: float) -> None:
+    """Submit the job, or, when the time for that is up, ask once more whether it was taken."""
+    waited = now - claim.suspended_at
+    try:
+        if now < claim.submit_deadline:
+            continuations.submit(claim.id, job_of(claim), claim.attempts, claim.submit_deadline)
+        elif not _is_taken(continuations, claim):
+            _settle_unknown(continuations, claim, waited)
+    except SubmitRefused as refusal:
+        if claim.maybe_accepted:
+            _settle_unknown(continuations, claim, waited, refusal)
+        else:
+            _settle(continuations, claim, job_result.never_taken(f"EZThrottle refused the request: {refusal}"))
+
+
+def job_of(claim: Claim) -> Job:
+    """The job that a STORED continuation waits to have submitted."""
+    return Job.from_wire(json.loads(claim.job))
+
+
+def _is_taken(continuations: Continuations, claim: Claim) -> bool:
+    """Ask the service whether it has a job, which it may have: by submitting it once more, under the same key.
+
+    Raises:
+        SubmitRefused: the service does not take it; whether it has done so before, it does not say.
+    """
+    try:
+        submitted = continuations.client.submit(job_of(claim))
+    except ServiceUnavailable:
+        return False
+    continuations.bind(claim.id, submitted.job_id)
+    return True
+
+
+def _settle_unknown(
+    continuations: Continuations, claim: Claim, waited: float, refusal: SubmitRefused | None = None
+) -> None:
+    """Nothing more is to come, and the request may have been executed: the task is told what it takes to find out."""
+    after = f"{waited:.0f} s"
+    # Not named by its key, which may be made of anything: by what is in the URL that it delivers to.
+    job = f"the job whose webhook URL holds continuation {claim.id}"
+    if claim.job_id:
+        what, job = f"No result of job {claim.job_id} came within {after}.", "that job"
+    elif refusal is None:
+        what = f"EZThrottle may have taken the request, and named no job within {after}."
+    else:
+        what = f"EZThrottle may have taken the request, named no job, and refused it after {after}: {refusal}"
+    remedy = f"before running the task again, look up {job} at the service, or the request upstream."
+    text = f"{what} Whether the request was executed is not known: {remedy}"
+    _settle(continuations, claim, job_result.unknown(text))
+
+
+def _settle(continuations: Continuations, claim: Claim, result: bytes) -> None:
+    if continuations.store.settle(claim.id, result, time.time()):
+        reach("sweep.settled")
+        continuations.publish_now(claim.id)

@@ -1,0 +1,229 @@
+"""Record the HTTP calls of one run of a task, and answer those that an earlier run has had answered.
+
+The adapter of an HTTP library hands each call to the recorder of the current context; see :mod:`.library`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cached_property
+from typing import Any, NoReturn
+
+from celery_ezthrottle.errors import OutcomeUnknown, ReplayMismatch
+
+from .call import Call, Source
+from .journal import Entry, Fingerprint, Match, Replay, fingerprint, varying
+from .library import Library, SentRequest
+from .stored_answer import StoredError
+
+__all__ = ["ForwardNow", "Recorder", "current", "recording"]
+
+_TOO_LARGE = (
+    "the responses of the task's earlier calls are too large to be kept for a resumed run; "
+    "raise ezthrottle_max_response or ezthrottle_max_journal"
+)
+
+_current: ContextVar[Recorder | None] = ContextVar("celery_ezthrottle_recorder", default=None)
+
+
+class ForwardNow(BaseException):
+    """Stops the body at a call that is forwarded and not sent. No ``except Exception`` of the user's stops it."""
+
+
+class Recorder:
+    """The calls of one run.
+
+    Args:
+        replay: what earlier runs have had answered.
+        max_response, max_journal: bytes that one response, and all, may have to be answered on resume.
+        send_unmatched: send an unsafe call that looks like an earlier one, instead of raising ReplayMismatch.
+        known: the task's arguments: UUIDs and times in them tell requests apart.
+        on_ended: called after each call that went out, whatever came of it.
+    """
+
+    def __init__(
+        self,
+        replay: Replay | None = None,
+        *,
+        max_response: int,
+        max_journal: int,
+        send_unmatched: bool = False,
+        known: object = None,
+        on_ended: Callable[[Call], None] | None = None,
+    ) -> None:
+        self.replay = replay or Replay()
+        self.calls: list[Call] = []
+        self._max_response = max_response
+        self._max_journal = max_journal
+        self._send_unmatched = send_unmatched
+        self._known = known
+        self._on_ended = on_ended
+        #: A call that was not sent, and stopped the body: it can only be forwarded.
+        self.to_forward: Call | None = None
+        self._replayed = sum(entry.answer.size for entry in self.replay.entries if entry.answer)
+        self._size = self._replayed
+        #: Of the answers to unsafe calls alone.
+        self._unsafe_size = sum(
+            entry.answer.size for entry in self.replay.entries if entry.answer and not entry.fingerprint.safe
+        )
+
+    @cached_property
+    def _known_text(self) -> str:
+        return repr(self._known)
+
+    @cached_property
+    def _stable(self) -> frozenset[bytes]:
+        return varying(self._known_text)
+
+    @property
+    def last(self) -> Call | None:
+        return self.calls[-1] if self.calls else None
+
+    def entries(self, *, without: Call | None = None) -> list[Entry]:
+        """The calls of this run that went out, as entries of a journal: without the safe ones whose answers cannot be kept."""
+        return [
+            Entry(fingerprint=call.fingerprint, answer=call.answer())
+            if call.can_be_kept
+            else Entry(fingerprint=call.fingerprint, answer=None, unknown=True)
+            for call in self.calls
+            if call.source is Source.SENT and call is not without and call.fingerprint
+            if call.can_be_kept or not call.is_safe
+        ]
+
+    def obstacle(self, forwarded: Call) -> str | None:
+        """Why a resumed run could not be given the answers of this one, or None."""
+        for call in self.calls:
+            if call.source is not Source.SENT or call is forwarded:
+                continue
+            if call.fingerprint is None:
+                return "an earlier call of the task streamed its request, so a resumed run could not have its answer"
+            if call.has_stream:
+                return "an earlier call of the task streamed its response, so a resumed run could not be given it"
+            if call.forgotten:
+                return _TOO_LARGE
+            if not call.can_be_kept and not call.is_safe:
+                return "an earlier call of the task raised an error that is not of requests; it cannot be kept for a resumed run"
+        return _TOO_LARGE if self._replayed > self._max_journal else None
+
+    def send(
+        self, library: Library, owner: Any, request: Any, arguments: dict[str, Any], *, send: Callable[[], Any]
+    ) -> Any:
+        """Answer a call from the journal, or send it. Returns the library's response, or raises the library's error.
+
+        Args:
+            library: the adapter of the library that makes the call.
+            owner: the library's session or client.
+            request: of the library: the first hop.
+            arguments: of the library's own ``send``, with the owner's where one is missing.
+            send: makes the call.
+
+        Raises:
+            ReplayMismatch: the call may be another form of one that was answered.
+        """
+        _ = self._known_text  # with the first call, for the body may change them; no sooner, for not each run makes one
+        sent = library.read_request(request)
+        call = Call(library, request, arguments, _fingerprint(sent, lambda: self._stable))
+        if call.fingerprint is not None:
+            match, entry = self.replay.match(call.fingerprint)
+            if match is Match.MISMATCH and not self._send_unmatched:
+                raise ReplayMismatch(
+                    f"The resumed task makes a {sent.method} call to a place it has called before, with another "
+                    "body; it was not sent, since that might execute it twice. Derive the body from the task's "
+                    "arguments, or set the task option send_unmatched=True."
+                )
+            if match is Match.ANSWERED and entry is not None:
+                self.calls.append(call)
+                return self._answer(call, entry, owner)
+            if match is Match.FORWARD and entry is not None:
+                self._stop_to_forward(call, entry)
+        self.calls.append(call)
+        return self._send(call, send)
+
+    def _stop_to_forward(self, call: Call, entry: Entry) -> NoReturn:
+        """The service may have executed this call already, and only it can tell: under the same key."""
+        call.source = Source.SERVICE
+        call.error = OutcomeUnknown(
+            "The outcome of an earlier forward of this call is not known, and it could not be forwarded again under the "
+            "same key; it was not sent. Look it up upstream before running the task again."
+        )
+        # One fewer: it is the earlier forward, once more.
+        call.entry, call.forwards, call.key = entry, entry.forwards - 1, entry.key
+        self.calls.append(call)
+        self.to_forward = call
+        raise ForwardNow
+
+    def note_raised(self, response: Any) -> None:
+        """The task has looked at ``response``, and ``raise_for_status()`` has raised for it."""
+        for call in reversed(self.calls):
+            if call.response is response:
+                call.raised = True
+                return
+
+    def _send(self, call: Call, send: Callable[[], Any]) -> Any:
+        token = _current.set(None)
+        try:
+            call.response = send()
+        except BaseException as exc:
+            call.error = exc
+            response = call.library.response_of(exc)
+            if response is not None:
+                call.response, call.raised = response, True  # raised by a hook of the user's, for that response
+            raise
+        finally:
+            _current.reset(token)
+            self._account(call)
+            if self._on_ended is not None and (call.error is None or isinstance(call.error, Exception)):
+                self._on_ended(call)
+        return call.response
+
+    def _account(self, call: Call) -> None:
+        """Keep no more than is allowed: a task that downloads for hours must not fill the memory."""
+        if call.response is not None and not call.streamed:
+            size = call.library.size(call.response)
+            # The last one may be over the bound, since it may be the one that is forwarded. Not after others that are already.
+            call.forgotten = size > self._max_response or self._replayed > self._max_journal
+            self._size += size
+            if not call.is_safe and not call.forgotten:
+                self._unsafe_size += size
+        for earlier in self.calls[:-1]:
+            # Safe calls go first: they may be made again.
+            size = self._size if earlier.is_safe else self._unsafe_size
+            earlier.forgotten |= size > self._max_journal
+            if earlier.forgotten or earlier.streamed:
+                earlier.response = None
+
+    def _answer(self, call: Call, entry: Entry, owner: Any) -> Any:
+        call.source = Source.SERVICE if entry.forwards else Source.JOURNAL
+        call.entry, call.forwards = entry, entry.forwards
+        if isinstance(entry.answer, StoredError):
+            call.error = call.library.build_error(entry.answer, call.request)
+            raise call.error
+        assert entry.answer is not None  # noqa: S101 -- Match.ANSWERED says so
+        call.response = call.library.build_response(entry.answer, call.request, owner)
+        try:
+            call.response = call.library.run_hooks(call, call.response)
+        except Exception as exc:
+            call.error, call.raised = exc, True
+            raise
+        return call.response
+
+
+def _fingerprint(sent: SentRequest, stable: Callable[[], frozenset[bytes]]) -> Fingerprint | None:
+    return None if sent.streamed else fingerprint(sent.method, sent.url, sent.body, stable)
+
+
+def current() -> Recorder | None:
+    """The recorder of this context; None where nothing is recorded."""
+    return _current.get()
+
+
+@contextmanager
+def recording(recorder: Recorder | None) -> Iterator[None]:
+    """Record with ``recorder`` in this context; None records nothing."""
+    token = _current.set(recorder)
+    try:
+        yield
+    finally:
+        _current.reset(token)

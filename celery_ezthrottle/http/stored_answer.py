@@ -1,0 +1,96 @@
+"""What a call was answered, as it is kept: a response or an error, and their form as JSON. No I/O."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+__all__ = [
+    "OUTCOME_UNKNOWN",
+    "StoredAnswer",
+    "StoredError",
+    "StoredResponse",
+    "dump_answer",
+    "load_answer",
+    "load_hops",
+]
+
+#: Name of the error of a call whose outcome nobody knows.
+OUTCOME_UNKNOWN = "OutcomeUnknown"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredResponse:
+    """A response as it is kept: enough to build a ``requests.Response`` again. ``elapsed`` is in seconds."""
+
+    status_code: int
+    reason: str | None = None
+    url: str = field(default="", repr=False)
+    method: str = ""
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    content: bytes = field(default=b"", repr=False)
+    encoding: str | None = None
+    elapsed: float = 0.0
+    history: tuple[StoredResponse, ...] = ()
+
+    @property
+    def size(self) -> int:
+        return len(self.content) + sum(hop.size for hop in self.history)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredError:
+    """An exception as it is kept.
+
+    Attributes:
+        name: of the class: one of ``requests.exceptions`` or of this package.
+        text: its text.
+        url, method: of the hop that failed; "" where that is not known.
+    """
+
+    name: str
+    text: str = field(repr=False)
+    url: str = field(default="", repr=False)
+    method: str = ""
+
+    @property
+    def size(self) -> int:
+        return len(self.text)
+
+
+StoredAnswer = StoredResponse | StoredError
+
+
+def dump_answer(answer: StoredAnswer | None) -> Any:
+    if answer is None:
+        return None
+    if isinstance(answer, StoredError):
+        return {"error": asdict(answer)}
+    stored = {name: getattr(answer, name) for name in ("status_code", "reason", "url", "method", "encoding", "elapsed")}
+    stored["headers"] = [list(pair) for pair in answer.headers]
+    stored["history"] = [dump_answer(hop)["response"] for hop in answer.history]
+    try:
+        stored["text"] = answer.content.decode()
+    except UnicodeDecodeError:
+        stored["base64"] = base64.b64encode(answer.content).decode("ascii")
+    return {"response": stored}
+
+
+def load_answer(stored: Any) -> StoredAnswer | None:
+    if stored is None:
+        return None
+    if "error" in stored:
+        return StoredError(**stored["error"])
+    fields = dict(stored["response"])
+    text, encoded = fields.pop("text", None), fields.pop("base64", None)
+    fields["content"] = base64.b64decode(encoded) if text is None else text.encode()
+    fields["headers"] = tuple((name, value) for name, value in fields["headers"])
+    return StoredResponse(**fields | {"history": load_hops(fields["history"])})
+
+
+def load_hops(stored: Iterable[Any]) -> tuple[StoredResponse, ...]:
+    """The redirects of a stored response."""
+    hops = (load_answer({"response": hop}) for hop in stored)
+    return tuple(hop for hop in hops if isinstance(hop, StoredResponse))

@@ -1,0 +1,26 @@
+"""Calls of what the user has given as a callable option."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from celery_ezthrottle.errors import EZThrottleError
+
+__all__ = ["OptionFailed", "ask"]
+
+
+class OptionFailed(EZThrottleError):
+    """A callable that was given as an option raised."""
+
+
+def ask(name: str, function: Callable[[Any], Any], argument: Any) -> Any:
+    """Call a callable that was given as the option ``name``.
+
+    Raises:
+        OptionFailed: it raised.
+    """
+    try:
+        return function(argument)
+    except Exception as exc:
+        raise OptionFailed(f"the callable given as {name} raised {exc!r}; mend it") from exc

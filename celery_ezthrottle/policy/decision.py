@@ -1,0 +1,145 @@
+"""From what left the body of a task to "forward this request" or "not ours". Pure: looks, decides, does nothing.
+
+The body ends by itself first. Then its last HTTP call decides, together with what leaves the body: only a call that
+failed in a way that is forwarded, and that the task wants again, is forwarded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from enum import Enum
+
+from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
+
+from celery_ezthrottle.errors import ReplayMismatch
+from celery_ezthrottle.http.call import Call, Source
+from celery_ezthrottle.http.library import SentRequest
+from celery_ezthrottle.settings.options import Options
+
+from .callables import ask
+from .hosts import may_forward
+
+__all__ = ["Failure", "failure_of", "is_wanted", "obstacle"]
+
+#: Methods that may be sent again without harm (RFC 9110, section 9.2.2).
+IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
+
+_SIGNED_SCHEMES = ("oauth ", "aws4-hmac-sha256", "signature ", "hmac ", "digest ")
+_SIGNED_HEADERS = ("signature", "signature-input", "x-signature", "x-hub-signature", "x-amz-date", "x-goog-date")
+_SIGNED_QUERY = re.compile(r"[?&](?:x-amz-signature|x-goog-signature|oauth_signature|signature|sig)=", re.IGNORECASE)
+
+
+class Failure(Enum):
+    """How a call failed, of the ways that are forwarded."""
+
+    LIMITED = "limited"  # a response that says: not now
+    NETWORK = "network"  # no response
+
+
+def failure_of(call: Call, options: Options) -> Failure | None:
+    """How ``call`` failed; None when it did not, or not in a way that is forwarded.
+
+    One that the service has answered has not failed, unless it says that the call is limited still and may be forwarded
+    more often. What an earlier run was answered counts as if this one were: it may have died before it could forward the call.
+    """
+    if call.source is Source.SERVICE and (call.response is None or call.forwards >= options.max_forwards):
+        return None
+    if call.response is not None:
+        limited = call.response.status_code in options.forward_on
+        if not limited and options.is_limited is not None:
+            limited = bool(ask("is_limited", options.is_limited, call.response))
+        return Failure.LIMITED if limited else None
+    if call.error is None:
+        return None
+    given_up_on = call.library.status_given_up_on(call.error)
+    if given_up_on is not None:
+        return Failure.LIMITED if given_up_on in options.forward_on else None
+    if call.library.is_network_error(call.error) and _may_send_again(call, options):
+        return Failure.NETWORK
+    return None
+
+
+def is_wanted(call: Call, failure: Failure, leaving: BaseException, options: Options) -> bool:
+    """Whether the task wants ``call``, its last one, again, judged by the exception that leaves its body."""
+    if not isinstance(leaving, Exception) or isinstance(leaving, (Ignore, Reject, Retry, SoftTimeLimitExceeded)):
+        return False  # what the task says to Celery stays Celery's
+    behind = list(_with_causes(leaving))
+    if any(isinstance(error, ReplayMismatch) for error in behind):
+        return False  # what went wrong was a later call
+    if any(_is_of(call, error) for error in behind):
+        return True
+    # An error of the task's own after it has looked at the status. One that had raise_for_status() raise, and went on,
+    # has tolerated the limit.
+    return options.forward_on_retry and failure is Failure.LIMITED and not call.raised and call.error is None
+
+
+def obstacle(call: Call, options: Options, *, max_request_body: int) -> str | None:
+    """Why ``call`` cannot be forwarded although it failed in a way that is, or None. "" = without a warning."""
+    sent = call.last_sent
+    if call.fingerprint is None or not _is_text(sent):
+        return "its request body is streamed, binary or multipart; only text can be forwarded"
+    if call.streamed:
+        return "its response is streamed (stream=True); a resumed run could not be given it"
+    if why := call.library.obstacle(call):
+        return why
+    if not may_forward(sent.url, options.forward_hosts):
+        return "its host is not a public one or not listed; list it in forward_hosts to forward it"
+    if _is_signed(sent) and not may_forward(sent.url, options.forward_signed_hosts):
+        return (
+            "it is signed, probably for a time or once only, and would be refused when it is sent later; list its "
+            "host in forward_signed_hosts if its signature stays valid"
+        )
+    if len(sent.body or b"") > max_request_body:
+        return "its request body is too large; raise ezthrottle_max_request_body"
+    if options.forward_if is not None and not ask("forward_if", options.forward_if, call.last_request):
+        return ""
+    return None
+
+
+def _may_send_again(call: Call, options: Options) -> bool:
+    if options.forward_on_network_error != "safe":
+        return options.forward_on_network_error == "always"
+    sent = call.last_sent
+    return (
+        call.library.certainly_not_sent(call.error)
+        or sent.method.upper() in IDEMPOTENT_METHODS
+        or sent.header("Idempotency-Key") is not None
+    )
+
+
+def _with_causes(error: BaseException) -> Iterator[BaseException]:
+    """The error, and all that is behind it."""
+    seen: set[int] = set()
+    todo: list[BaseException | None] = [error]
+    while todo:
+        current = todo.pop()
+        if current is None or id(current) in seen:
+            continue
+        seen.add(id(current))
+        yield current
+        todo += [current.__cause__, current.__context__]
+        if isinstance(current, BaseExceptionGroup):
+            todo += current.exceptions
+
+
+def _is_of(call: Call, error: BaseException) -> bool:
+    return error is call.error or (call.response is not None and getattr(error, "response", None) is call.response)
+
+
+def _is_text(sent: SentRequest) -> bool:
+    if sent.streamed or (sent.header("Content-Type") or "").lower().startswith("multipart/"):
+        return False
+    try:
+        (sent.body or b"").decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _is_signed(sent: SentRequest) -> bool:
+    return (
+        (sent.header("Authorization") or "").lower().startswith(_SIGNED_SCHEMES)
+        or any(sent.header(name) is not None for name in _SIGNED_HEADERS)
+        or bool(_SIGNED_QUERY.search(sent.url))
+    )

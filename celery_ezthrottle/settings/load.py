@@ -1,0 +1,67 @@
+"""Read settings: ``app.conf.ezthrottle_*``, then ``EZTHROTTLE_*`` in the environment, then the default.
+
+Read once, when a worker, a receiver or a gateway starts; never at import and never in ``.delay()``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+from celery_ezthrottle.errors import ConfigurationError
+
+from .app_settings import Settings
+from .celery_redis import redis_of
+from .options import OPTION_NAMES, check_key
+from .validate import report
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+__all__ = ["load_settings"]
+
+
+def load_settings(app: Celery, *, environ: Mapping[str, str] | None = None) -> Settings:
+    """Read and convert the settings of ``app``.
+
+    Raises:
+        ConfigurationError: naming every setting whose value has the wrong type.
+    """
+    environ = os.environ if environ is None else environ
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    # The app's own first: a problem with the account comes before one with an option.
+    for spec in sorted(fields(Settings), key=lambda spec: spec.name in OPTION_NAMES):
+        found, source = _lookup(app, environ, spec.name)
+        if found is None:
+            continue
+        try:
+            values[spec.name] = spec.metadata["kind"].of_setting(found)
+            if spec.name == "idempotency":
+                check_key(source, values[spec.name])
+        except ValueError as exc:
+            problems.append(f"{source} must be {exc}.")
+        except ConfigurationError as exc:
+            problems.append(str(exc))
+    if problems:
+        raise ConfigurationError(report(problems))
+    values["key_prefix"] = values.get("key_prefix") or _default_prefix(app)
+    if not values.get("store"):
+        values["store"], options = redis_of(app)
+        values["store_options"] = {**options, **values.get("store_options", {})}
+    return Settings(**values)
+
+
+def _lookup(app: Celery, environ: Mapping[str, str], name: str) -> tuple[Any, str]:
+    # By attribute: app.conf.get() looks a namespaced key up differently.
+    value = getattr(app.conf, f"ezthrottle_{name}", None)
+    if value is not None:
+        return value, f"ezthrottle_{name}"
+    variable = f"EZTHROTTLE_{name.upper()}"
+    return environ.get(variable), variable
+
+
+def _default_prefix(app: Celery) -> str:
+    return f"{{ezthrottle:{app.main}}}:" if app.main else "{ezthrottle}:"

@@ -1,0 +1,108 @@
+"""Which settings are missing, wrong, or contradict each other. Connects to nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from celery_ezthrottle.errors import ConfigurationError
+
+from .app_settings import DIALECTS, MIN_SECRET, Settings
+from .celery_redis import REDIS_SCHEMES
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+__all__ = ["receiver_problems", "report", "validate"]
+
+
+def validate(settings: Settings, app: Celery) -> None:
+    """Refuse settings that are missing or contradict each other: one error that names all of them and the remedies."""
+    problems = receiver_problems(settings)
+    if not settings.api_key:
+        problems.append(
+            f"ezthrottle_api_key is not set: set it to the API key of your EZThrottle account ({_both('api_key')})."
+        )
+    for name in ("url", "tracktags_url"):
+        if not _is_http_url(getattr(settings, name)):
+            problems.append(f"ezthrottle_{name} is not an http:// or https:// URL.")
+    if settings.dialect not in DIALECTS:
+        problems.append(f"ezthrottle_dialect is {settings.dialect!r}: it must be one of {', '.join(DIALECTS)}.")
+    if settings.submit_timeout > settings.result_timeout:
+        problems.append(
+            "ezthrottle_submit_timeout is above ezthrottle_result_timeout: a job cannot be submitted after its task "
+            "has given up; lower the first or raise the second."
+        )
+    for name in ("result_expires", "result_chord_expires"):
+        expires = _as_seconds(getattr(app.conf, name, None))
+        if expires and settings.result_timeout >= expires:
+            problems.append(
+                f"ezthrottle_result_timeout ({settings.result_timeout:g} s) is not below {name} ({expires:g} s): "
+                "a chord would lose its finished members while one waits; lower the first or raise the second."
+            )
+    if problems:
+        raise ConfigurationError(report(problems))
+
+
+def receiver_problems(settings: Settings) -> list[str]:
+    """What keeps a receiver from starting. Webhooks are never taken unsigned: a secret is not optional."""
+    problems = _store_problems(settings)
+    if not settings.webhook_url:
+        problems.append(
+            f"ezthrottle_webhook_url is not set: set it to the receiver's public URL ({_both('webhook_url')})."
+        )
+    elif not _is_http_url(settings.webhook_url):
+        problems.append("ezthrottle_webhook_url is not an http:// or https:// URL.")
+    elif urlsplit(settings.webhook_url).fragment:
+        problems.append("ezthrottle_webhook_url has a fragment (#...): a request never carries one; remove it.")
+    if not settings.webhook_secret:
+        problems.append(
+            "ezthrottle_webhook_secret is not set: webhooks are only accepted signed; set it to the secret of your "
+            f"EZThrottle account ({_both('webhook_secret')})."
+        )
+    for name in ("webhook_secret", "webhook_secret_secondary"):
+        value = getattr(settings, name)
+        if value and len(value) < MIN_SECRET:
+            problems.append(f"ezthrottle_{name} is shorter than {MIN_SECRET} characters: use a longer secret.")
+    return problems
+
+
+def _store_problems(settings: Settings) -> list[str]:
+    if not settings.store:
+        return [
+            "ezthrottle_store is not set, and neither the result backend nor the broker is a Redis: set it to the "
+            f"redis:// URL of a Redis or Valkey that keeps suspended tasks ({_both('store')})."
+        ]
+    scheme = urlsplit(settings.store).scheme
+    if scheme not in {*REDIS_SCHEMES, "unix"}:
+        return ["ezthrottle_store is not a redis://, rediss://, unix:// or sentinel:// URL."]
+    if scheme == "sentinel" and not settings.store_options.get("master_name") and "master_name=" not in settings.store:
+        return [
+            "The store is behind Sentinel, and the name of its master is not set: append ?master_name=NAME to "
+            "ezthrottle_store, or set master_name in the transport options of the result backend or broker that it is."
+        ]
+    return []
+
+
+def _both(name: str) -> str:
+    return f"app.conf.ezthrottle_{name} or the environment variable EZTHROTTLE_{name.upper()}"
+
+
+def _as_seconds(value: Any) -> float:
+    if value is None:
+        return 0.0
+    return float(value.total_seconds() if hasattr(value, "total_seconds") else value)
+
+
+def _is_http_url(value: str) -> bool:
+    try:
+        return value.startswith(("http://", "https://")) and bool(urlsplit(value).hostname)
+    except ValueError:  # of a bracket that is not closed
+        return False
+
+
+def report(problems: list[str]) -> str:
+    """One text that names every problem."""
+    if len(problems) == 1:
+        return problems[0]
+    return "\n".join([f"{len(problems)} settings need attention:", *(f"- {problem}" for problem in problems)])

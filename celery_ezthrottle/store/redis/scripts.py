@@ -1,0 +1,51 @@
+"""The Lua scripts of the acts, each with those of the shared functions that it needs, and no more.
+
+Lua defines its functions anew in each call: one that is not called would still cost time, on every act and for all clients.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from importlib.resources import files
+
+from celery_ezthrottle.store.records import REMEMBERED, UNCLAIMED_FOR
+
+__all__ = ["ACTS", "PARTS", "source"]
+
+ACTS = (
+    "bind", "cancel", "claim", "claim_due", "close_run", "counts", "deliver", "end", "finish", "finish_all", "health", "hold",
+    "lead", "note_receiver", "postpone", "published", "resign", "save_journal", "settle", "start", "suspend", "task", "withdraw",
+)  # fmt: skip
+#: Files of shared functions; each may use what is in those before it.
+PARTS = ("prelude", "counting", "unclaimed", "jobs", "ending", "binding", "waking", "claiming")
+
+_NAMES = re.compile(r"local (?:function )?(\w+(?:, \w+)*)")
+_COMMENT = re.compile(r"(^|\s)--.*")
+
+
+@cache
+def source(act: str) -> str:
+    """The script of an act; the head of its file says what it takes and gives."""
+    script, used = [_read(act)], set(re.findall(r"\w+", _read(act)))
+    for names, definition in reversed(_definitions()):
+        if names & used:
+            script.append(definition)
+            used |= set(re.findall(r"\w+", definition))
+    return "\n".join(reversed(script))
+
+
+@cache
+def _definitions() -> tuple[tuple[frozenset[str], str], ...]:
+    """What the shared files define, in order: the names, and the text that defines them."""
+    text = f"local REMEMBERED = {REMEMBERED}\nlocal UNCLAIMED_FOR = {UNCLAIMED_FOR}\n" + "\n".join(map(_read, PARTS))
+    return tuple(
+        (frozenset(found.group(1).split(", ")), definition.strip())
+        for definition in re.split(r"^(?=local )", text, flags=re.MULTILINE)
+        if (found := _NAMES.match(definition))
+    )
+
+
+def _read(name: str) -> str:
+    text = (files(__package__) / f"{name}.lua").read_text(encoding="utf-8")
+    return "\n".join(_COMMENT.sub("", line) for line in text.splitlines())

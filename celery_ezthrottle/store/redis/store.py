@@ -1,0 +1,289 @@
+"""Continuations in Redis 6.2 or newer, or in Valkey: one Lua script for each act.
+
+Under the prefix there are::
+
+    c:<continuation id>  hash: the continuation and its payload; when it is DONE for good, a mark
+    t:<task id>          hash: forwards, journal, c (its newest continuation), retried; when it has ended, a mark
+    j:<job id>           hash: result, digest, w:<continuation id> for each continuation bound to it, or unclaimed
+    r:<run>              string: the run suspended its task, and whether somebody was told; or it may do nothing any more
+    due                  sorted set: continuation ids by the time at which something is due for them
+    unclaimed            sorted set: results that nobody waits for, by the time at which they go
+    counters             hash: what has been seen
+    leader, receiver     who sweeps, and how the receiver's clock goes
+
+Every key expires. Times that decide come from the caller; only lifetimes are measured with the clock of the server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import redis
+from redis.exceptions import ConnectionError as NoConnection
+from redis.exceptions import RedisClusterException, RedisError, ResponseError
+from redis.exceptions import TimeoutError as NoAnswer
+
+from celery_ezthrottle.errors import ConfigurationError, StoreError
+from celery_ezthrottle.store.records import (
+    Claim,
+    Counts,
+    DeliverOutcome,
+    Health,
+    Resumption,
+    StartOutcome,
+    SuspendOutcome,
+    Suspension,
+    TaskRecord,
+    Verdict,
+)
+from celery_ezthrottle.store.states import State
+
+from .connect import address, connect
+from .durability import problems
+from .scripts import ACTS, source
+
+if TYPE_CHECKING:
+    from redis.commands.core import Script
+
+__all__ = ["RedisStore"]
+
+MAX_UNCLAIMED = 10_000
+MAX_UNCLAIMED_BYTES = 64 * 2**20
+
+
+class RedisStore:
+    """A :class:`~celery_ezthrottle.store.protocol.Store`. Threads may share it, and it may be used after a fork.
+
+    Acts are not retried: when the answer to one is lost, its caller gets a StoreError and has to know.
+    """
+
+    def __init__(
+        self,
+        client_or_url: redis.Redis | str,
+        *,
+        prefix: str,
+        max_unclaimed: int = MAX_UNCLAIMED,
+        max_unclaimed_bytes: int = MAX_UNCLAIMED_BYTES,
+    ) -> None:
+        """Nothing is sent yet.
+
+        Args:
+            client_or_url: a client without ``decode_responses``, which stays its owner's to close, or a URL.
+            prefix: of every key; on a cluster it must hold a hash tag such as "{ezthrottle}:".
+            max_unclaimed: how many results that nobody waits for are kept.
+            max_unclaimed_bytes: how many bytes of them.
+
+        Raises:
+            ConfigurationError: the URL cannot be read, or the client decodes responses.
+        """
+        self._owned = isinstance(client_or_url, str)
+        self._client = connect(client_or_url) if isinstance(client_or_url, str) else client_or_url
+        self._prefix = prefix
+        self._bounds = max_unclaimed, max_unclaimed_bytes
+        if self._client.get_encoder().decode_responses:
+            raise ConfigurationError("The store keeps bytes: give it a Redis client without decode_responses.")
+        self._scripts: dict[str, Script] = {act: self._client.register_script(source(act)) for act in ACTS}
+
+    @classmethod
+    def from_url(
+        cls,
+        url: str,
+        *,
+        prefix: str,
+        max_unclaimed: int = MAX_UNCLAIMED,
+        max_unclaimed_bytes: int = MAX_UNCLAIMED_BYTES,
+        **kwargs: Any,
+    ) -> RedisStore:
+        """A store with connections of its own.
+
+        Args:
+            url: redis://, rediss://, unix:// or redis+socket://, as redis-py or Celery read it.
+            prefix, max_unclaimed, max_unclaimed_bytes: as above.
+            kwargs: for ``redis.Redis.from_url``; what the URL says goes first.
+        """
+        client = connect(url, **kwargs)
+        store = cls(client, prefix=prefix, max_unclaimed=max_unclaimed, max_unclaimed_bytes=max_unclaimed_bytes)
+        store._owned = True
+        return store
+
+    def __repr__(self) -> str:
+        return f"RedisStore({address(self._client)}, prefix={self._prefix!r})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("A store holds connections and credentials: make one in each process, do not pickle it.")
+
+    def suspend(self, parked: Suspension, limit: int) -> SuspendOutcome:
+        values = {field.name: getattr(parked, field.name) for field in fields(Suspension)}
+        values |= {"resumed_from": parked.resumed_from or "", "shared": int(parked.shared)}
+        values["message"] = _joined(parked.message, values.pop("envelope"))
+        return SuspendOutcome(self._act("suspend", *values.values(), limit).decode())
+
+    def withdraw(self, continuation_id: str) -> bool:
+        return bool(self._act("withdraw", continuation_id))
+
+    def bind(self, continuation_id: str, job_id: str, now: float) -> State | None:
+        state = self._act("bind", continuation_id, job_id, now)
+        return state and State(state.decode())
+
+    def postpone(self, continuation_id: str, due: float, *, maybe_accepted: bool) -> None:
+        self._act("postpone", continuation_id, due, int(maybe_accepted))
+
+    def settle(self, continuation_id: str, result: bytes, now: float) -> bool:
+        return bool(self._act("settle", continuation_id, result, now))
+
+    def cancel(self, task_id: str, result: bytes, now: float) -> str | None:
+        continuation_id = self._act("cancel", task_id, result, now)
+        return continuation_id and str(continuation_id.decode())
+
+    def deliver(
+        self, continuation_id: str | None, job_id: str, result: bytes, now: float, until: float
+    ) -> DeliverOutcome:
+        # Hashed here, because a script keeps the whole server waiting.
+        digest = blake2b(result, digest_size=16).digest()
+        answer = self._act("deliver", continuation_id or "", job_id, result, digest, now, until)
+        return DeliverOutcome(verdict=Verdict(answer[0].decode()), claims=tuple(map(_claim, answer[1:])))
+
+    def claim(self, continuation_id: str, now: float, until: float) -> Claim | None:
+        values = self._act("claim", continuation_id, now, until)
+        return values and _claim(values)
+
+    def claim_due(self, now: float, until: float, limit: int) -> Sequence[Claim]:
+        return [_claim(values) for values in self._act("claim_due", now, until, limit)]
+
+    def published(self, continuation_id: str, due: float) -> None:
+        self._act("published", continuation_id, due)
+
+    def start(self, continuation_id: str, run: str, now: float, *, lease: float | None) -> Resumption:
+        outcome, *values = self._act("start", continuation_id, run, now, "" if lease is None else lease)
+        if not values:
+            return Resumption(outcome=StartOutcome(outcome.decode()))
+        facts, job_id, failure, delivered_at, journal, result = values
+        _, _, forward, _, suspended_at, _, task_id = facts.split(b" ", 6)
+        return Resumption(
+            outcome=StartOutcome.STARTED,
+            task_id=task_id.decode(),
+            forward=int(forward),
+            job_id=job_id.decode(),
+            journal=journal,
+            failure=failure,
+            result=result,
+            suspended_at=float(suspended_at),
+            delivered_at=float(delivered_at),
+        )
+
+    def hold(self, continuation_id: str, run: str, until: float) -> bool:
+        return bool(self._act("hold", continuation_id, run, until))
+
+    def save_journal(
+        self, task_id: str, run: str, continuation_id: str | None, journal: bytes, *, retries: int = 0
+    ) -> bool:
+        return bool(self._act("save_journal", task_id, run, continuation_id or "", journal, retries))
+
+    def finish(self, continuation_id: str, run: str, *, keep_journal: bool) -> bool:
+        return bool(self._act("finish", continuation_id, run, int(keep_journal)))
+
+    def finish_all(self, ended: Sequence[tuple[str, str]]) -> None:
+        self._act("finish_all", *(name for pair in ended for name in pair))
+
+    def end(self, task_id: str, retries: int) -> None:
+        self._act("end", task_id, retries)
+
+    def task(self, task_id: str) -> TaskRecord | None:
+        values = self._act("task", task_id)
+        if values is None:
+            return None
+        forwards, journal, ended, retried, state, facts = values
+        return TaskRecord(
+            forwards=int(forwards),
+            journal=journal,
+            state=State(state.decode()) if state else None,
+            retries=int(facts.split()[1]) if facts else 0,
+            ended=int(ended) if ended else None,
+            retried=int(retried) if retried else None,
+        )
+
+    def close_run(self, run: str) -> bool:
+        return bool(self._act("close_run", run))
+
+    def lead(self, owner: str, now: float, until: float) -> bool:
+        return bool(self._act("lead", owner, now, until))
+
+    def resign(self, owner: str) -> None:
+        self._act("resign", owner)
+
+    def note_receiver(self, now: float) -> None:
+        self._act("note_receiver", now)
+
+    def health(self) -> Health:
+        seconds, microseconds, ahead, memory, persistence = self._act("health")
+        try:
+            save_points = self._client.config_get("save").get("save")
+        except ResponseError:  # managed servers forbid it
+            save_points = None
+        except (RedisError, RedisClusterException, OSError) as exc:
+            raise StoreError(_complaint(exc, address(self._client))) from exc
+        return Health(
+            clock=int(seconds) + int(microseconds) / 1e6,
+            receiver_clock=float(ahead) if ahead else None,
+            problems=problems((memory + b"\r\n" + persistence).decode(), save_points),
+        )
+
+    def counts(self) -> Counts:
+        return Counts(**dict(zip((field.name for field in fields(Counts)), map(int, self._act("counts")), strict=True)))
+
+    def close(self) -> None:
+        if self._owned:
+            self._client.close()
+
+    def _act(self, act: str, *args: str | bytes | float) -> Any:
+        """Run the script of an act; the head of its file says what it takes and gives. Each gets the bounds last.
+
+        redis-py writes a float as its repr, so that no digit of a time is lost.
+        """
+        try:
+            return self._scripts[act](keys=[self._prefix], args=(*args, *self._bounds))
+        except (RedisError, RedisClusterException, OSError) as exc:
+            raise StoreError(_complaint(exc, address(self._client))) from exc
+
+
+def _claim(values: Sequence[bytes]) -> Claim:
+    id_, state, facts, job_id, failure, attempts, publications, still_open, job, parked = values
+    deadline, _, _, _, suspended_at, submit_deadline, task_id = facts.split(b" ", 6)
+    message, envelope = _parted(parked)
+    return Claim(
+        id=id_.decode(),
+        task_id=task_id.decode(),
+        state=State(state.decode()),
+        job=job,
+        message=message,
+        envelope=envelope,
+        failure=failure,
+        job_id=job_id.decode(),
+        suspended_at=float(suspended_at),
+        submit_deadline=float(submit_deadline),
+        deadline=float(deadline),
+        attempts=int(attempts or 0),
+        publications=int(publications or 0),
+        maybe_accepted=state == b"stored" and int(still_open) > 0,
+    )
+
+
+def _joined(message: bytes, envelope: bytes) -> bytes:
+    """Two values as one: beside its payload, each field of a hash costs memory."""
+    return b"%d:%b%b" % (len(message), message, envelope)
+
+
+def _parted(joined: bytes) -> tuple[bytes, bytes]:
+    length, _, rest = joined.partition(b":")
+    return rest[: int(length or 0)], rest[int(length or 0) :]
+
+
+def _complaint(exc: Exception, address: str) -> str:
+    # The text of the cause may quote arguments, which are payload: it stays in the chain.
+    where, kind = f"The continuation store at {address}", type(exc).__name__
+    if isinstance(exc, (NoConnection, NoAnswer, OSError)):
+        return f"{where} cannot be reached ({kind}): check that this Redis is up and that ezthrottle_store names it."
+    return f"{where} refused an operation ({kind}): see the cause, and the log of this Redis."

@@ -1,0 +1,21 @@
+"""Make a worker's frugal tasks ones that can be suspended."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .body import outermost
+from .worker_request import guarded
+
+__all__ = ["adopt"]
+
+_ADOPTED = "_ezthrottle_adopted"
+
+
+def adopt(task: Any) -> None:
+    """Give a frugal task the request class that lets its runs suspend, and the layer that keeps them so. Idempotent."""
+    cls = type(task)
+    cls.Request = guarded(cls.Request)
+    if not vars(task).get(_ADOPTED):
+        task.run = outermost(task)
+        setattr(task, _ADOPTED, True)

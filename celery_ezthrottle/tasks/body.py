@@ -1,0 +1,271 @@
+"""One execution of the body of a task: answer its calls from the journal, and suspend it if its last call is forwarded.
+
+Stands inside ``Task.run``, where the error of a call is seen before ``autoretry_for`` sees it.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from types import MethodType
+from typing import Any
+
+from celery import Task
+from celery._state import get_current_task
+from celery.exceptions import Retry
+
+from celery_ezthrottle._common.log import logger, warn_once
+from celery_ezthrottle.http.call import Call
+from celery_ezthrottle.http.recorder import recording
+from celery_ezthrottle.policy import decision
+from celery_ezthrottle.policy.callables import OptionFailed
+
+from .handoff import handoff_of
+from .resuming import begin
+from .run import Run
+from .suspend import suspend
+
+__all__ = ["execute", "outermost"]
+
+
+def execute(body: Callable[..., Any], given: Mapping[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Run ``body`` as the body of the current task, with the options ``given`` to it.
+
+    Where a task cannot be suspended (called directly, eager mode, a worker without our request class) this is a plain
+    call.
+
+    Raises:
+        Suspended: the task was suspended.
+        celery.exceptions.Ignore: another run of this task has it.
+    """
+    active = _active.get()
+    task: Any = get_current_task()
+    if active is not None and (task is None or task.request.called_directly or active.run.task is task):
+        return body(*args, **kwargs)  # part of an execution that is recorded already
+    handoff = _handoff(task)
+    if task is None or handoff is None:
+        return body(*args, **kwargs)
+    _stop_again(task)
+    run = Run(task, given, handoff)
+    begin(run)
+    if type(task).retry is Task.retry:
+        task.retry = MethodType(_retry, task)
+    else:
+        run.mark_retries()  # one of the user's own stays what it is, so the mark is there all the time
+    return _Execution(run, body, args, kwargs)()
+
+
+def _handoff(task: Task[Any, Any] | None) -> dict[str, Any] | None:
+    if task is None:
+        logger.debug("A frugal function was called outside any task: it is a plain call.")
+        return None
+    request, found = task.request, handoff_of(task)
+    if found is not None and "message" in found and not request.called_directly and not request.is_eager:
+        return found
+    if request.is_eager or request.called_directly:
+        reason = "it was called directly or eagerly, where a task cannot be suspended; nothing is forwarded."
+    else:
+        reason = "the worker did not hand over its message, so it cannot be suspended; nothing is forwarded."
+    warn_once(task.name, reason)
+    return None
+
+
+@dataclass
+class _WantedRetry:
+    """The body has called ``self.retry()`` for a call that is forwarded instead."""
+
+    call: Call
+    stock: Callable[[], Any]
+
+
+@dataclass
+class _Execution:
+    run: Run
+    body: Callable[..., Any]
+    args: tuple[Any, ...] = field(repr=False)
+    kwargs: dict[str, Any] = field(repr=False)
+    wanted_retry: _WantedRetry | None = None
+
+    def __call__(self) -> Any:
+        token = _active.set(self)
+        try:
+            with recording(self.run.recorder):
+                returned = self.body(*self.args, **self.kwargs)
+        except BaseException as exc:
+            _active.reset(token)
+            self._forward_now()
+            if isinstance(exc, Exception):
+                self._left_with(exc)
+            raise
+        _active.reset(token)
+        self._forward_now()
+        if self.wanted_retry is not None:
+            self._left_with(Retry("wanted by the task"))
+        self.run.leave()
+        if self.wanted_retry is None and (last := self.run.recorder.last) is not None and self._failure_of(last):
+            warn_once(
+                self.run.task.name, "its last call was limited and it succeeded all the same; nothing is forwarded."
+            )
+        return returned
+
+    def _forward_now(self) -> None:
+        """Suspend the task if its body was stopped at a call that must not be sent.
+
+        Raises:
+            OutcomeUnknown: that is not possible.
+        """
+        call = self.run.recorder.to_forward
+        if call is None:
+            return
+        assert isinstance(call.error, Exception)  # noqa: S101 -- the recorder has set it
+        if self._obstacle(call) is None:
+            suspend(self.run, call, call.error, self._arguments())
+        self.run.leave()
+        self.run.save_journal()
+        raise call.error from None
+
+    def _left_with(self, leaving: Exception) -> None:
+        """Suspend the task if its last call is wanted again; else do what Celery would do.
+
+        Returns when the error that leaves the body is to go on.
+        """
+        if self.run.note:
+            leaving.add_note(self.run.note)
+        call = self.wanted_retry.call if self.wanted_retry else self._wanted_call(leaving)
+        if call is not None:
+            suspend(self.run, call, leaving, self._arguments())
+        self.run.leave()
+        self.run.save_journal()
+        if self.wanted_retry is not None:
+            # The retry that was held back. It raises, as it would have done in the body.
+            self.wanted_retry.stock()
+
+    def _wanted_call(self, leaving: Exception) -> Call | None:
+        call = self.run.recorder.last
+        if call is None:
+            return None
+        failure = self._failure_of(call)
+        if failure is None or not decision.is_wanted(call, failure, leaving, self.run.options):
+            return None
+        why = self._obstacle(call)
+        if why:
+            leaving.add_note(f"Not forwarded: {why}.")
+        return call if why is None else None
+
+    def _failure_of(self, call: Call) -> decision.Failure | None:
+        try:
+            return decision.failure_of(call, self.run.options)
+        except OptionFailed as exc:
+            warn_once(self.run.task.name, f"a call is taken as not limited: {exc}.")
+            return None
+
+    def _obstacle(self, call: Call) -> str | None:
+        """Why a call that is wanted again is not forwarded, or None. "" = the task does not want it to be."""
+        settings = self.run.settings
+        try:
+            why = decision.obstacle(call, self.run.options, max_request_body=settings.max_request_body)
+        except OptionFailed as exc:
+            why = str(exc)
+        if why is None:
+            why = self.run.recorder.obstacle(call)
+        if why:
+            warn_once(self.run.task.name, f"a failed call was not forwarded: {why}.")
+        return why
+
+    def hold_back_retry(self, stock: Callable[[], Any]) -> bool:
+        """The body calls ``self.retry()``: whether it is held back, its last call being forwarded instead."""
+        if self.wanted_retry is not None:
+            return True
+        call = self.run.recorder.last
+        wants = call is not None and self.run.options.forward_on_retry and self._failure_of(call)
+        if call is not None and wants and self._obstacle(call) is None:
+            self.wanted_retry = _WantedRetry(call, stock)
+            return True
+        self.run.before_retry()
+        return False
+
+    def _arguments(self) -> Mapping[str, Any]:
+        bound = inspect.signature(self.body).bind(*self.args, **self.kwargs)
+        bound.apply_defaults()
+        return bound.arguments
+
+
+#: The execution whose body is running in this context.
+_active: ContextVar[_Execution | None] = ContextVar("celery_ezthrottle_execution", default=None)
+
+
+def _retry(
+    self: Any,
+    args: Any = None,
+    kwargs: Any = None,
+    exc: Any = None,
+    throw: bool = True,
+    eta: Any = None,
+    countdown: Any = None,
+    max_retries: Any = None,
+    **options: Any,
+) -> Any:
+    """``self.retry()`` of a frugal task: held back when its last call is forwarded instead.
+
+    A held-back retry raises, or with ``throw=False`` returns, the same ``Retry`` as Celery's: bodies catch it by type and
+    raise it again.
+    """
+    active, request, run = _active.get(), self.request, Run.of(self)
+    options.update(eta=eta, countdown=countdown, max_retries=max_retries)
+    _stop_again(self)
+
+    def stock(throw: bool = True) -> Any:
+        if run is not None:
+            run.mark_retries()  # not before: the body does not see the mark
+        return Task.retry(self, args, kwargs, exc=exc, throw=throw, **options)
+
+    if active is None or active.run.task is not self or request.called_directly:
+        if run is not None and not request.called_directly:
+            run.before_retry()  # from around the body: autoretry, or a decorator of the user's
+        return stock(throw)
+    if not (_is_same(args, request.args or ()) and _is_same(kwargs, request.kwargs or {})):
+        active.run.before_retry()
+    elif active.hold_back_retry(stock):
+        held = Retry("forwarded instead", exc=exc, when=eta or countdown)
+        if throw:
+            raise held
+        return held
+    return stock(throw)
+
+
+def _is_same(given: Any, earlier: Any) -> bool:
+    if given is None:
+        return True
+    try:
+        return bool(type(earlier)(given) == earlier)
+    except (TypeError, ValueError):  # arrays and the like have no one answer
+        return False
+
+
+def outermost(task: Any) -> Callable[..., Any]:
+    """``task.run`` behind a layer that nothing is around: a decorator of the user's may catch what stops a run.
+
+    It may also call the body again, or retry the task: that is stopped too.
+    """
+    run = task.run
+
+    @functools.wraps(run)
+    def keeps_suspended(*args: Any, **kwargs: Any) -> Any:
+        try:
+            returned = run(*args, **kwargs)
+        except Exception:
+            _stop_again(task)
+            raise
+        _stop_again(task)
+        return returned
+
+    return keeps_suspended
+
+
+def _stop_again(task: Any) -> None:
+    run = Run.of(task)
+    if run is not None and run.stopped is not None:
+        raise run.stopped from None

@@ -1,0 +1,157 @@
+"""What users put on a task: ``@frugal``, or ``EZThrottleTask`` as its base class. Both do the same."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
+
+from celery import Task
+from celery.local import Proxy
+
+from celery_ezthrottle.settings.options import OPTION_NAMES, Options, validate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["EZThrottleTask", "frugal", "given_to", "is_frugal"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Given = ParamSpec("Given")
+
+_MARK = "__ezthrottle_options__"
+
+
+class _Frugal(Protocol[Given]):
+    """``frugal`` with its options typed: they are the fields of :class:`~celery_ezthrottle.settings.options.Options`."""
+
+    @overload
+    def __call__(  # type: ignore[overload-overlap]
+        self, function: Callable[P, R], /
+    ) -> Callable[P, R]: ...
+    # It overlaps only with a call that has no argument at all, which is this one.
+    @overload
+    def __call__(self, *args: Given.args, **options: Given.kwargs) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+
+
+def _with_options_of(_: Callable[Given, Options]) -> Callable[[Callable[..., Any]], _Frugal[Given]]:
+    def typed(function: Callable[..., Any]) -> _Frugal[Given]:
+        return function
+
+    return typed
+
+
+@_with_options_of(Options)
+def frugal(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    """Make a task frugal: its HTTP calls run locally, and a limited or failed one is forwarded to EZThrottle.
+
+    Goes below ``@app.task`` or ``@shared_task``, with or without arguments::
+
+        @app.task(autoretry_for=(DatabaseError,))
+        @frugal(forward_on={429, 503})
+        def charge(order_id): ...
+
+    Args:
+        options: see :class:`celery_ezthrottle.settings.options.Options`; they come before the settings of the app.
+
+    Raises:
+        TypeError: used above ``@app.task``, on something that is no function, or with an unknown option.
+        ConfigurationError: for an option of the wrong form.
+    """
+    if function is None:
+        validate(options)  # before the function is known: an error points at the line of the decorator
+        return functools.partial(_wrap, given=options)
+    return _wrap(function, given=options)
+
+
+def _execute(body: Callable[..., Any], given: Mapping[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    # Imported with the first run: who only sends tasks needs none of it.
+    from .body import execute
+
+    return execute(body, given, args, kwargs)
+
+
+def _wrap(function: Any, *, given: Mapping[str, Any]) -> Any:
+    # By type() first: any other look into Celery's lazy proxy would make the task, now.
+    if issubclass(type(function), Proxy) or isinstance(function, Task):
+        raise TypeError(
+            "@frugal is above @app.task; swap them: @app.task (or @shared_task) goes on top, @frugal directly above "
+            "the function."
+        )
+    if isinstance(function, (staticmethod, classmethod)) or not callable(function):
+        raise TypeError(f"@frugal goes on a function, not on {type(function).__name__}.")
+    if inspect.isclass(function):
+        raise TypeError("@frugal goes on a function; a class-based task derives from EZThrottleTask instead.")
+    if inspect.iscoroutinefunction(function):
+        raise TypeError("@frugal goes on a plain function: Celery does not run coroutine functions.")
+    signature = inspect.signature(function)
+    options = validate(given, list(signature.parameters))
+
+    @functools.wraps(function)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        return _execute(function, options, args, kwargs)
+
+    # Celery makes its argument check from this; without it, it would see (*args, **kwargs).
+    run.__signature__ = signature  # type: ignore[attr-defined]
+    setattr(run, _MARK, options)
+    return run
+
+
+class EZThrottleTask(Task):  # type: ignore[type-arg]
+    """A base class that makes tasks frugal: as ``base=``, as ``task_cls`` of the app, or subclassed with a ``run``.
+
+    The options of :class:`celery_ezthrottle.settings.options.Options` are class attributes, so ``@app.task`` takes them too::
+
+        @app.task(base=EZThrottleTask, forward_on={429, 503})
+        def refund(order_id): ...
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        run = cls.__dict__.get("run")
+        plain = run.__func__ if isinstance(run, staticmethod) else run
+        # Options are checked here, at the task's definition; those of base classes were when they were defined.
+        parameters = list(inspect.signature(plain).parameters) if callable(plain) else None
+        options = validate({name: cls.__dict__[name] for name in OPTION_NAMES if name in cls.__dict__}, parameters)
+        for name, value in options.items():
+            setattr(cls, name, staticmethod(value) if inspect.isfunction(value) else value)
+        if not callable(plain) or hasattr(plain, _MARK):
+            return
+
+        @functools.wraps(plain)
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            # A class that inherits this body may have options of its own.
+            owner = type(args[0]) if args and isinstance(args[0], cls) else cls
+            return _execute(plain, options_of(owner), args, kwargs)
+
+        wrapped.__signature__ = inspect.signature(plain)  # type: ignore[attr-defined]
+        setattr(wrapped, _MARK, {})
+        cls.run = staticmethod(wrapped) if isinstance(run, staticmethod) else wrapped  # type: ignore[method-assign]
+
+
+def options_of(cls: type) -> dict[str, Any]:
+    """The options that a task class carries as attributes."""
+    return {name: getattr(cls, name) for name in OPTION_NAMES if hasattr(cls, name)}
+
+
+def is_frugal(task: Any) -> bool:
+    """Whether the body of a task is under ``@frugal`` or of an :class:`EZThrottleTask`."""
+    return isinstance(task, EZThrottleTask) or any(hasattr(function, _MARK) for function in _layers(task))
+
+
+def given_to(task: Any) -> dict[str, Any]:
+    """The options that a frugal task was given, by decorator or as class attributes."""
+    marks = (getattr(function, _MARK, {}) for function in _layers(task))
+    return next(filter(None, marks), None) or options_of(type(task))
+
+
+def _layers(task: Any) -> Iterable[Any]:
+    """The functions that Celery has put around the body: autoretry, pydantic."""
+    todo = [task.run, getattr(task, "_orig_run", None)]
+    while todo:
+        function = todo.pop()
+        if function is not None:
+            yield function
+            todo.append(getattr(function, "__wrapped__", None))

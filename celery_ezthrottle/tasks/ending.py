@@ -1,0 +1,75 @@
+"""The end of a run: tell the store, so that nobody resumes it again."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from celery.states import FAILURE, SUCCESS
+
+from celery_ezthrottle._common.failpoints import reach
+from celery_ezthrottle.continuations.manager import Continuations
+from celery_ezthrottle.store.retrying import report_end, retry_briefly, retry_in_background
+
+from .handoff import handoff_of
+from .run import Run
+
+__all__ = ["end_run"]
+
+#: With these no message of the task's will ask the store: not a retry's, nor that of what it was replaced by.
+_FINAL = frozenset({SUCCESS, FAILURE})
+
+
+def end_run(task: Any, state: str | None) -> None:
+    """The current run of ``task`` has ended in ``state``, and Celery has recorded that."""
+    run = Run.of(task)
+    if run is not None:
+        _end(run, state)
+    else:
+        _end_unbegun(task, state)
+
+
+def _end(run: Run, state: str | None) -> None:
+    """The run has ended, and Celery has recorded how."""
+    store, resumed_from, task_id = run.store, run.resumed_from, run.task.request.id
+    runs_again = state == "RETRY"
+    # A retry asks, and leaves the task to what is parked.
+    in_doubt = run.may_be_parked_as is not None and not runs_again
+    if in_doubt:
+        act = functools.partial(_take_back, run, task_id, run.order)
+        retry_in_background(f"task {task_id} has ended, and is not suspended", act)
+    if run.suspended or not run.has_record or state == "REJECTED":
+        return  # parked anew; nothing kept; or it is the worker that knows whether the message comes again
+    if resumed_from is None:
+        if not runs_again:
+            end = functools.partial(store.end, task_id, run.order)
+            report_end(task_id, functools.partial(retry_briefly, end))
+        return
+    reach("resume.recorded")
+    finish = functools.partial(store.finish, resumed_from, run.id, keep_journal=runs_again)
+    if in_doubt:
+        retry_in_background(f"task {task_id} has ended", finish)  # it holds nothing until then
+    elif state in _FINAL and not run.has_lease:
+        run.continuations.finish_batch.add(resumed_from, run.id)
+    else:
+        report_end(task_id, functools.partial(retry_briefly, finish))
+    reach("resume.finished")
+
+
+def _end_unbegun(task: Any, state: str | None) -> None:
+    """A run has ended before its body was called: what it was to resume has ended with it."""
+    handoff = handoff_of(task)
+    if handoff is None or not handoff["resume"] or state == "REJECTED":
+        return
+    continuations, task_id = Continuations.of(task.app), task.request.id
+    act = functools.partial(
+        continuations.end_unbegun, handoff["resume"], handoff["run"], task_id, runs_again=state == "RETRY"
+    )
+    report_end(task_id, act)
+
+
+def _take_back(run: Run, task_id: str, order: int) -> None:
+    store = run.store
+    store.withdraw(run.may_be_parked_as or "")  # first: a run that was told of its suspension has it for good
+    store.close_run(run.id)
+    store.end(task_id, order)

@@ -1,0 +1,160 @@
+"""Suspend a run: park its message, submit the request of its last call, and stop it."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import time
+from collections.abc import Mapping
+from typing import Any
+from uuid import uuid4
+
+from celery.exceptions import Ignore
+
+from celery_ezthrottle._common.log import logger, warn_once
+from celery_ezthrottle.broker.parked_message import envelope_of
+from celery_ezthrottle.continuations.build_job import build_job
+from celery_ezthrottle.errors import InvalidJob, StoreError
+from celery_ezthrottle.http import journal
+from celery_ezthrottle.http.call import Call
+from celery_ezthrottle.http.stored_answer import dump_answer
+from celery_ezthrottle.policy.callables import OptionFailed
+from celery_ezthrottle.service.job import Job
+from celery_ezthrottle.store.records import SuspendOutcome, Suspension
+from celery_ezthrottle.store.retrying import retry_briefly
+
+from . import chord_expiry
+from .handoff import Suspended
+from .run import Run
+
+__all__ = ["FORWARDED", "suspend"]
+
+#: State of a suspended task in the result backend.
+FORWARDED = "FORWARDED"
+
+
+def suspend(run: Run, call: Call, leaving: Exception, arguments: Mapping[str, Any]) -> None:
+    """Suspend the task of ``run`` for ``call``. Returns, with a note on ``leaving``, when that is not possible.
+
+    Args:
+        leaving: the error that goes on in that case.
+        arguments: of the task, by name.
+
+    Raises:
+        Suspended: it is suspended, or another run has it.
+    """
+    task, settings = run.task, run.settings
+    continuation_id = uuid4().hex
+    try:
+        run.before_suspension()
+    except StoreError as exc:
+        leaving.add_note(f"Not forwarded: {exc}")
+        return
+    try:
+        job = build_job(
+            call,
+            run.options,
+            settings,
+            continuation_id=continuation_id,
+            task_id=task.request.id,
+            forward=run.forwards + 1,
+            arguments=arguments,
+            now=time.time(),
+            earlier=run.recorder.replay.entries,
+        )
+    except (InvalidJob, OptionFailed) as exc:
+        warn_once(task.name, f"a failed call was not forwarded: {exc}")
+        leaving.add_note(f"Not forwarded: {exc}")
+        return
+    suspension = _suspension(run, call, job, continuation_id)
+    try:
+        _store_state(task, call, suspension)
+        chord_expiry.keep_alive(task.backend, task.request)
+    except Exception as exc:  # noqa: BLE001 -- logged; the result backend must not hide the task's own error
+        logger.exception("Task %s is not suspended: its state could not be stored.", task.request.id)
+        leaving.add_note(f"Not forwarded: the result backend failed with {type(exc).__name__}.")
+        return
+    try:
+        outcome, refusal = run.continuations.suspend(suspension, job)
+    except Exception as exc:  # the store is away, its answer was lost, or a soft time limit has struck
+        try:
+            run.suspended = retry_briefly(lambda: run.store.close_run(run.id))
+        except StoreError as unknown:
+            logger.error("Task %s: nobody can tell whether it was suspended: %s", task.request.id, unknown)
+            # With a lease, whatever the store has goes on by itself.
+            run.may_be_parked_as = None if run.has_lease else suspension.id
+        if run.suspended:
+            run.stop(Suspended(_reason(call)))  # what was not submitted yet, a sweep submits
+        if not isinstance(exc, StoreError):
+            raise
+        if run.has_lease:
+            # It was closed, and holds nothing any more. Ended, the task would be lost: what it was resumed from is left to the
+            # run that takes over once the lease has lapsed.
+            run.suspended = True
+            run.stop(Ignore("the store is out of reach; another run takes over"))
+        leaving.add_note(f"Not forwarded: {exc}")
+        return
+    if refusal is not None:
+        # The continuation is withdrawn: this run holds again what it was resumed from, if it was, and the task's record stays for
+        # a retry of Celery's.
+        run.has_record = True
+        leaving.add_note(f"Not forwarded: {refusal}")
+        warn_once(task.name, "EZThrottle refused to take a failed call; nothing is forwarded.", str(refusal))
+        return
+    if outcome is SuspendOutcome.FULL:
+        leaving.add_note(
+            f"Not forwarded: {settings.max_suspended} tasks are suspended already (ezthrottle_max_suspended)."
+        )
+        warn_once(task.name, "too many tasks are suspended; nothing is forwarded. See ezthrottle_max_suspended.")
+        return
+    run.suspended = outcome is SuspendOutcome.SUSPENDED
+    run.stop(Suspended(_reason(call)))
+
+
+def _suspension(run: Run, call: Call, job: Job, continuation_id: str) -> Suspension:
+    assert call.fingerprint is not None  # noqa: S101 -- policy.obstacle() has looked
+    body, envelope = envelope_of(run.handoff["message"])
+    recorder, options = run.recorder, run.options
+    forwarded = journal.Entry(
+        fingerprint=call.fingerprint, answer=None, forwards=call.forwards + 1, key=job.idempotent_key
+    )
+    entries = journal.for_suspension(
+        recorder.replay.kept, recorder.entries(without=call), forwarded, answered_by=call.entry
+    )
+    now = time.time()
+    return Suspension(
+        id=continuation_id,
+        task_id=run.task.request.id,
+        run=run.id,
+        resumed_from=run.resumed_from,
+        retries=run.order,
+        forward=run.forwards + 1,
+        shared=options.idempotency not in {"task", "unique"},
+        message=body,
+        envelope=envelope,
+        journal=journal.dump_entries(entries),
+        job=json.dumps(job.to_wire()).encode(),
+        failure=json.dumps(dump_answer(call.answer())).encode(),
+        suspended_at=now,
+        submit_deadline=now + options.submit_timeout,
+        deadline=now + options.result_timeout,
+        submit_at=now + run.settings.lease,
+    )
+
+
+def _store_state(task: Any, call: Call, suspension: Suspension) -> None:
+    """Before the job is submitted: after that, the resumed run may have written its own."""
+    ignored = vars(task.request).get("ignore_result")
+    if task.ignore_result if ignored is None else ignored:
+        return
+    deadline = datetime.datetime.fromtimestamp(suspension.deadline, datetime.UTC).isoformat(timespec="seconds")
+    info = {"continuation": suspension.id, "reason": _reason(call), "deadline": deadline}
+    task.backend.store_result(task.request.id, info, FORWARDED, request=task.request)
+
+
+def _reason(call: Call) -> str:
+    """Why a call is forwarded, without anything that could be a secret."""
+    url = call.last_sent.url
+    host = url.split("/")[2].rpartition("@")[2] if url else "?"
+    what = call.response.status_code if call.response is not None else type(call.error).__name__
+    return f"{what} from {host}"

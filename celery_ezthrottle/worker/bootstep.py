@@ -1,0 +1,122 @@
+"""The worker's part: refuse to start on wrong settings, adopt the frugal tasks, sweep, and hold what its runs hold."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+from uuid import uuid4
+
+import click
+from celery import bootsteps
+
+from celery_ezthrottle._common.log import logger
+from celery_ezthrottle.broker.parked_message import remember_queues
+from celery_ezthrottle.checks.runtime import warn_at_start
+from celery_ezthrottle.continuations.manager import Continuations
+from celery_ezthrottle.continuations.sweep import sweep
+from celery_ezthrottle.errors import ConfigurationError, StoreError
+from celery_ezthrottle.service.client import EZThrottle
+from celery_ezthrottle.settings.options import resolve
+from celery_ezthrottle.settings.validate import validate
+from celery_ezthrottle.tasks.adopt import adopt
+from celery_ezthrottle.tasks.decorator import given_to, is_frugal
+from celery_ezthrottle.tasks.worker_request import renew_leases
+
+from .revoke_commands import extend_revoke
+
+__all__ = ["EZThrottleStep"]
+
+T = TypeVar("T")
+
+#: Seconds without an outage of the store after which the next one is logged.
+SAID_AGAIN = 60.0
+
+
+class EZThrottleStep(bootsteps.StartStopStep):
+    """Does in the workers what is due: submits, publishes, expires. A worker without frugal tasks has none.
+
+    One worker at a time sweeps for all; each renews the leases of its own runs.
+    """
+
+    requires = ("celery.worker.components:Pool",)
+    label = "ezthrottle"
+
+    def __init__(self, worker: Any, **kwargs: Any) -> None:
+        super().__init__(worker, **kwargs)
+        self._stop = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._name = uuid4().hex
+        self._store_was_lost_at = 0.0
+        tasks = [task for task in worker.app.tasks.values() if is_frugal(task)]
+        self.enabled = bool(tasks)
+        if self.enabled:
+            try:
+                self.continuations = Continuations.of(worker.app)
+                validate(self.continuations.settings, worker.app)
+                EZThrottle.from_settings(self.continuations.settings)  # refuses what no submission could be made with
+                for task in tasks:
+                    resolve(given_to(task), self.continuations.settings)
+                warn_at_start(self.continuations, worker.app)
+            except ConfigurationError as exc:
+                # Celery's command line prints this and exits with 2, before anything is consumed.
+                raise click.UsageError(f"celery-ezthrottle: {exc}") from exc
+            remember_queues()
+            extend_revoke()
+        for task in tasks:
+            adopt(task)
+
+    def start(self, worker: Any) -> None:  # noqa: ARG002 -- Celery's signature
+        # Threads: what is due may take as long as the service takes to answer, and neither the worker's loop nor the leases
+        # must wait for that.
+        for name, act in {"ezthrottle-sweeper": self._keep_sweeping, "ezthrottle-leases": self._keep_leases}.items():
+            thread = threading.Thread(target=act, name=name, daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def stop(self, worker: Any) -> None:  # noqa: ARG002
+        self._stop.set()
+        if self._threads:
+            self._threads.pop(0).join(timeout=5.0)
+            self._threads.clear()  # the other one goes on while runs are ending
+            try:
+                self.continuations.store.resign(self._name)
+            except StoreError as exc:
+                logger.warning("Another worker sweeps only once this one's time is up: %s", exc)
+
+    def terminate(self, worker: Any) -> None:
+        self.stop(worker)
+
+    def _sweep(self) -> None:
+        now, settings = time.time(), self.continuations.settings
+        if now < self._store_was_lost_at + settings.lease / 2:
+            return  # while it was away no lease could be renewed: runs that live must not be taken for dead
+        if self.continuations.store.lead(self._name, now, now + max(settings.lease / 2, 3 * settings.sweep_interval)):
+            sweep(self.continuations)
+
+    def _keep_sweeping(self) -> None:
+        while not self._stop.wait(self.continuations.settings.sweep_interval):
+            self._try(self._sweep, "Nothing is swept")
+
+    def _keep_leases(self) -> None:
+        lease, pause = self.continuations.settings.lease, self._stop
+        held: int | None = 0
+        while True:
+            if pause.wait(lease / 30 if held is None else lease / 3):
+                pause = threading.Event()  # a warm shutdown waits for the runs that are there
+            held = self._try(lambda: renew_leases(self.continuations), "Leases are not renewed")
+            if self._stop.is_set() and held == 0:
+                return
+
+    def _try(self, act: Callable[[], T], without: str) -> T | None:
+        try:
+            return act()
+        except StoreError as exc:
+            now = time.time()
+            if now > self._store_was_lost_at + SAID_AGAIN:
+                logger.error("%s until the store is back: %s", without, exc)
+            self._store_was_lost_at = now
+        except Exception:  # noqa: BLE001 -- logged; a thread that ends would leave tasks waiting for ever
+            logger.exception("%s failed; it goes on.", threading.current_thread().name)
+        return None

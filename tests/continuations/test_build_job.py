@@ -1,0 +1,302 @@
+"""The job that is made of a failed call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import requests
+
+from celery_ezthrottle.continuations.build_job import build_job, webhook_url
+from celery_ezthrottle.errors import InvalidJob
+from celery_ezthrottle.http.call import Call
+from celery_ezthrottle.http.journal import Entry, fingerprint
+from celery_ezthrottle.http.requests_adapter import REQUESTS
+from celery_ezthrottle.service.job import Job, RetryPolicy, Webhook
+from celery_ezthrottle.service.signatures import mac_token, split_token
+from celery_ezthrottle.settings.app_settings import Settings
+from celery_ezthrottle.settings.options import Options
+
+NOW = 1_700_000_000.0
+SECRET = "a secret of sixteen or more"
+SETTINGS = Settings(webhook_url="https://app.example.com/ez/hook", webhook_secret=SECRET)
+
+
+def prepared(
+    method: str = "POST", url: str = "https://api.example.com/charges", **kwargs: Any
+) -> requests.PreparedRequest:
+    return requests.Session().prepare_request(requests.Request(method, url, **kwargs))
+
+
+def job_of(
+    request: requests.PreparedRequest,
+    *,
+    forward: int = 1,
+    arguments: Mapping[str, Any] | None = None,
+    response: requests.Response | None = None,
+    forwards: int = 0,
+    **options: Any,
+) -> Job:
+    return build_job(
+        Call(REQUESTS, request, {}, None, response=response, forwards=forwards),
+        Options(**options),
+        SETTINGS,
+        continuation_id="c0ffee",
+        task_id="task-1",
+        forward=forward,
+        arguments=arguments or {},
+        now=NOW,
+    )
+
+
+def test_a_key_is_not_that_of_two_calls_of_a_task() -> None:
+    """The service would take the second for the first, and answer with its result."""
+    first, second = (prepared(url=f"https://api.example.com/{path}") for path in ("charges", "receipts"))
+    entry = Entry(fingerprint=fingerprint("POST", first.url or "", None), answer=None, forwards=1, key="order-7")
+
+    def job(request: requests.PreparedRequest, key: str | None = None) -> Job:
+        made = fingerprint("POST", request.url or "", None)
+        return build_job(
+            Call(REQUESTS, request, {}, made, key=key),
+            Options(idempotency="order-{order_id}"),
+            SETTINGS,
+            continuation_id="c0ffee",
+            task_id="task-1",
+            forward=2,
+            arguments={"order_id": 7},
+            now=NOW,
+            earlier=[entry],
+        )
+
+    with pytest.raises(InvalidJob, match="is that of another call of this task"):
+        job(second)
+    assert job(first).idempotent_key == job(second, key="order-7").idempotent_key == "order-7"
+
+
+def test_the_job_carries_the_request_as_it_was_sent() -> None:
+    job = job_of(prepared(params={"dry": "1"}, json={"amount": 5}, headers={"Authorization": "Bearer k"}))
+    assert (job.method, job.url) == ("POST", "https://api.example.com/charges?dry=1")
+    assert job.body == '{"amount": 5}'
+    assert job.headers["Authorization"] == "Bearer k"
+    assert job.headers["Content-Type"] == "application/json"
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "body"),
+    [
+        ({"data": "text ö".encode()}, "text ö"),
+        ({"data": "text"}, "text"),
+        ({"data": {"a": "1", "b": "ö"}}, "a=1&b=%C3%B6"),
+        ({"json": {"a": "ö"}}, '{"a": "\\u00f6"}'),
+        ({}, None),
+    ],
+)
+def test_the_body_is_text(kwargs: dict[str, Any], body: str | None) -> None:
+    assert job_of(prepared(**kwargs)).body == body
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Host",
+        "Content-Length",
+        "Accept-Encoding",
+        "Connection",
+        "Keep-Alive",
+        "Proxy-Authenticate",
+        "Proxy-Authorization",
+        "Proxy-Connection",
+        "TE",
+        "Trailer",
+        "Transfer-Encoding",
+        "Upgrade",
+    ],
+)
+def test_headers_that_are_the_connections_or_computed_are_not_forwarded(name: str) -> None:
+    request = prepared(data="x", headers={"X-Mine": "1"})
+    request.headers[name.lower()] = "5"
+    assert name.lower() in request.headers
+    assert name.lower() not in {header.lower() for header in job_of(request).headers}
+    assert job_of(request).headers["X-Mine"] == "1"
+
+
+def test_headers_named_in_connection_are_not_forwarded() -> None:
+    headers = {"Connection": "close, X-Hop ,x-other", "X-Hop": "1", "X-Other": "2", "X-Hopper": "3"}
+    kept = job_of(prepared(headers=headers)).headers
+    assert kept["X-Hopper"] == "3"
+    assert not {"Connection", "X-Hop", "X-Other"} & set(kept)
+
+
+def test_headers_of_bytes_are_forwarded_as_text() -> None:
+    assert job_of(prepared(headers={"X-Name": "caf\xe9".encode("latin-1")})).headers["X-Name"] == "caf\xe9"
+
+
+def test_credentials_of_basic_authentication_are_forwarded() -> None:
+    assert job_of(prepared(auth=("user", "pw"))).headers["Authorization"] == "Basic dXNlcjpwdw=="
+
+
+def test_after_a_redirect_the_last_hop_is_forwarded() -> None:
+    response = requests.Response()
+    response.request = prepared("GET", "https://new.example.com/charges", headers={"X-Hop": "2"})
+    job = job_of(prepared(data="x", headers={"X-Hop": "1"}), response=response)
+    assert (job.method, job.url, job.body) == ("GET", "https://new.example.com/charges", None)
+    assert job.headers["X-Hop"] == "2"
+
+
+def test_an_error_on_a_later_hop_forwards_that_hop() -> None:
+    call = Call(
+        REQUESTS, prepared(), {}, None, error=requests.ConnectTimeout(request=prepared(url="https://new.example.com/"))
+    )
+    assert call.last_request.url == "https://new.example.com/"
+
+
+# Under which key
+
+
+def key_of(**kwargs: Any) -> str | None:
+    return job_of(prepared(json={"order": 7}), **kwargs).idempotent_key
+
+
+def test_the_key_of_a_task_is_made_of_its_id_and_its_count_of_forwards() -> None:
+    assert str(key_of()).startswith("celery-task-1-1-")
+    assert key_of() == key_of(idempotency="task")
+    assert str(key_of(forward=2)).startswith("celery-task-1-2-")
+
+
+def test_hash_leaves_the_key_to_the_service() -> None:
+    assert key_of(idempotency="hash") is None
+
+
+def test_unique_is_a_fresh_key_for_each_job() -> None:
+    keys = {key_of(idempotency="unique") for _ in range(3)}
+    assert len(keys) == 3
+    assert None not in keys
+
+
+@pytest.mark.parametrize(
+    ("template", "key"),
+    [
+        ("order-{order_id}", "order-7"),
+        ("{order_id:04d}/{who[name]}", "0007/ann"),
+        ("{order_id}-{{x}}", "7-{x}"),
+        ("{self}{format_string}", "12"),
+    ],
+)
+def test_placeholders_are_the_arguments_of_the_task(template: str, key: str) -> None:
+    arguments = {"order_id": 7, "who": {"name": "ann"}, "self": 1, "format_string": 2}
+    assert key_of(idempotency=template, arguments=arguments) == key
+
+
+@pytest.mark.parametrize(
+    "template", ["{nope}", "{order_id.nope}", "{who[nope]}", "{order_id[0]}", "{who:d}", "{order_id:%}{0}", "{empty}"]
+)
+def test_a_template_that_does_not_fit_the_arguments_is_an_invalid_job(template: str) -> None:
+    with pytest.raises(InvalidJob, match="idempoten"):
+        key_of(idempotency=template, arguments={"order_id": 7, "who": {}, "empty": ""})
+
+
+def test_a_callable_makes_the_key_of_the_request() -> None:
+    assert key_of(idempotency=lambda request: f"{request.method} {request.body.decode()}") == 'POST {"order": 7}'
+
+
+@pytest.mark.parametrize("returned", [None, "", 7, b"key"])
+def test_a_callable_must_return_a_string(returned: object) -> None:
+    with pytest.raises(InvalidJob, match="must return a non-empty string"):
+        key_of(idempotency=lambda _: returned)
+
+
+# Forwarded again
+
+
+def limited(**headers: str) -> requests.Response:
+    response = requests.Response()
+    response.status_code, response.request = 429, prepared(json={"order": 7})
+    response.headers.update(headers)
+    return response
+
+
+@pytest.mark.parametrize(
+    ("asked", "due"), [("30", NOW + 30), ("Tue, 14 Nov 2023 22:14:00 GMT", NOW + 40), ("soon", None), (None, None)]
+)
+def test_the_service_waits_as_long_as_its_own_answer_asks(asked: str | None, due: float | None) -> None:
+    response = limited(**({"Retry-After": asked} if asked else {}))
+    again = job_of(response.request, response=response, forwards=1, max_forwards=3)
+    assert again.retry_at == (due and due * 1000)
+
+
+def test_what_the_task_itself_was_told_is_the_business_of_the_service() -> None:
+    response = limited(**{"Retry-After": "30"})
+    assert job_of(response.request, response=response).retry_at is None
+
+
+@pytest.mark.parametrize("idempotency", ["order-{order}", lambda request: "mine"])
+def test_a_call_that_is_forwarded_again_is_a_new_job(idempotency: Any) -> None:
+    keys = [
+        job_of(prepared(), response=limited(), forwards=forwards, idempotency=idempotency, arguments={"order": 7})
+        for forwards in range(3)
+    ]
+    assert len({job.idempotent_key for job in keys}) == 3
+
+
+# What options add
+
+
+def test_options_are_carried() -> None:
+    job = job_of(
+        prepared(),
+        regions=("iad", "lax"),
+        region_policy="strict",
+        execution_mode="fanout",
+        retry_policy={"max_retries": 2},
+        metadata={"tenant": 1},
+    )
+    assert job.regions == ("iad", "lax")
+    assert (job.region_policy, job.execution_mode) == ("strict", "fanout")
+    assert job.retry_policy == RetryPolicy(max_retries=2)
+    assert job.metadata == {"tenant": 1}
+
+
+def test_without_options_the_job_has_only_our_webhook() -> None:
+    wire = job_of(prepared(), idempotency="hash").to_wire()
+    assert wire.keys() == {"url", "method", "headers", "webhooks"}
+    assert wire["webhooks"] == [{"url": webhook_url(SETTINGS, "c0ffee")}]
+
+
+def test_webhooks_of_the_user_are_added_to_ours_which_has_a_vote() -> None:
+    theirs = {"url": "https://h/audit", "has_quorum_vote": False}
+    job = job_of(prepared(), webhooks=(theirs, {"url": "https://h/other"}), webhook_quorum=2)
+    assert [webhook.has_quorum_vote for webhook in job.webhooks] == [False, True, True]
+    assert job.webhooks[-1] == Webhook(webhook_url(SETTINGS, "c0ffee"))
+    assert job.webhook_quorum == 2
+
+
+@pytest.mark.parametrize(
+    "options", [{"webhook_quorum": 2}, {"webhooks": ({"url": "nowhere"},)}, {"metadata": {"at": object()}}]
+)
+def test_what_the_wire_cannot_carry_is_an_invalid_job(options: dict[str, Any]) -> None:
+    with pytest.raises(InvalidJob):
+        job_of(prepared(), **options)
+
+
+# Our webhook
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://h/hook", "https://h/hook?ez="),
+        ("https://h/hook?tenant=1&x=%20", "https://h/hook?tenant=1&x=%20&ez="),
+        ("https://h", "https://h?ez="),
+    ],
+)
+def test_the_webhook_url_carries_the_continuation_with_a_mac(url: str, expected: str) -> None:
+    made = webhook_url(replace(SETTINGS, webhook_url=url), "c0ffee")
+    assert made == f"{expected}c0ffee.{mac_token(SECRET, 'c0ffee')}"
+    assert split_token(made.rpartition("ez=")[2], [SECRET]) == "c0ffee"
+
+
+def test_the_mac_is_made_with_the_primary_secret() -> None:
+    settings = replace(SETTINGS, webhook_secret_secondary="another secret, just as long")
+    assert webhook_url(settings, "c0ffee") == webhook_url(SETTINGS, "c0ffee")

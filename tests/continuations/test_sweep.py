@@ -1,0 +1,342 @@
+"""One pass of the sweeper, with a real store and broker, over more than a service takes in time.
+
+The clock of the pass is the test's: it stands still but for what the service, or the broker, lets it wait. So no test waits.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import redis
+from celery import Celery
+
+from celery_ezthrottle.broker import parked_message
+from celery_ezthrottle.broker.confirmed_publish import NotPublished
+from celery_ezthrottle.continuations import manager
+from celery_ezthrottle.continuations import sweep as sweep_module
+from celery_ezthrottle.continuations.manager import Continuations
+from celery_ezthrottle.continuations.sweep import sweep
+from celery_ezthrottle.errors import ServiceUnavailable, SubmitRefused
+from celery_ezthrottle.service.job import Job
+from celery_ezthrottle.service.submit_response import Submitted
+from celery_ezthrottle.settings.app_settings import Settings
+from celery_ezthrottle.store.records import StartOutcome, SuspendOutcome
+from celery_ezthrottle.store.redis.store import RedisStore
+from celery_ezthrottle.store.states import State
+from tests.support.parked_task import parked
+from tests.support.servers import valkey_server
+
+QUEUE = "swept"
+FAR = 1e6  # seconds
+READ, CONNECT = 15.0, 5.0  # the client's time-outs
+
+
+@dataclass
+class Clock:
+    """In the place of the module ``time``."""
+
+    now: float = field(default_factory=time.time)
+
+    def time(self) -> float:
+        return self.now
+
+    monotonic = time
+
+
+class World:
+    """What a pass meets. ``service`` is what comes of a submission; it hangs for ``takes`` seconds of the clock first."""
+
+    def __init__(self, app: Celery, url: str, client: redis.Redis, clock: Clock) -> None:
+        self.client, self.clock = client, clock
+        self.continuations = Continuations(app, Settings(store=url, key_prefix="{swept}:"))
+        self.store = RedisStore.from_url(url, prefix="{swept}:")
+        vars(self.continuations).update(store=self.store, client=self)  # as its cached properties do
+        self.takes = 0.0
+        self.service: Callable[[], None] = lambda: None
+        self.asked: list[str] = []
+        self.published_before: int | None = None  # the service was asked
+
+    def submit(self, job: Job) -> Submitted:
+        """As the client does."""
+        if self.published_before is None:
+            self.published_before = self.published
+        assert job.idempotent_key
+        self.asked.append(job.idempotent_key)
+        self.clock.now += self.takes
+        self.service()
+        return Submitted(f"j-{job.idempotent_key}", "queued", duplicate=False)
+
+    def hangs(self, takes: float) -> None:
+        def give_up() -> None:
+            raise ServiceUnavailable("no answer", maybe_accepted=takes != CONNECT)
+
+        self.takes, self.service = takes, give_up
+
+    def refuses(self) -> None:
+        def refuse() -> None:
+            raise SubmitRefused(
+                "The proxy refused the job (HTTP 401): nothing was submitted; check ezthrottle_api_key."
+            )
+
+        self.service = refuse
+
+    def park(
+        self,
+        id_: str,
+        *,
+        submit_timeout: float = FAR,
+        timeout: float = FAR,
+        maybe_accepted: bool = False,
+        attempts: int = 1,
+    ) -> str:
+        """Suspend a task whose job was not taken so far, or may have been. Due, and suspended, a second after the one before."""
+        now = self.clock.now
+        left = parked(
+            id_,
+            f"t-{id_}",
+            key=id_,
+            queue=QUEUE,
+            suspended_at=now,
+            submit_deadline=now + submit_timeout,
+            deadline=now + timeout,
+            submit_at=now,
+        )
+        assert self.store.suspend(left, 10_000) is SuspendOutcome.SUSPENDED
+        for _ in range(attempts):
+            self.store.postpone(id_, now, maybe_accepted=maybe_accepted)
+        self.clock.now += 1
+        return id_
+
+    def state(self, id_: str) -> State | None:
+        found = self.store.task(f"t-{id_}")
+        return found.state if found else None
+
+    def resume(self, id_: str) -> dict[str, str]:
+        """What it is resumed with."""
+        resumed = self.store.start(id_, "r", self.clock.now, lease=None)
+        assert resumed.outcome is StartOutcome.STARTED
+        result: dict[str, str] = json.loads(resumed.result)
+        return result
+
+    def outcome_of(self, id_: str) -> str:
+        return self.resume(id_)["kind"]
+
+    @property
+    def published(self) -> int:
+        found: Any = self.client.llen(QUEUE)
+        return int(found)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with valkey_server() as url:
+        yield f"{url}/0"
+
+
+@pytest.fixture
+def world(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    clock = Clock()
+    for module in (manager, sweep_module):
+        monkeypatch.setattr(module, "time", clock)
+    with closing(redis.Redis.from_url(server)) as client, closing(Celery(broker=server, set_as_current=False)) as app:
+        client.flushall()
+        world = World(app, server, client, clock)
+        with closing(world.store):
+            yield world
+
+
+@pytest.mark.parametrize("takes", [CONNECT, READ, CONNECT + READ])
+def test_what_needs_no_service_does_not_wait_for_one_that_hangs(world: World, takes: float) -> None:
+    """Sixty jobs are due before all of it: more than a pass would submit."""
+    jobs = [world.park(f"job{number}") for number in range(60)]
+    delivered, lapsed = world.park("delivered"), world.park("lapsed")
+    now = world.clock.now
+    for id_ in (delivered, lapsed):
+        world.store.deliver(id_, f"j-{id_}", b"{}", now, now)  # by a receiver that could not publish
+    assert world.store.start(lapsed, "r1", now, lease=now).outcome is StartOutcome.STARTED
+    expired = world.park("expired", timeout=1)
+    world.store.bind(expired, "j-expired", now)
+    never_taken = world.park("never taken", submit_timeout=1)
+    unknown = world.park("unknown", submit_timeout=1, timeout=1, maybe_accepted=True)
+    world.hangs(takes)
+
+    acted = sweep(world.continuations)
+
+    assert world.asked == jobs[:1]
+    assert (acted, world.published, world.published_before) == (6, 5, 5)
+    assert {world.state(id_) for id_ in (delivered, lapsed, expired, never_taken, unknown)} == {State.PUBLISHED}
+    assert {world.state(id_) for id_ in jobs} == {State.STORED}
+    assert [world.outcome_of(id_) for id_ in (expired, never_taken, unknown)] == ["unknown", "never_taken", "unknown"]
+
+
+def test_a_job_that_is_put_off_was_not_taken(world: World) -> None:
+    jobs = [world.park(f"job{number}") for number in range(100)]
+    world.hangs(READ)
+
+    sweep(world.continuations)
+
+    now = world.clock.now
+    claims = {
+        claim.id: claim for claim in world.store.claim_due(now + 2, now + FAR, 200)
+    }  # which is the second back-off
+    assert sorted(claims) == sorted(jobs)
+    assert {claim.attempts for claim in claims.values()} == {2}
+    assert [id_ for id_ in jobs if claims[id_].maybe_accepted] == world.asked == jobs[:1]
+
+
+def test_a_job_that_is_put_off_is_not_due_in_the_same_pass_or_at_once(world: World) -> None:
+    for number in range(20):
+        world.park(f"job{number}")
+    world.hangs(READ)
+    sweep(world.continuations)
+
+    assert sweep(world.continuations) == 0
+    assert len(world.asked) == 1
+
+
+def test_a_service_that_answers_slowly_gets_on(world: World) -> None:
+    jobs = [world.park(f"job{number}") for number in range(20)]
+    world.takes = 2.0
+
+    passes = 0
+    while len(world.asked) < len(jobs):
+        world.clock.now += 60  # every back-off is over
+        assert 0 < sweep(world.continuations) <= 3
+        passes += 1
+
+    assert passes == 7
+    assert sorted(world.asked) == sorted(jobs)
+    assert {world.state(id_) for id_ in jobs} == {State.SUBMITTED}
+
+
+def test_the_limit_is_one_of_submissions(world: World) -> None:
+    jobs = [world.park(f"job{number}") for number in range(15)]
+
+    assert sweep(world.continuations, limit=12) == 12
+
+    assert world.asked == jobs[:12]
+    assert [world.state(id_) for id_ in jobs] == [State.SUBMITTED] * 12 + [State.STORED] * 3
+    world.clock.now += 60
+    assert sweep(world.continuations, limit=12) == 3
+
+
+def test_a_job_that_is_put_off_until_its_time_is_up_fails_as_it_did(world: World) -> None:
+    first, late = world.park("first"), world.park("late", submit_timeout=20, attempts=10)
+    time_is_up = world.clock.now - 1 + 20
+    world.hangs(READ)
+    sweep(world.continuations)
+    assert (world.asked, world.state(late)) == ([first], State.STORED)
+
+    world.clock.now = time_is_up  # the back-off is not over
+    sweep(world.continuations)
+
+    assert world.asked == [first, first]
+    assert world.outcome_of(late) == "never_taken"
+
+
+def test_what_may_have_been_taken_waits_for_a_service_that_hangs_until_its_deadline(world: World) -> None:
+    first, doubtful = world.park("first"), world.park("doubtful", submit_timeout=1, timeout=40, maybe_accepted=True)
+    deadline = world.clock.now - 1 + 40
+    world.hangs(READ)
+    sweep(world.continuations)
+    assert (world.asked, world.state(doubtful)) == ([first], State.STORED)
+
+    world.clock.now = deadline
+    sweep(world.continuations)
+
+    assert world.asked == [first, first]
+    assert world.outcome_of(doubtful) == "unknown"
+
+
+def test_what_may_have_been_taken_is_asked_for_once_the_service_answers(world: World) -> None:
+    first, doubtful = world.park("first"), world.park("doubtful", submit_timeout=1, maybe_accepted=True)
+    world.hangs(READ)
+    sweep(world.continuations)
+    world.takes, world.service = 0.0, lambda: None
+
+    world.clock.now += 60
+    sweep(world.continuations)
+
+    assert sorted(world.asked) == sorted([first, first, doubtful])
+    assert world.state(doubtful) is State.SUBMITTED
+
+
+NOT_KNOWN = "Whether the request was executed is not known: before running the task again, look up"
+BY_ITS_WEBHOOK = f"{NOT_KNOWN} the job whose webhook URL holds continuation c1 at the service, or the request upstream."
+
+
+def test_a_job_of_which_nothing_is_heard_is_named_with_the_wait_and_the_remedy(world: World) -> None:
+    world.park("c1", timeout=60)
+    world.store.bind("c1", "j1", world.clock.now)
+    world.clock.now += 59
+
+    sweep(world.continuations)
+
+    assert world.asked == []  # nobody can look up a job that was taken
+    assert world.resume("c1") == {
+        "kind": "unknown",
+        "text": f"No result of job j1 came within 60 s. {NOT_KNOWN} that job at the service, or the request upstream.",
+    }
+
+
+@pytest.mark.parametrize(("waits", "submissions"), [(40, 1), (60, 0)], ids=["asked once more", "its deadline"])
+def test_a_job_whose_id_was_never_told_is_named_by_its_continuation(world: World, waits: int, submissions: int) -> None:
+    world.park("c1", submit_timeout=40, timeout=60, maybe_accepted=True)
+    world.hangs(READ)
+    world.clock.now += waits - 1
+
+    sweep(world.continuations)
+
+    assert len(world.asked) == submissions
+    assert world.resume("c1") == {
+        "kind": "unknown",
+        "text": f"EZThrottle may have taken the request, and named no job within {waits} s. {BY_ITS_WEBHOOK}",
+    }
+
+
+@pytest.mark.parametrize("waits", [20, 40], ids=["while there is time", "asked once more"])
+def test_a_refusal_of_what_may_have_been_taken_says_so_with_the_wait_and_the_remedy(world: World, waits: int) -> None:
+    world.park("c1", submit_timeout=40, timeout=60, maybe_accepted=True)
+    world.refuses()
+    world.clock.now += waits - 1
+
+    sweep(world.continuations)
+
+    assert world.resume("c1") == {
+        "kind": "unknown",
+        "text": f"EZThrottle may have taken the request, named no job, and refused it after {waits} s: The proxy refused the "
+        f"job (HTTP 401): nothing was submitted; check ezthrottle_api_key. {BY_ITS_WEBHOOK}",
+    }
+
+
+def test_a_broker_that_hangs_does_not_keep_a_pass_from_submitting(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delivered = [world.park(f"delivered{number}") for number in range(20)]
+    now = world.clock.now
+    for id_ in delivered:
+        world.store.deliver(id_, f"j-{id_}", b"{}", now, now)
+    job = world.park("job")
+    tried: list[str] = []
+
+    def hang(app: Any, body: bytes, envelope: bytes, continuation_id: str) -> None:
+        tried.append(continuation_id)
+        world.clock.now += 10
+        raise NotPublished("no answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(parked_message, "publish", hang)
+        # The job is due after twenty others, of which a pass claims ten.
+        assert [sweep(world.continuations) for _ in range(3)] == [1, 1, 1]
+    assert (len(tried), world.state(job)) == (2, State.SUBMITTED)
+
+    world.clock.now += 60  # the claims are over
+    sweep(world.continuations)
+
+    assert world.published == 20

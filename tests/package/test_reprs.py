@@ -1,0 +1,175 @@
+"""What an object shows of itself ends up in logs, tracebacks and error trackers: neither secrets nor what tasks send and get."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import pkgutil
+import re
+from typing import Any
+
+import pytest
+import requests
+
+import celery_ezthrottle
+from celery_ezthrottle._common.validators import Kind
+from celery_ezthrottle.broker.confirmed_publish import _Broker
+from celery_ezthrottle.checks.findings import Finding
+from celery_ezthrottle.continuations.job_result import JobResult
+from celery_ezthrottle.gateway import GatewayConfig, database, exchange
+from celery_ezthrottle.http.call import Call
+from celery_ezthrottle.http.journal import Entry, fingerprint
+from celery_ezthrottle.http.library import SentRequest
+from celery_ezthrottle.http.requests_adapter import REQUESTS
+from celery_ezthrottle.http.stored_answer import StoredError, StoredResponse
+from celery_ezthrottle.receiver.handler import Reply
+from celery_ezthrottle.service.client import EZThrottle, _SubmitRequest
+from celery_ezthrottle.service.job import Job, RetryPolicy, Trigger, Webhook
+from celery_ezthrottle.service.submit_response import SubmitResponse, Submitted
+from celery_ezthrottle.settings.app_settings import Settings
+from celery_ezthrottle.settings.options import Options
+from celery_ezthrottle.store import records
+from celery_ezthrottle.store.states import State, Transition
+from celery_ezthrottle.tasks.body import _Execution, _WantedRetry
+from tests.store.bench import park
+
+CANARY = re.compile(r"canary in \w+")
+URL = "https://user:canary in password@api.example.com/v1?token=canary in query"
+HOOK = {"url": "https://app.example.com/hook?token=canary in webhook"}
+
+FINGERPRINT = fingerprint("POST", URL, b"canary in body")
+RESPONSE = StoredResponse(
+    status_code=200, url=URL, headers=(("Set-Cookie", "canary in headers"),), content=b"canary in content"
+)
+ERROR = StoredError(name="ConnectionError", text="Max retries exceeded with url: /v1?token=canary in text")
+CLAIM = records.Claim(
+    id="c",
+    task_id="t",
+    state=State.STORED,
+    job=b"canary in job",
+    message=b"canary in message",
+    envelope=b"canary in envelope",
+    failure=b"canary in failure",
+    job_id="j",
+    suspended_at=1.0,
+    submit_deadline=2.0,
+    deadline=3.0,
+    attempts=0,
+    publications=0,
+    maybe_accepted=False,
+)
+JOB = Job(
+    url="https://user:canary@api.example.com/v1?token=canary+in+query",
+    method="POST",
+    headers={"Authorization": "canary in headers"},
+    body="canary in body",
+    metadata={"card": "canary in metadata"},
+    idempotent_key="canary in key",
+)
+
+
+def _response() -> requests.Response:
+    made = requests.Response()
+    made.status_code, made.url, made._content = 429, URL, b"canary in content"
+    return made
+
+
+CALL = Call(
+    library=REQUESTS,
+    request=requests.Request("POST", URL, {"Authorization": "canary in headers"}, data="canary in body").prepare(),
+    arguments={"cert": "canary in arguments"},
+    fingerprint=FINGERPRINT,
+    response=_response(),
+    error=requests.ConnectionError(f"Max retries exceeded with url: {URL}"),
+    key="canary in key",
+)
+
+#: One of each, with a canary in whatever holds a secret, or something of a task's.
+SECRETIVE: list[Any] = [
+    Settings(
+        api_key="canary in api_key",
+        webhook_secret="canary in webhook_secret",
+        webhook_secret_secondary="canary in webhook_secret_secondary",
+        store="redis://:canary in store@localhost",
+        store_options={"password": "canary in store_options"},
+        webhooks=[HOOK],
+        metadata={"tenant": "canary in metadata"},
+    ),
+    Options(webhooks=(HOOK,), metadata={"tenant": "canary in metadata"}),
+    GatewayConfig("canary in api_key", "canary in webhook_secret"),
+    EZThrottle("canary in api_key"),
+    _SubmitRequest(
+        party="The proxy",
+        url="https://tracktags.example.com",
+        headers={"Authorization": "Bearer canary in headers"},
+        body="canary in body",
+        read=lambda answer: Submitted("j", "", duplicate=False),
+    ),
+    SubmitResponse(party="The proxy", status=400, text="canary in text", now=1.0, secret="canary in secret"),
+    JOB,
+    Webhook("https://app.example.com/hook?token=canary+in+webhook"),
+    RESPONSE,
+    StoredResponse(status_code=200, history=(RESPONSE,)),
+    ERROR,
+    FINGERPRINT,
+    Entry(fingerprint=FINGERPRINT, answer=RESPONSE, key="canary in key"),
+    JobResult(RESPONSE, given_up=False),
+    JobResult(ERROR, given_up=True),
+    CALL,
+    _WantedRetry(CALL, print),
+    _Execution(None, print, ("canary in args",), {"card": "canary in kwargs"}),  # type: ignore[arg-type]
+    park(
+        message=b"canary in message",
+        envelope=b"canary in envelope",
+        journal=b"canary in journal",
+        job=b"canary in job",
+        failure=b"canary in failure",
+    ),
+    CLAIM,
+    records.Resumption(
+        outcome=records.StartOutcome.STARTED,
+        journal=b"canary in journal",
+        failure=b"canary in failure",
+        result=b"canary in result",
+    ),
+    records.TaskRecord(forwards=1, journal=b"canary in journal", state=None),
+    records.DeliverOutcome(verdict=records.Verdict.FIRST, claims=[CLAIM]),
+    database.Work(dedupe="key:canary in dedupe", wire="canary in wire", answer="canary in answer"),
+    database.JobState("j", "queued", URL, "POST", 1.0),
+    database.Delivery("j", HOOK["url"], b"canary in body", 0, 1.0),
+    SentRequest("POST", URL, {"Authorization": "canary in headers"}, b"canary in body"),
+    exchange.UpstreamResponse(200, {"set-cookie": "canary in headers"}, "canary in body"),
+]
+#: What holds nothing of the kind.
+HARMLESS = {
+    _Broker,
+    records.Counts,
+    Finding,
+    Kind,
+    records.Health,
+    Reply,
+    RetryPolicy,
+    Submitted,
+    Transition,
+    Trigger,
+    database.Waiting,
+}
+
+
+@pytest.mark.parametrize("secretive", SECRETIVE, ids=lambda made: f"{type(made).__module__}.{type(made).__name__}")
+def test_what_is_shown_has_no_secrets(secretive: object) -> None:
+    assert CANARY.findall(repr(secretive).replace("+", " ").replace("%20", " ")) == []
+
+
+def test_every_class_that_shows_its_fields_was_looked_at() -> None:
+    modules = [
+        importlib.import_module(module.name)
+        for module in pkgutil.walk_packages(celery_ezthrottle.__path__, "celery_ezthrottle.")
+    ]
+    found = {
+        kind
+        for module in modules
+        for kind in vars(module).values()
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind) and kind.__module__ == module.__name__
+    }
+    assert found - {type(made) for made in SECRETIVE} - HARMLESS == set()
