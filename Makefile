@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PIP := -m pip install --quiet --disable-pip-version-check --upgrade
 
-.PHONY: demo test dev clean
+.PHONY: demo test dev lint types docs clean
 
 demo: .venv-demo/.done
 	.venv-demo/bin/python -m example_project.demo
@@ -12,6 +12,19 @@ test: .venv-tox/.done
 	.venv-tox/bin/tox run $(if $(filter true,$(CI)),-m ci,-m laptop)
 
 dev: .venv/.done
+
+# What CI looks at besides the tests; and the documentation, whose every block, path and name is tested.
+lint: .venv/.done
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/codespell
+	.venv/bin/lint-imports
+
+types: .venv/.done
+	.venv/bin/mypy
+
+docs: .venv/.done
+	.venv/bin/pytest -q tests/docs
 
 .venv-demo/.done: pyproject.toml
 	$(PYTHON) -m venv .venv-demo

@@ -1,1 +1,1 @@
-"""Benchmarks: ``python -m benchmarks.resume`` and ``python -m benchmarks.suspended``; see docs/benchmarks.md."""
+"""Benchmarks: ``python -m benchmarks.resume`` and ``python -m benchmarks.suspended``. See docs/benchmarks.md."""

@@ -1,7 +1,7 @@
-"""What one resume costs in the process that receives webhooks, and in the worker, against a pair written by hand.
+"""Measure the cost of one resume in the receiver and in the worker, and compare it with a pair written by hand.
 
-Both sides run in this process, on the same server, with clients made by the same function, for the same task with the same
-arguments and the same result, and both are timed until the messages are in the broker's queue.
+Both sides run in this process, on the same server, with clients made by the same function. They use the same task, the same
+arguments and the same result. Both are timed until the messages are in the queue of the broker.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .report import Report, median_ratio, spread
 __all__ = ["measure_cost"]
 
 QUEUE = "cost"
-LEASE = 60.0  # seconds for which a run holds what it resumes
+LEASE = 60.0  # seconds of the lease of a resumed run
 
 
 class _Bench:
@@ -42,11 +42,11 @@ class _Bench:
             "lean": Pair(_another_app(), client, QUEUE, subscribe=False),
         }
         self._orders = iter(range(1_000_000, 10**9))
-        #: Microseconds for one, block by block.
+        #: Microseconds per resume or act, one value for each block.
         self.samples: defaultdict[str, list[float]] = defaultdict(list)
 
     def round(self, *, backwards: bool) -> None:
-        """One block of each contender."""
+        """Run one block of each contender."""
         contenders: list[Callable[[], None]] = [
             self._ours,
             lambda: self._theirs("pair"),
@@ -70,7 +70,7 @@ class _Bench:
         self._laboratory.broker.delete(QUEUE)
 
     def _work(self, waiting: list[Waiting]) -> None:
-        """What a worker asks of the store for resumed runs: start and finish; in between hold, if acknowledged late."""
+        """Make the worker's requests to the store for resumed runs: start, hold (only with late acknowledgement), finish."""
         store, runs = self._store, [uuid4().hex for _ in waiting]
         claimed = list(zip(waiting, runs, strict=True))
         answers: list[object] = []
@@ -128,14 +128,19 @@ class _Bench:
 
 
 def _another_app() -> Celery:
-    """One with the same tasks, which has never subscribed to a result: else it would unsubscribe from each."""
+    """Return an app with the same tasks that has never subscribed to a result. The other app unsubscribes from each result."""
     return Celery(app.main, broker=app.conf.broker_url, backend=app.conf.result_backend, set_as_current=False)
 
 
 def measure_cost(laboratory: Laboratory, report: Report, *, blocks: int, block: int) -> None:
-    """Keys ``ratio_to_pair`` and what is around it."""
+    """Measure and report ``ratio_to_pair`` and the related keys.
+
+    Args:
+        blocks: number of blocks of each contender.
+        block: resumes in a block.
+    """
     bench = _Bench(laboratory, block)
-    bench.round(backwards=False)  # connections are made, scripts are loaded
+    bench.round(backwards=False)  # warm-up: makes the connections and loads the scripts
     bench.samples.clear()
     for number in range(blocks):
         bench.round(backwards=bool(number % 2))

@@ -1,4 +1,4 @@
-"""A hundred thousand suspended tasks, parked by several processes, and what they take in Redis."""
+"""Suspend a hundred thousand tasks from several processes, and measure their memory in Redis."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .project import app, charge
 
 __all__ = ["Crowd", "Suspended", "continuations_under", "used_memory"]
 
-#: Tasks that one process is given at a time.
+#: Number of tasks that a process gets at a time.
 CHUNK = 2_000
 
 T = TypeVar("T")
@@ -26,11 +26,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Suspended:
-    """Tasks of one chunk, and the bytes of their payload.
+    """The suspended tasks of one chunk, and the size of their payload.
 
     Attributes:
-        kept: message, envelope, journal and failure.
-        jobs: what is dropped once the service has taken the job.
+        ids: ids of the continuations.
+        kept: bytes of message, envelope, journal and failure.
+        jobs: bytes of the jobs. The store drops a job when the service has taken it.
     """
 
     ids: Sequence[str]
@@ -39,9 +40,9 @@ class Suspended:
 
 
 class Crowd:
-    """Suspended tasks under ``prefix``, or under that of the app.
+    """Suspended tasks with keys under ``prefix``, or under the prefix of the app when it is None.
 
-    Their processes and connections are gone when a method returns: no buffer of theirs is in the server's memory.
+    When a method returns, its processes and connections have ended. So their buffers are not counted in the server's memory.
     """
 
     def __init__(self, tasks: int, prefix: str | None = None) -> None:
@@ -49,12 +50,12 @@ class Crowd:
         self._suspended: list[Suspended] = []
 
     def suspend(self) -> None:
-        """As their workers do, before the service has answered."""
+        """Suspend the tasks as workers do. The service has not answered yet."""
         chunks = [(first, min(CHUNK, self.tasks - first), self._prefix) for first in range(0, self.tasks, CHUNK)]
         self._suspended = list(_in_processes(_suspend, chunks))
 
     def bind(self) -> None:
-        """The service has taken all jobs."""
+        """Bind all jobs, as after the service has taken them."""
         list(_in_processes(_bind, [(chunk.ids, self._prefix) for chunk in self._suspended]))
 
     @property
@@ -67,19 +68,19 @@ class Crowd:
 
 
 def used_memory(server: redis.Redis) -> int:
-    """Bytes that the server has allocated, for all its keys and for itself."""
+    """Return the bytes that the server has allocated, for its keys and for itself."""
     info: Any = server.info("memory")
     return int(info["used_memory"])
 
 
 def continuations_under(prefix: str | None) -> Continuations:
-    """The app's continuations, kept under another prefix: a store of its own in the same server."""
+    """Return the app's continuations with another key prefix, which makes a separate store in the same server."""
     found = Continuations.of(app)
     return found if prefix is None else Continuations(app, replace(found.settings, key_prefix=prefix))
 
 
 def _in_processes(act: Callable[[Any], T], chunks: Sequence[Any]) -> Iterator[T]:
-    # Spawned: nothing of this process, no connection and no lock, goes with them.
+    # Spawned, not forked, so that the children inherit no connection and no lock of this process.
     workers = min(4, os.cpu_count() or 1, max(1, len(chunks)))
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         yield from pool.map(act, chunks)
@@ -106,7 +107,7 @@ _parkings: dict[str | None, Parking] = {}
 
 
 def _parking(prefix: str | None) -> Parking:
-    """One for a process, with one connection."""
+    """Return the parking for ``prefix``. Each process makes it once, with one connection."""
     if prefix not in _parkings:
         continuations = continuations_under(prefix)
         queue = app.conf.task_default_queue

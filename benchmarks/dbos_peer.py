@@ -1,7 +1,7 @@
-"""DBOS beside it: a workflow that waits in ``recv`` in a process of its own, and ``send`` from this one, over one SQLite file.
+"""DBOS for comparison: a workflow waits in ``recv`` in its own process, and this process calls ``send``, over one SQLite file.
 
-On SQLite, DBOS finds messages by polling: every second unless told otherwise. It is measured as it comes, and once more with
-a short interval; only the process of its turn has a workflow that waits, so that nothing is polled in the turns of others.
+On SQLite, DBOS polls for messages, every second by default. It is measured with the default interval and with a short one. Only
+the process whose turn it is has a waiting workflow, so that nobody polls during the turns of others.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from .latency import Latency
 __all__ = ["DEFAULT_INTERVAL", "DbosMissing", "DbosPeer", "dbos_peer", "dbos_version"]
 
 DEFAULT_INTERVAL = 1.0  # seconds; DBOSConfig's notification_listener_polling_interval_sec
-PATIENCE = 30
+PATIENCE = 30  # seconds
 
 
 class DbosMissing(Exception):
-    """DBOS does not run here; the text says why."""
+    """DBOS cannot run here. The text gives the reason."""
 
 
 def dbos_version() -> str:
-    """The version of DBOS.
+    """Return the version of DBOS.
 
     Raises:
-        DbosMissing: it is not installed, or cannot be imported.
+        DbosMissing: DBOS is not installed, or cannot be imported.
     """
     try:
         importlib.import_module("dbos")
@@ -44,7 +44,7 @@ def dbos_version() -> str:
 
 
 class DbosPeer:
-    """Workflows that wait, woken one by one."""
+    """Starts workflows that wait, and wakes them one at a time."""
 
     def __init__(self, client: Any, talk_to: subprocess.Popen[str], interval: float) -> None:
         self._client, self._process, self._interval = client, talk_to, interval
@@ -53,7 +53,7 @@ class DbosPeer:
         workflow = str(uuid4())
         _write(self._process.stdin, workflow)
         self._expect("waiting")
-        # Longer than the interval, by chance: in no step with the polling.
+        # Wait for a random time, up to a little longer than the interval, so that the send is not in step with the polling.
         time.sleep(random.uniform(0.05, 0.05 + self._interval))
         sent = time.monotonic()
         self._client.send(workflow, {"order": 1})
@@ -72,7 +72,11 @@ class DbosPeer:
 
 @contextmanager
 def dbos_peer(folder: Path, interval: float) -> Iterator[DbosPeer]:
-    """A process that runs DBOS on a SQLite file of its own, polling at ``interval``; ended with the block.
+    """Run a process with DBOS on its own SQLite file. The process ends with the ``with`` block.
+
+    Args:
+        folder: where the SQLite file and the log go.
+        interval: seconds between two polls.
 
     Raises:
         DbosMissing: DBOS does not start.
@@ -88,7 +92,7 @@ def dbos_peer(folder: Path, interval: float) -> Iterator[DbosPeer]:
             except DbosMissing as exc:
                 log.seek(0)
                 raise DbosMissing(f"{exc}: {' '.join(log.read().split()[-40:])}") from exc
-            # Not before: the client expects the tables to be there.
+            # Make the client only now, because it needs the tables that the process creates.
             client = importlib.import_module("dbos").DBOSClient(system_database_url=url)
             try:
                 yield DbosPeer(client, process, interval)
@@ -110,7 +114,7 @@ def _write(stream: IO[str] | None, line: str) -> None:
 
 
 def _wait_for_message() -> None:
-    """The workflow."""
+    """The workflow: wait for a message, then print the time."""
     dbos = importlib.import_module("dbos").DBOS
     _write(sys.stdout, "waiting")
     received = dbos.recv(timeout_seconds=PATIENCE)
@@ -120,7 +124,7 @@ def _wait_for_message() -> None:
 
 
 def _serve(url: str, interval: float) -> None:
-    """Start a workflow for each line that comes: its id."""
+    """Run DBOS. Start a workflow for each line on stdin; the line is the id of the workflow."""
     dbos = importlib.import_module("dbos")
     config: dict[str, Any] = {"name": "bench", "system_database_url": url, "console_log_level": "WARNING"}
     if interval != DEFAULT_INTERVAL:

@@ -1,11 +1,11 @@
-"""How fast a worker works off resumed tasks, against stock tasks that do nothing.
+"""Measure how fast a worker executes resumed tasks, compared with stock tasks that do nothing.
 
-A block is a full queue of one kind: the worker does not consume it until all its messages are there. For resumed tasks that
-means that all their results were delivered, durably, and their parked messages published, before the clock starts. What is
-timed is the middle of the block: from the result of the first tenth to the last result.
+A block is a full queue of one kind of task. The worker starts to consume the queue only when all messages are there. For
+resumed tasks this means: before the clock starts, all results were delivered durably, and all parked messages were published.
+The time is taken from the moment when a tenth of the results are there until the last result.
 
-``resumed`` makes its call at the least cost that ``requests`` has: what is left is what a resume costs. ``resumed_call`` makes
-it as most code does; ``call`` is a stock task that does the same.
+``resumed`` makes its call in the cheapest way that ``requests`` offers, so the rest is the cost of a resume. ``resumed_call``
+makes its call as most code does. ``call`` is a stock task that makes the same call.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ KINDS = tuple(_TASKS)
 
 
 class Drain:
-    """Blocks of ``block`` tasks for the worker with the process id ``pid``, which is idle."""
+    """Drains blocks of ``block`` tasks with the worker whose process id is ``pid``. The worker must be idle."""
 
     def __init__(self, laboratory: Laboratory, pid: int, block: int) -> None:
         self._laboratory, self._pid, self._block = laboratory, pid, block
         self._results: Any = laboratory.results
         self._continuations = laboratory.continuations
         self._number = 0
-        #: Tasks per second, block by block.
+        #: Tasks per second, one value for each block.
         self.rates: defaultdict[str, list[float]] = defaultdict(list)
-        #: Microseconds that the worker's processes were on a processor for one task, block by block.
+        #: Processor time of the worker's processes per task in microseconds, one value for each block.
         self.processor: defaultdict[str, list[float]] = defaultdict(list)
 
     def round(self, *, backwards: bool) -> None:
-        """A block of each kind."""
+        """Drain one block of each kind."""
         for kind in reversed(KINDS) if backwards else KINDS:
             self._drain(kind)
 
@@ -77,7 +77,7 @@ class Drain:
             continuations.deliver(waiting.id, waiting.job_id, result_of(waiting))
 
     def _send_into(self, queue: str, task: Any) -> None:
-        # Without a subscription to each result, which this process would be sent and never read.
+        # Do not subscribe to the results. The server would send each result to this process, which never reads it.
         with denied_join_result():
             for order_id in range(self._block):
                 task.apply_async((order_id,), queue=queue)
@@ -87,7 +87,11 @@ class Drain:
         return done if done >= count else 0
 
     def _check(self) -> None:
-        """Every task has succeeded: none has found its call unanswered."""
+        """Check that every task has succeeded. A task whose call is not answered fails.
+
+        Raises:
+            RuntimeError: a task has failed, or a result is missing.
+        """
         keys = self._results.keys("celery-task-meta-*")
         failed = [meta for meta in self._results.mget(keys) if b'"status": "SUCCESS"' not in meta]
         if failed or len(keys) != self._block:

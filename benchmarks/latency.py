@@ -1,7 +1,7 @@
-"""From the webhook to the first line of the resumed body, with a real receiver and a real worker, one resume at a time.
+"""Measure the time from a webhook to the first line of the resumed body, with a real receiver and a real worker.
 
-Two clocks start: when the webhook is sent, and when its 2xx is read. The receiver publishes before it answers, so the second
-one may even start after the body did; the first one bounds everything.
+There is one resume at a time. One time starts when the webhook is sent, a second one when its 2xx is read. The receiver
+publishes the message before it answers, so the body may even start before the 2xx is read. The first time covers everything.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from .project import app, began_key, timed_charge
 
 __all__ = ["Latency", "Resumes"]
 
-PATIENCE = 30  # seconds for a resumed body to begin
+PATIENCE = 30  # seconds within which a resumed body must begin
 
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds to the resumed body.
+    """Times in milliseconds until the resumed body begins.
 
     Attributes:
-        sent: from the moment at which it was asked for.
-        accepted: from the moment at which that was answered.
+        sent: from the moment when the webhook (or message) is sent.
+        accepted: from the moment when it is acknowledged.
     """
 
     sent: float
@@ -39,12 +39,12 @@ class Latency:
 
     @property
     def asked(self) -> float:
-        """From the first of these moments to the second."""
+        """Time from sending to the acknowledgement."""
         return self.sent - self.accepted
 
 
 class Resumes:
-    """Suspended tasks, resumed one by one; receiver and worker are running."""
+    """Suspends tasks and resumes them, one at a time. The receiver and the worker must be running."""
 
     def __init__(self, laboratory: Laboratory) -> None:
         continuations = laboratory.continuations
@@ -56,7 +56,8 @@ class Resumes:
 
     def one(self) -> Latency:
         waiting = self._parking.park(next(self._orders))
-        time.sleep(random.uniform(0.02, 0.05))  # everything is idle again, and in no step with anything
+        # Wait until all processes are idle. The time is random, so that the sends have no fixed rhythm.
+        time.sleep(random.uniform(0.02, 0.05))
         body, headers = _webhook(waiting)
         sent = time.monotonic()
         reply = self._session.post(waiting.webhook_url, data=body, headers=headers, timeout=PATIENCE)
@@ -70,7 +71,7 @@ class Resumes:
 
 
 def _webhook(waiting: Waiting) -> tuple[bytes, dict[str, str]]:
-    """As the service sends it."""
+    """Return the body and the headers of a webhook as the service sends it."""
     payload = {
         "job_id": waiting.job_id,
         "idempotent_key": waiting.task_id,

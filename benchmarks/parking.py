@@ -1,4 +1,4 @@
-"""Suspended tasks as a worker leaves them, without a worker: every value is made by the product's own functions."""
+"""Make suspended tasks without a worker. The package's own functions make every value, as in a worker."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from celery_ezthrottle.settings.options import Options, resolve
 from celery_ezthrottle.store.protocol import Store
 from celery_ezthrottle.store.records import SuspendOutcome, Suspension
 from celery_ezthrottle.store.states import State
-from celery_ezthrottle.tasks.suspend import _parked
+from celery_ezthrottle.tasks.suspend import suspension_of
 
 from .project import CHARGES, PREPARED, charge_prepared
 
 __all__ = ["Parking", "Waiting", "response_to", "result_of"]
 
-#: Order ids of as many digits, so that one can be put in the place of another.
+#: First order id of the copies. All their order ids have seven digits, so that one id can replace another.
 SEVEN_DIGITS = 1_000_000
 
 _LIMITED = {
@@ -48,7 +48,7 @@ _LIMITED = {
 
 @dataclass
 class _FirstRun:
-    """What suspending a task asks of a :class:`celery_ezthrottle.tasks.run.Run`: here of one that has made one call."""
+    """Replaces a :class:`celery_ezthrottle.tasks.run.Run` that has made one call. Has the attributes that a suspension reads."""
 
     settings: Settings
     options: Options
@@ -67,10 +67,10 @@ class _FirstRun:
 
 @dataclass(frozen=True)
 class Waiting:
-    """A suspended task whose job was taken.
+    """A suspended task whose job the service has taken.
 
     Attributes:
-        webhook_url: where its result is to be sent.
+        webhook_url: URL to which its result must be sent.
     """
 
     id: str
@@ -81,10 +81,11 @@ class Waiting:
 
 
 class Parking:
-    """Suspends runs of one task; their messages came from ``queue``, so they go back there.
+    """Suspends runs of one task.
 
     Args:
         task: ``charge``, ``charge_prepared`` or ``timed_charge``.
+        queue: the queue that the messages of the runs came from. A resume publishes them to this queue.
     """
 
     def __init__(self, app: Celery, settings: Settings, store: Store, task: Any, queue: str) -> None:
@@ -97,19 +98,19 @@ class Parking:
         self._body = json.loads(self._captured["body"])
 
     def park(self, order_id: int) -> Waiting:
-        """Suspend a run as a worker does, its submission taken by the service."""
+        """Suspend a run as a worker does, and bind its job as after a successful submission."""
         parked = self.suspend(order_id)
         url = json.loads(parked.job)["webhooks"][-1]["url"]
         return Waiting(parked.id, parked.task_id, order_id, self.bind(parked.id), url)
 
     def suspend(self, order_id: int) -> Suspension:
-        """The first half of it: what is parked, its job not taken yet."""
+        """Do the first half of ``park``: suspend a run, and return what was parked. Its job is not bound yet."""
         parked = self.parked(order_id)
         self._suspend(parked)
         return parked
 
     def suspend_many(self, first: int, count: int) -> Iterator[Suspension]:
-        """The same for many orders, faster: they are copies of one, with ids of their own, and are never to be resumed."""
+        """Do the same for many orders, faster. All are copies of one suspension with their own ids. Do not resume them."""
         first += SEVEN_DIGITS
         copied = self.parked(first)
         for order_id in range(first, first + count):
@@ -134,14 +135,14 @@ class Parking:
             raise RuntimeError(f"The store would not suspend a task: {suspended}.")
 
     def bind(self, continuation_id: str) -> str:
-        """The second half: the service has taken the job, whose id this gives."""
+        """Do the second half of ``park``: bind the job, and return the id of the job."""
         job_id = f"job_{continuation_id}"
         if self._store.bind(continuation_id, job_id, time.time()) is not State.SUBMITTED:
             raise RuntimeError("The store would not bind a job.")
         return job_id
 
     def parked(self, order_id: int) -> Suspension:
-        """What a run parks that has met a 429."""
+        """Return what a run parks after its call met a 429."""
         task_id, call = str(uuid4()), self._limited_call(order_id)
         run = _FirstRun(self._settings, self._options, {"message": self._message(task_id, order_id)}, task_id)
         run.recorder.calls.append(call)
@@ -157,12 +158,12 @@ class Parking:
             now=now,
         )
         first_run: Any = run
-        parked = _parked(first_run, call, job, continuation_id)
-        # A worker says one lease from now. Later here, so that no sweeper submits while a benchmark is still parking.
+        parked = suspension_of(first_run, call, job, continuation_id)
+        # A worker sets one lease from now. The later time keeps a sweeper from submitting while the benchmark is still parking.
         return replace(parked, submit_at=parked.submit_deadline)
 
     def _message(self, task_id: str, order_id: int) -> Mapping[str, Any]:
-        """What the worker would have captured, had this task been sent."""
+        """Return the message that a worker would have captured for this task."""
         captured = deepcopy(self._captured)
         captured["headers"] |= {"id": task_id, "root_id": task_id, "argsrepr": repr((order_id,))}
         captured["properties"]["correlation_id"] = task_id
@@ -197,12 +198,12 @@ def _request_for(order_id: int) -> requests.Request:
 
 
 def result_of(waiting: Waiting) -> bytes:
-    """What a delivered webhook leaves in the store."""
+    """Return the result that a delivered webhook leaves in the store."""
     return job_result.of_job(waiting.job_id, "success", response_to(waiting.order_id), None)
 
 
 def response_to(order_id: int) -> dict[str, Any]:
-    """The upstream's answer as the service reports it."""
+    """Return the upstream's answer in the form in which the service reports it."""
     body = json.dumps(
         {"id": f"ch_{order_id}", "object": "charge", "amount": 1999, "currency": "usd", "order": order_id}
     )
@@ -210,7 +211,7 @@ def response_to(order_id: int) -> dict[str, Any]:
 
 
 def _message_of(app: Celery, task: Any) -> dict[str, Any]:
-    """A message of ``task`` as the broker hands it over: one is sent, and taken from its queue at once."""
+    """Return a message of ``task`` as the broker delivers it: send one to a new queue, and get it from there at once."""
     queue = f"scratch-{uuid4().hex}"
     task.apply_async((0,), queue=queue, ignore_result=True)
     with app.connection_for_read() as connection:

@@ -1,4 +1,4 @@
-"""The project that the benchmarks' workers and receivers run: one call answered from the store, and its stock counterparts."""
+"""The Celery project of the benchmarks: frugal tasks with one call that the store answers, and stock tasks to compare with."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from celery_ezthrottle import frugal
 
 __all__ = ["CHARGES", "PREPARED", "app", "began_key", "call", "charge", "charge_prepared", "nothing", "timed_charge"]
 
-#: Where the tasks call. The discard port: nobody listens there, so a call that is not answered from the store fails.
+#: URL that the tasks call. Nobody listens on the discard port, so a call that the store does not answer fails.
 CHARGES = "http://127.0.0.1:9/v1/charges"
 
 app = Celery("benchmarks", broker=os.environ.get("BENCH_BROKER"), backend=os.environ.get("BENCH_RESULTS"))
@@ -27,29 +27,29 @@ app.conf.update(
 )
 
 
-#: A request that is the same for every order.
+#: A prepared request that all orders share.
 PREPARED = requests.Request("POST", CHARGES, json={"order": 0}).prepare()
-#: With it, the call that costs least: looking for proxies and passwords takes ``requests`` longer than anything else.
+#: A session for the cheapest call: it does not look for proxies and passwords, which is the most expensive step of ``requests``.
 _lean_session = requests.Session()
 _lean_session.trust_env = False
 
 
 def began_key(order_id: int) -> str:
-    """The list in which a timed task says when its body began."""
+    """Return the key of the list in which a timed task records when its body began."""
     return f"began:{order_id}"
 
 
 @app.task
 @frugal
 def charge(order_id: int) -> Any:
-    """Makes its one call as most code does, and returns."""
+    """Make one call as most code does, and return."""
     return requests.post(CHARGES, json={"order": order_id}, timeout=10).json()["id"]
 
 
 @app.task
 @frugal
 def charge_prepared(order_id: int) -> int:
-    """Makes its one call at the least cost, and returns."""
+    """Make one call in the cheapest way, and return."""
     _lean_session.send(PREPARED, timeout=10).raise_for_status()
     return order_id
 
@@ -57,7 +57,7 @@ def charge_prepared(order_id: int) -> int:
 @app.task
 @frugal
 def timed_charge(order_id: int) -> Any:
-    """Says when it began. The clock is one for all processes of a machine."""
+    """Record when the body began. All processes of a machine share this monotonic clock."""
     began = time.monotonic()
     charged = requests.post(CHARGES, json={"order": order_id}, timeout=10).json()["id"]
     with redis.Redis.from_url(os.environ["BENCH_NOTES"]) as client:
@@ -67,13 +67,13 @@ def timed_charge(order_id: int) -> Any:
 
 @app.task
 def nothing(order_id: int) -> int:
-    """Stock Celery, doing nothing."""
+    """A stock Celery task that does nothing."""
     return order_id
 
 
 @app.task
 def call(order_id: int) -> Any:
-    """Stock Celery with the call of ``charge``, answered at once inside the process: what ``requests`` itself costs."""
+    """A stock Celery task with the call of ``charge``, answered inside the process. It measures the cost of ``requests``."""
     with requests.Session() as session:  # as requests.post() does
         session.adapters["http://"] = _AtOnce()
         return session.post(CHARGES, json={"order": order_id}, timeout=10).json()["id"]

@@ -1,4 +1,4 @@
-"""What a benchmark prints: readable lines, and as the last line one JSON object."""
+"""The output of a benchmark: readable lines, and one JSON object as the last line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Value = float | int | str | None
 
 
 class Report:
-    """Collects what was measured, and says each line as soon as it is known: a run takes minutes."""
+    """Collects the measured values. Prints each line at once, because a benchmark takes minutes."""
 
     def __init__(self) -> None:
         self._values: dict[str, Value] = {}
@@ -24,7 +24,7 @@ class Report:
         sys.stdout.flush()
 
     def put(self, line: str, **values: Value) -> None:
-        """Say ``line`` and keep ``values`` under their keys."""
+        """Print ``line`` and keep ``values`` for the JSON object."""
         self._values |= {key: _rounded(value) for key, value in values.items()}
         self.say(line)
 
@@ -33,25 +33,25 @@ class Report:
 
 
 def _rounded(value: Value) -> Value:
-    """Four digits are more than any of these numbers deserves."""
+    """Round floats to four significant digits. The measurements are not more precise than that."""
     if not isinstance(value, float) or not math.isfinite(value) or value == 0:
         return value
     return round(value, max(0, 3 - math.floor(math.log10(abs(value)))))
 
 
 def percentile(samples: Sequence[float], share: float) -> float:
-    """The smallest sample that at least ``share`` of them do not exceed."""
+    """Return the smallest sample such that at least the share ``share`` (0 to 1) of all samples are not larger."""
     ordered = sorted(samples)
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
 def median_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> float:
-    """The median of the ratios of blocks that ran side by side: what slowed both down cancels out."""
+    """Return the median of the ratios of blocks that ran side by side. Noise that slows down both blocks cancels out."""
     return statistics.median(_ratios(numerators, denominators))
 
 
 def spread(numerators: Sequence[float], denominators: Sequence[float]) -> str:
-    """That median, and in which range half of the ratios are."""
+    """Return as text the median of the ratios, and the range that holds the middle half of them."""
     ratios = _ratios(numerators, denominators)
     low, high = (percentile(ratios, share) for share in (0.25, 0.75))
     return f"{statistics.median(ratios):.2f} ({low:.2f} to {high:.2f})"

@@ -1,4 +1,4 @@
-"""What the processes of a worker have: memory, and time on a processor."""
+"""Measure the resident memory and the processor time of the processes of a worker."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ _PROC = Path("/proc")
 
 
 def resident(pid: int, *, seconds: float) -> float | None:
-    """Resident bytes of a process and of all below it: the median of some looks in that time. None without ``/proc``."""
+    """Return the resident bytes of a process and all its descendants, or None without ``/proc``.
+
+    Args:
+        seconds: duration of the measurement. The value is the median of ten readings in this time.
+    """
     if not _has_proc():
         return None
     looks = []
@@ -25,12 +29,12 @@ def resident(pid: int, *, seconds: float) -> float | None:
 
 
 def processor_seconds(pid: int) -> float | None:
-    """Seconds that a process and all below it have had a processor for. None without ``/proc``."""
+    """Return the processor seconds that a process and all its descendants have used, or None without ``/proc``."""
     if not _has_proc():
         return None
     ticks = 0
     for member in _family(pid):
-        # The name, in parentheses, may hold anything.
+        # Split after the last parenthesis, because the name in parentheses may contain any character.
         fields = (_PROC / str(member) / "stat").read_text().rpartition(")")[2].split()
         ticks += int(fields[11]) + int(fields[12])
     return ticks / os.sysconf("SC_CLK_TCK")
@@ -49,7 +53,7 @@ def _family(pid: int) -> set[int]:
 
 
 def _field(pid: int, name: str) -> int:
-    """A number of a process's status; 0 when it has ended."""
+    """Return a number from the status file of a process; 0 when the process has ended."""
     try:
         text = (_PROC / str(pid) / "status").read_text()
     except OSError:

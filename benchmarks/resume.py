@@ -1,12 +1,13 @@
-"""What a resume costs, and how long it takes: ``python -m benchmarks.resume``.
+"""Measure the cost and the latency of a resume: ``python -m benchmarks.resume``.
 
-- ``ratio_to_pair``: ``Continuations.deliver()`` of a webhook's result – kept, claimed, the parked message published, that
-  noted – against what a careful engineer would write by hand for one task: one Lua script that records the result and claims
-  the waiting record, then ``apply_async()`` with the same arguments. See :mod:`benchmarks.cost` and :mod:`benchmarks.pair`.
-- ``p50_ms``, ``p99_ms``: from the 2xx of a real receiver to the first line of the resumed body in a real worker; beside it
-  DBOS, from ``send()`` to the line after ``recv()``. See :mod:`benchmarks.latency` and :mod:`benchmarks.dbos_peer`.
+- ``ratio_to_pair`` compares two things. Ours is ``Continuations.deliver()`` of a webhook's result: it keeps the result, claims
+  the task, publishes the parked message, and records the publication. The pair is what a careful engineer would write by hand
+  for one task: one Lua script that records the result and claims the waiting record, then ``apply_async()`` with the same
+  arguments. See :mod:`benchmarks.cost` and :mod:`benchmarks.pair`.
+- ``p50_ms``, ``p99_ms``: the time from the 2xx of a real receiver to the first line of the resumed body in a real worker. DBOS
+  is measured too, from ``send()`` to the line after ``recv()``. See :mod:`benchmarks.latency` and :mod:`benchmarks.dbos_peer`.
 
-All contenders take turns in one run. The last line is one JSON object.
+All contenders take turns in one execution of the script. The last line of the output is one JSON object.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ from .report import Report, percentile
 
 __all__ = ["main"]
 
-#: Seconds between two looks of the DBOS that is told to look often.
+#: Polling interval in seconds of the DBOS that polls often.
 SHORT_INTERVAL = 0.01
-#: Resumes that warm everything up.
+#: Number of resumes for the warm-up.
 WARM_UP = 10
 
 

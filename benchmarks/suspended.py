@@ -1,15 +1,15 @@
-"""What a hundred thousand suspended tasks cost: ``python -m benchmarks.suspended``.
+"""Measure the cost of a hundred thousand suspended tasks: ``python -m benchmarks.suspended``.
 
-- ``bytes_each``: of Redis' memory for one that waits, without its payload: every key of ours counts, and only what is really
-  stored is taken off – message, envelope, journal and failure, not the job, which is gone by then. ``bytes_each_stored`` is the
-  same before the service has taken the jobs, with the job as payload.
-- ``worker_growth``: of the resident memory of a worker's processes, against none suspended. ``worker_growth_control`` is
-  what they grow by the same work alone.
-- ``sweep_us_...``: what a pass of the sweeper costs. See :mod:`benchmarks.sweeping`.
-- ``drain_ratio``: resumed tasks per second against stock tasks that do nothing, by the same worker while all these wait.
-  See :mod:`benchmarks.drain`.
+- ``bytes_each``: bytes of Redis memory for one waiting task, without its payload. All our keys count. The payload is what is
+  really stored: message, envelope, journal and failure. The job is not part of it, because the store has dropped it by then.
+  ``bytes_each_stored`` is the same before the service has taken the jobs; there the job is part of the payload.
+- ``worker_growth``: growth of the resident memory of a worker's processes, compared with no suspended tasks.
+  ``worker_growth_control`` is their growth by the same work alone.
+- ``sweep_us_...``: microseconds of one pass of the sweeper. See :mod:`benchmarks.sweeping`.
+- ``drain_ratio``: resumed tasks per second, divided by stock tasks per second that do nothing. The same worker executes both,
+  while all the suspended tasks wait. See :mod:`benchmarks.drain`.
 
-The last line is one JSON object.
+The last line of the output is one JSON object.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from .sweeping import measure_sweeps
 __all__ = ["main"]
 
 GOAL_BYTES = 2048
-#: Tasks of each kind that a worker does between two looks at its memory.
+#: Number of tasks of each kind that the worker executes before each reading of its memory.
 EXERCISE = 100
-#: Passes of the worker's sweeper between two looks.
+#: Number of passes of the worker's sweeper before each reading.
 SWEEPS = 4
 
 
@@ -72,7 +72,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
 
 def _measure_memory(lab: Laboratory, report: Report, crowd: Crowd, pid: int) -> None:
     drain = Drain(lab, pid, EXERCISE)
-    for _ in range(3):  # whatever a worker makes once is made now
+    for _ in range(3):  # warm-up: memory that a worker allocates once is allocated now
         _look(lab, drain, pid)
     before, control = _look(lab, drain, pid), _look(lab, drain, pid)
     lab.results.flushdb()
@@ -107,7 +107,7 @@ def _measure_memory(lab: Laboratory, report: Report, crowd: Crowd, pid: int) -> 
 
 
 def _look(lab: Laboratory, drain: Drain, pid: int) -> float | None:
-    """The worker's memory after some work, and after some passes of its sweeper."""
+    """Let the worker execute tasks and passes of its sweeper. Return its resident bytes, or None without ``/proc``."""
     drain.round(backwards=False)
     time.sleep(SWEEPS * lab.continuations.settings.sweep_interval)
     return resident(pid, seconds=1.0)

@@ -1,6 +1,6 @@
-"""What a pass of the sweeper costs: with nothing due, and with something due, beside few and many that wait.
+"""Measure the cost of a pass of the sweeper: with and without due continuations, and with few and many waiting tasks.
 
-Each number of waiting tasks has a store of its own in the same server, so that passes over all of them take turns.
+Each number of waiting tasks has its own store in the same server. The passes over the stores take turns.
 """
 
 from __future__ import annotations
@@ -23,23 +23,25 @@ from .report import Report
 __all__ = ["measure_sweeps"]
 
 QUEUE = "swept"
-#: How many are due in a pass.
+#: Numbers of due continuations in a pass.
 DUE = (10, 100)
 
 
 def measure_sweeps(
     laboratory: Laboratory, report: Report, stores: Mapping[int, Continuations], *, passes: int, due_passes: int
 ) -> None:
-    """Keys ``sweep_us_idle_<waiting>`` and ``sweep_us_due_<due>_waiting_<waiting>``.
+    """Measure and report ``sweep_us_idle_<waiting>`` and ``sweep_us_due_<due>_waiting_<waiting>``, in microseconds.
 
     Args:
-        stores: continuations by the number of tasks that wait in their store. Nobody else sweeps them.
+        stores: continuations by the number of tasks that wait in their store. Nobody else may sweep these stores.
+        passes: number of measured passes with nothing due.
+        due_passes: number of measured passes for each number of due continuations.
     """
     idle: defaultdict[int, list[float]] = defaultdict(list)
     for number in range(passes + 1):
         for waiting, continuations in stores.items():
             took = _time_pass(continuations, expect=0)
-            if number:  # the first pass makes connections
+            if number:  # skip the first pass, which makes connections
                 idle[waiting].append(took)
     report.say(f"A pass of the sweeper, medians of {passes}:")
     for waiting, took_all in idle.items():
@@ -59,7 +61,10 @@ def measure_sweeps(
 
 
 def _time_due(laboratory: Laboratory, continuations: Continuations, due: int) -> float:
-    """Add some whose results are there and whose publisher has died, sweep, and take them away again."""
+    """Time a pass over ``due`` continuations that wait to be published, in microseconds.
+
+    Adds tasks whose results were delivered and whose publisher has died, sweeps, and removes the tasks again.
+    """
     store = continuations.store
     parking = Parking(app, continuations.settings, store, charge, QUEUE)
     added = [parking.park(order_id) for order_id in range(due)]

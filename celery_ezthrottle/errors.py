@@ -1,7 +1,7 @@
-"""One tree of errors.
+"""The error classes of the package.
 
-Every text says what happened and what to do about it. No text holds a secret, a request header or a request body.
-Each error can be rebuilt from its ``args``, which is what Celery's result backends do.
+Every error text says what happened and what to do about it. No text contains a secret, a request header or a request
+body. Each error can be rebuilt from its ``args``, because Celery's result backends do that.
 """
 
 from __future__ import annotations
@@ -22,23 +22,25 @@ __all__ = [
 
 
 class EZThrottleError(Exception):
-    """Base of every error of this package."""
+    """Base class of every error of this package."""
 
 
 class ConfigurationError(EZThrottleError):
-    """A setting or a task option is missing, wrong or contradicts another one. The text names it and the remedy."""
+    """A setting or a task option is missing or wrong, or contradicts another one. The text names it and the remedy."""
 
 
 class InvalidJob(EZThrottleError, ValueError):
-    """A request cannot be a job: a field has a wrong type or a value the wire does not carry. The text names the field."""
+    """A request cannot become a job: a field has a wrong type or a value that the wire cannot carry. The text names the field."""
 
 
 class SubmitRefused(EZThrottleError):
-    """EZThrottle refused a job for good (a 4xx other than 408, 425 and 429): nothing was submitted.
+    """EZThrottle, or the proxy in front of it, refused a job permanently. Nothing was submitted.
+
+    The status is a 3xx, or a 4xx other than 408, 425 and 429; or the proxy answered that it does not allow the job.
 
     Attributes:
         status_code: the HTTP status of the refusal, or None.
-        body: the text of the answer, shortened to 2,000 characters; "" when there was none.
+        body: the text of the answer, cut to 2,000 characters; "" when there was none.
     """
 
     def __init__(self, message: str, status_code: int | None = None, body: str = "") -> None:
@@ -51,13 +53,13 @@ class SubmitRefused(EZThrottleError):
 
 
 class ServiceUnavailable(EZThrottleError):
-    """EZThrottle could not take a job now: it is unreachable, over its quota, failing, or answered nonsense.
+    """EZThrottle could not take a job now: it is unreachable, over its quota or failing, or its answer is unusable.
 
     Attributes:
         status_code: the HTTP status of the answer, or None when there was none.
-        body: the text of the answer, shortened to 2,000 characters.
-        retry_at: Unix time in seconds before which it asked not to be called again, or None.
-        maybe_accepted: True when the job may have been taken although no usable answer came.
+        body: the text of the answer, cut to 2,000 characters; "" when there was none.
+        retry_at: Unix time in seconds. The service asked not to be called before it. None when it named no time.
+        maybe_accepted: True when the service may have taken the job although no usable answer came.
     """
 
     def __init__(
@@ -83,25 +85,27 @@ class StoreError(EZThrottleError):
 
 
 class JobFailed(EZThrottleError, requests.RequestException):
-    """EZThrottle gave a job up without a response from the upstream.
+    """EZThrottle gave up a job without a response from the upstream server.
 
-    Raised by the HTTP call that was forwarded, when the task is resumed. As a :class:`requests.RequestException` it
-    reaches the handlers that the task already has for a failed call. The call is not forwarded again.
+    The forwarded HTTP call raises it in the resumed task. It is a :class:`requests.RequestException`, so the task's
+    existing handlers for a failed call catch it. The call is not forwarded again.
     """
 
 
 class OutcomeUnknown(EZThrottleError):
-    """EZThrottle took a job, or may have, and its result never came: nobody can tell whether the request was executed.
+    """EZThrottle took a job, or may have taken it, and no result came. Nobody can tell whether the request was executed.
 
-    Raised by the HTTP call that was forwarded, when the task is resumed: at its deadline, or once the service will not say
-    more. Not a :class:`requests.RequestException`, so that ``autoretry_for=(RequestException,)`` does not send the request
-    again. The text names the job – by its continuation, if the service never told its id – and how long was waited for it.
+    The forwarded HTTP call raises it in the resumed task: at the task's deadline, or earlier when the service will give no
+    more information. It is not a :class:`requests.RequestException`, so that ``autoretry_for=(RequestException,)`` does not
+    send the request again. The text names the job and how long the task waited for it. If the service never returned a job
+    id, the text names the continuation instead.
     """
 
 
 class ReplayMismatch(EZThrottleError):
-    """A resumed task makes an unsafe call that differs from the one it made before it was suspended.
+    """A resumed task makes an unsafe call that differs from the call it made before it was suspended.
 
-    Sending it might execute it a second time. Make the body of the request the same on every run (derive it from the
-    task's arguments or ``self.request.id``), or set the task option ``send_unmatched=True`` to send it.
+    The call was not sent, because that might execute the request a second time. Make the body of the request the same on
+    every run (derive it from the task's arguments or ``self.request.id``), or set the task option ``send_unmatched=True``
+    to send it anyway.
     """

@@ -1,4 +1,4 @@
-"""Run an ASGI application until SIGTERM: one listening socket, uvicorn around it."""
+"""Run an ASGI application with uvicorn, on one listening socket, until SIGTERM or SIGINT."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def require(what: str, extra: str, modules: Sequence[str]) -> None:
     """Check that the modules of an extra are installed, without importing them.
 
     Raises:
-        ConfigurationError: naming what is missing, and the extra.
+        ConfigurationError: a module is missing. The text names it and the extra.
     """
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if missing:
@@ -29,10 +29,10 @@ def require(what: str, extra: str, modules: Sequence[str]) -> None:
 
 
 def parse_bind(bind: str) -> tuple[str, int]:
-    """``HOST:PORT`` or ``[IPV6]:PORT`` as an address; port 0 means any free one.
+    """Split ``HOST:PORT`` or ``[IPV6]:PORT`` into host and port. Port 0 means any free port.
 
     Raises:
-        ConfigurationError: it is neither.
+        ConfigurationError: ``bind`` has neither form.
     """
     host, _, port = bind.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
@@ -42,16 +42,17 @@ def parse_bind(bind: str) -> tuple[str, int]:
 
 
 def serve_application(make_app: Callable[[Callable[[], None]], Any], *, name: str, bind: str) -> None:
-    """Serve until SIGTERM or SIGINT; then return, having ended what was on its way within a few seconds.
+    """Serve until SIGTERM or SIGINT. Then give open requests 5 seconds to finish, and return.
 
-    Prints ``<name> listening on http://HOST:PORT`` to stdout once it takes requests.
+    Prints ``<name> listening on http://HOST:PORT`` to stdout once the server accepts requests.
 
     Args:
-        make_app: makes the ASGI application; gets a callable that the application calls once it has started.
+        make_app: makes the ASGI application. Its argument is a callable, which the application must call once it has started.
+        name: name of the server, for the printed line and for errors.
         bind: the address, as for :func:`parse_bind`.
 
     Raises:
-        ConfigurationError: the address cannot be listened on.
+        ConfigurationError: ``bind`` is malformed, or the process cannot listen on that address.
     """
     import uvicorn
 
@@ -62,8 +63,8 @@ def serve_application(make_app: Callable[[Callable[[], None]], Any], *, name: st
             app,
             lifespan="on",
             ws="none",
-            access_log=False,  # a webhook's URL holds a token
-            log_config=None,  # how to log is the caller's business
+            access_log=False,  # the URL of a webhook contains a token
+            log_config=None,  # the caller configures logging
             server_header=False,
             timeout_graceful_shutdown=5,
         )
@@ -76,8 +77,8 @@ def _listen(host: str, port: int, name: str) -> socket.socket:
         listener = socket.create_server((host, port), family=family, backlog=2048)
     except OSError as exc:
         raise ConfigurationError(f"The {name} cannot listen on {host}:{port}: {exc}. Choose another address.") from exc
-    # Connections inherit it. asyncio sets it only on sockets made with an explicit protocol; without it each answer on a
-    # kept connection waits 40 ms for the client's delayed ACK, and holds a worker slot meanwhile.
+    # Accepted connections inherit this option. asyncio sets it only on sockets made with an explicit protocol. Without it,
+    # each answer on a kept-alive connection waits 40 ms for the client's delayed ACK, and occupies a worker slot meanwhile.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
 
@@ -93,12 +94,12 @@ class _Ended(BaseException):
 
 @contextmanager
 def _ended_by_signals() -> Iterator[None]:
-    """Make SIGTERM and SIGINT end the block normally.
+    """Let SIGTERM and SIGINT end the block normally.
 
-    uvicorn stops gracefully on either, and then raises the signal again, which would kill the process.
+    uvicorn stops gracefully on either signal. Then it raises the signal again, which would kill the process.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield  # signals are the main thread's
+        yield  # only the main thread can set signal handlers
         return
 
     def end(_signum: int, _frame: FrameType | None) -> None:

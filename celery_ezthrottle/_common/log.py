@@ -1,4 +1,4 @@
-"""Warnings that are given once: per process, task name and reason."""
+"""Warnings that are logged once per process, task name and reason."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _given: set[tuple[str, str]] = set()
 
 
 def warn_once(task_name: str, reason: str, detail: str = "") -> None:
-    """Log ``reason`` as a warning, the first time this process has it for this task.
+    """Log ``reason`` as a warning, once per process and task name.
 
     Args:
         task_name: name of the task.
-        reason: what happened and what to do; the same text for the same reason.
-        detail: what differs from case to case; not part of what "the same" means.
+        reason: what happened and what to do. The same reason must always have the same text.
+        detail: what differs from case to case. It is logged too, but a new detail alone causes no new warning.
     """
     if (task_name, reason) in _given:
         return
@@ -26,5 +26,5 @@ def warn_once(task_name: str, reason: str, detail: str = "") -> None:
 
 
 def forget_warnings() -> None:
-    """Give each warning again; for tests."""
+    """Let each warning be logged again. For tests."""
     _given.clear()

@@ -1,4 +1,4 @@
-"""When a ``Retry-After`` header asks to be called again (RFC 9110, section 10.2.3)."""
+"""Parse the ``Retry-After`` header (RFC 9110, section 10.2.3)."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from email.utils import parsedate_to_datetime
 
 __all__ = ["MAX_DELAY", "parse_retry_after"]
 
-#: Longest wait that is believed, in seconds (7 days).
+#: Longest accepted delay in seconds (7 days). Longer ones are cut to it.
 MAX_DELAY = 7 * 24 * 3600.0
 
 
 def parse_retry_after(value: str, now: float) -> float | None:
-    """The time that a ``Retry-After`` header names, as Unix seconds.
+    """Return the time that a ``Retry-After`` header names.
 
     Args:
         value: the header: whole seconds, or an HTTP-date in any of its three forms.
-        now: Unix time in seconds that whole seconds count from.
+        now: the current Unix time in seconds. A delay in whole seconds counts from it.
 
     Returns:
-        Unix seconds, at most :data:`MAX_DELAY` after ``now`` (a date may be in the past), or None when the header is
+        Unix time in seconds, at most :data:`MAX_DELAY` after ``now``; a date may be in the past. None when the header has
         neither form. Never raises.
     """
     text = value.strip()
     if text.isascii() and text.isdigit():
-        # float, not int: thousands of digits are an error to int() and infinity to float().
+        # float, not int: for thousands of digits, int() raises an error and float() gives infinity.
         return now + min(float(text), MAX_DELAY)
-    if ":" not in text:  # the e-mail parser takes a date without a time, or a lone number, for something
+    if ":" not in text:  # the e-mail parser also accepts a date without a time, and a lone number
         return None
     try:
         moment = parsedate_to_datetime(text)
-        # asctime() dates name no zone; RFC 9110 says that they are UTC.
+        # asctime() dates name no time zone. RFC 9110 says that they are in UTC.
         seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
         return None

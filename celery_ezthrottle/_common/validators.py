@@ -1,4 +1,4 @@
-"""Kinds of values: what a setting or a task option may be, and how it is read from text. Each kind is defined once, here."""
+"""Kinds of values: what a setting or a task option may be, and how it is read from text. All kinds are defined here."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Kind:
     """One kind of value.
 
     Attributes:
-        what: it must be, for the text of an error: "a whole number above 0".
-        check: takes a Python value and returns it in the form that is kept. Raises TypeError or ValueError.
-        parse: takes the value of a setting, which may be text from the environment, and returns what ``check`` takes.
+        what: what the value must be, for error texts: "a whole number above 0".
+        check: takes a Python value and returns it in normalised form. Raises TypeError or ValueError.
+        parse: takes the value of a setting, which may be text from the environment, and returns an argument for ``check``.
     """
 
     what: str
@@ -32,10 +32,10 @@ class Kind:
     parse: Callable[[Any], Any] = _is_given
 
     def of_option(self, value: Any) -> Any:
-        """The checked value of a task option.
+        """Return the checked value of a task option.
 
         Raises:
-            ValueError: it is not of this kind. The text is ``what``.
+            ValueError: the value is not of this kind. The text is ``what``.
         """
         try:
             return self.check(value)
@@ -43,10 +43,10 @@ class Kind:
             raise ValueError(self.what) from None
 
     def of_setting(self, value: Any) -> Any:
-        """The checked value of a setting, which may be text.
+        """Return the checked value of a setting. The value may be text.
 
         Raises:
-            ValueError: it is not of this kind. The text is ``what``.
+            ValueError: the value is not of this kind. The text is ``what``.
         """
         try:
             return self.check(self.parse(value))
@@ -115,7 +115,7 @@ def _callable(value: Any) -> Any:
 
 def _items(value: Any) -> tuple[Any, ...]:
     if isinstance(value, (str, bytes)):
-        raise TypeError  # a string is a sequence of strings, and never meant as one
+        raise TypeError  # a string is a sequence of strings, but never meant as a list
     return tuple(value)
 
 
@@ -162,7 +162,7 @@ CALLABLE = Kind("a callable", _callable)
 
 
 def choice(*choices: str) -> Kind:
-    """The kind of a string that must be one of ``choices``."""
+    """Return the kind of a string that must be one of ``choices``."""
 
     def check(value: Any) -> str:
         if not isinstance(value, str) or value not in choices:

@@ -1,8 +1,8 @@
-"""Publishing that can be relied on: once it returns, the broker has the message.
+"""Reliable publishing: when :func:`publish` returns, the broker has the message.
 
-RabbitMQ says that it has a message only where publisher confirms are asked for, and drops one whose queue is gone unless it
-is mandatory. So with AMQP a message goes over connections of our own that ask for both, whatever the broker options say;
-with every other transport it goes over the app's.
+RabbitMQ confirms a message only if the publisher asks for confirms. It drops a message whose queue does not exist, unless the
+message is mandatory. So with AMQP a message goes over separate connections that ask for both, whatever the broker options
+say. With every other transport it goes over the app's own connections.
 """
 
 from __future__ import annotations
@@ -26,25 +26,27 @@ if TYPE_CHECKING:
 
 __all__ = ["NotPublished", "publish"]
 
-#: Seconds until a broker that does not answer is given up; none of its answers is waited for longer.
+#: Longest wait for any answer of the broker, in seconds. After that, the broker is given up.
 TIMEOUT = 10.0
 RETRIES = 3
 
 
 class NotPublished(EZThrottleError, OperationalError):
-    """The broker did not take a message, or did not say that it did; then it may turn up all the same."""
+    """The broker did not take a message, or did not confirm it. A message without a confirm may still be delivered."""
 
 
 def publish(app: Celery, body: bytes, *, routing_key: str, fanout: Exchange | None, **message: Any) -> None:
-    """Publish a message: through an exchange if ``fanout`` is one, else straight to the queue named ``routing_key``.
-
-    Threads may share an app.
+    """Publish a message. Several threads may publish for the same app.
 
     Args:
-        message: the rest of it, as ``kombu.Producer.publish`` takes it.
+        app: the Celery app.
+        body: the bytes of the body.
+        routing_key: the routing key; without ``fanout``, the name of the queue.
+        fanout: the exchange to publish through; None = publish directly to the queue.
+        message: further arguments of ``kombu.Producer.publish``.
 
     Raises:
-        NotPublished: naming the reason and the remedy.
+        NotPublished: the broker did not take or confirm the message. The text names the reason and the remedy.
     """
     broker = _broker_of(app)
     message |= {
@@ -74,7 +76,13 @@ def publish(app: Celery, body: bytes, *, routing_key: str, fanout: Exchange | No
 
 @dataclass(frozen=True)
 class _Broker:
-    """What publishing for an app takes: a pool for AMQP, and what may be raised."""
+    """What is needed to publish for an app.
+
+    Attributes:
+        confirming: the pool of connections with confirms; None unless the transport is AMQP.
+        errors: all errors that publishing may raise.
+        refusals: the errors by which the broker refuses a message.
+    """
 
     confirming: ConnectionPool | None
     errors: tuple[type[BaseException], ...]
@@ -82,7 +90,7 @@ class _Broker:
 
 
 class _Pool(ConnectionPool):
-    #: What kombu does in a forked child shuts down the connections of the parent.
+    #: kombu's handler in a forked child would shut down the connections of the parent.
     close_after_fork = False
 
 
@@ -95,7 +103,7 @@ def _broker_of(app: Celery) -> _Broker:
 
 
 def _look_at(app: Celery) -> _Broker:
-    with app.connection_for_write() as connection:  # which is not established
+    with app.connection_for_write() as connection:  # it is not connected; only its options are read
         refusals: tuple[type[BaseException], ...] = connection.channel_errors
         errors: tuple[type[BaseException], ...] = (KombuError, OSError, *connection.connection_errors, *refusals)
         transport: Any = connection.get_transport_cls()
@@ -105,9 +113,9 @@ def _look_at(app: Celery) -> _Broker:
             "read_timeout": TIMEOUT,
             "write_timeout": TIMEOUT,
             **(connection.transport_options or {}),
-            **_retry_policy(app),  # else connecting may go on for ever
+            **_retry_policy(app),  # else connecting may be tried for ever
             "confirm_publish": True,
-            "heartbeat": 0,  # nobody would send them while a connection is not in use
+            "heartbeat": 0,  # nobody would send heartbeats while a connection is not in use
         }
         connect_timeout = connection.connect_timeout or TIMEOUT
         confirming = connection.clone(transport_options=options, connect_timeout=connect_timeout)
@@ -119,7 +127,7 @@ def _retry_policy(app: Celery) -> dict[str, Any]:
 
 
 def _confirmed(pool: ConnectionPool, body: bytes, where: str, policy: dict[str, Any], **message: Any) -> str | None:
-    """Publish and wait for the answer. Gives what the broker has against the message, or None when it has taken it."""
+    """Publish and wait for the confirm. Return why the broker refused the message, or None when it has taken it."""
     deadline = time.monotonic() + TIMEOUT
     connection = pool.acquire(block=True, timeout=TIMEOUT)
     everything_answered = False
@@ -134,32 +142,33 @@ def _confirmed(pool: ConnectionPool, body: bytes, where: str, policy: dict[str, 
         return refusal
     finally:
         if not everything_answered:
-            # What is still to come would be taken for the answer to the next message. Not closed, which is to wait for an
-            # answer again.
+            # A late answer would be taken for the answer to the next message. collect() and not close(), because close() waits
+            # for an answer again.
             connection.collect()
         connection.release()
 
 
 def _attempt(producer: Producer, body: bytes, where: str, deadline: float, message: dict[str, Any]) -> str | None:
     _time_left(deadline, where)
-    channel: Any = producer.channel  # connects if need be
+    channel: Any = producer.channel  # connects if necessary
     returned: list[Exception] = []
 
     def note(exc: Exception, *_: Any) -> None:
         returned.append(exc)
 
-    # A message without a queue is returned, and then acknowledged. Of this message: the channel had others before.
+    # A message without a queue is returned first, and then confirmed. The handler is for this message only, because the channel
+    # is used for several.
     channel.events["basic_return"].add(note)
     try:
         producer.publish(body, timeout=_time_left(deadline, where), **message)
-    except MessageNacked:  # which kombu would publish again
+    except MessageNacked:  # kombu would publish the message again
         return (
             f"The broker refused the message for {where} (nack): make room if the queue is full, else see the log of the "
             "broker."
         )
     except TimeoutError as exc:
         if time.monotonic() < deadline:
-            raise  # the operating system's: the connection is lost
+            raise  # a timeout of the operating system: the connection is lost
         raise NotPublished(_late(where)) from exc
     finally:
         channel.events["basic_return"].discard(note)
@@ -186,7 +195,7 @@ def _late(where: str) -> str:
 
 
 def _complaint(broker: _Broker, exc: BaseException, where: str) -> str:
-    cause = exc.__cause__ or exc  # kombu's errors only wrap
+    cause = exc.__cause__ or exc  # kombu's errors only wrap the cause
     kind = type(cause).__name__
     if isinstance(cause, broker.refusals):
         return f"The broker refused the message for {where} ({kind}): see the cause, and the log of the broker."
@@ -198,7 +207,7 @@ _brokers: WeakKeyDictionary[Celery, _Broker] = WeakKeyDictionary()
 
 
 def _start_anew() -> None:
-    """In a forked child: connections are the parent's, and the lock may have been held by another of its threads."""
+    """Reset a forked child: the connections belong to the parent, and another thread of the parent may have held the lock."""
     global _lock  # noqa: PLW0603
     _lock = threading.Lock()
     _brokers.clear()

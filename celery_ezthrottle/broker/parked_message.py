@@ -1,6 +1,6 @@
-"""The parked message: taken as it came from the broker, published again as it was.
+"""The parked message: captured as it came from the broker, and later published again.
 
-Nothing is unpickled here: the body travels as bytes.
+Nothing is unpickled here. The body is kept as bytes.
 """
 
 from __future__ import annotations
@@ -14,25 +14,22 @@ from typing import TYPE_CHECKING, Any
 from kombu import Exchange, Queue
 from kombu.utils import json
 
-from celery_ezthrottle.tasks.handoff import RECORD_HEADER
-
 from . import confirmed_publish
+from .headers import RECORD_HEADER, RESUME_HEADER
 
 if TYPE_CHECKING:
     from celery import Celery
     from kombu import Message
 
-__all__ = ["RESUME_HEADER", "capture", "envelope_of", "publish", "remember_queues"]
+__all__ = ["capture", "envelope_of", "publish", "remember_queues"]
 
-#: Header of a republished message: the id of its continuation, nothing else.
-RESUME_HEADER = "ezthrottle_resume"
-
-#: Of this delivery; or stands elsewhere; or says until when the message holds, or which login has published it.
+#: Properties that are not kept. They describe this delivery, are kept elsewhere, say when the message expires, or name the
+#: login that published it.
 _DROPPED_PROPERTIES = {
     "application_headers", "body_encoding", "cluster_id", "content_encoding", "content_type", "delivery_info",
     "delivery_tag", "expiration", "headers", "user_id",
 }  # fmt: skip
-#: Of the broker, of the transport, or ours.
+#: Headers of the broker, of the transport or of this package. They are not published again.
 _DROPPED_HEADERS = (
     "compression", RESUME_HEADER, RECORD_HEADER, "x-death", "x-delivery-count", "x-acquired-count",
     "x-first-death-exchange", "x-first-death-queue", "x-first-death-reason",
@@ -46,9 +43,9 @@ _source: ContextVar[Queue | None] = ContextVar("celery_ezthrottle_source", defau
 
 
 def remember_queues() -> None:
-    """Let :func:`capture` know the queue of the message that is being handed over. For a worker; idempotent.
+    """Let :func:`capture` know the queue of the message that is being handed over. For a worker. Idempotent.
 
-    No message tells by itself: it has the exchange and the routing key, and with RabbitMQ the tag of a consumer.
+    A message does not name its queue. It has the exchange and the routing key and, with RabbitMQ, the tag of a consumer.
     """
     stock: Any = Queue.consume
     if hasattr(stock, "_ezthrottle_remembers"):
@@ -71,9 +68,9 @@ def _hand_over(queue: Queue, callback: Callable[[Any], Any], message: Any) -> An
 
 
 def capture(message: Message) -> dict[str, Any] | None:
-    """What is needed to publish ``message`` again, as one dict of plain values; ``body`` is the bytes as they came.
+    """Return what is needed to publish ``message`` again, as one dict of plain values. ``body`` is the bytes as they came.
 
-    None when there is no telling which queue it came from.
+    Returns None when it is not known which queue the message came from.
     """
     destination = _destination(message)
     if destination is None:
@@ -82,7 +79,7 @@ def capture(message: Message) -> dict[str, Any] | None:
         "body": message.body,
         "content_type": message.content_type,
         "content_encoding": message.content_encoding,
-        # kombu has decompressed the body and left the header.
+        # kombu has decompressed the body, but kept the header.
         "compression": message.headers.get("compression"),
         "headers": _copied(message.headers),
         "properties": {
@@ -93,8 +90,8 @@ def capture(message: Message) -> dict[str, Any] | None:
 
 
 def _copied(value: Any) -> Any:
-    """Copied through and through: the body of a task, or a tracer, may change what it sees in its request."""
-    # As deepcopy() does, which takes long: this is on the way of each message of a frugal task.
+    """Return a deep copy, because the body of a task, or a tracer, may change the values in its request."""
+    # Faster than deepcopy() alone, because each message of a frugal task is copied.
     kind = type(value)
     if kind in _PLAIN:
         return value
@@ -104,9 +101,9 @@ def _copied(value: Any) -> Any:
 
 
 def envelope_of(captured: Mapping[str, Any]) -> tuple[bytes, bytes]:
-    """The body and, as JSON, the rest of a captured message."""
+    """Return the body of a captured message, and the rest of the message as JSON."""
     headers = {name: value for name, value in captured["headers"].items() if name not in _DROPPED_HEADERS}
-    # The task has started once: neither when to start nor until when holds any more.
+    # The task has started once already, so its ETA and its expiry no longer apply.
     headers.update({name: None for name in ("eta", "expires") if name in headers})
     body = captured["body"]
     rest = {name: value for name, value in captured.items() if name not in {"body", "headers"}}
@@ -117,7 +114,7 @@ def publish(app: Celery, body: bytes, envelope: bytes, continuation_id: str) -> 
     """Publish a parked message to the queue it came from, marked as a resumption of ``continuation_id``.
 
     Raises:
-        NotPublished: the broker could not be reached, or did not take it.
+        NotPublished: the broker could not be reached, or did not take the message.
     """
     parked = json.loads(envelope)
     confirmed_publish.publish(
@@ -129,16 +126,19 @@ def publish(app: Celery, body: bytes, envelope: bytes, continuation_id: str) -> 
         content_encoding=parked["content_encoding"],
         compression=parked["compression"],
         headers={**parked["headers"], RESUME_HEADER: continuation_id},
-        **{"priority": None, **parked["properties"]},  # no priority, where kombu's default is 0
+        **{"priority": None, **parked["properties"]},  # no priority by default; kombu's default would be 0
     )
 
 
 def _destination(message: Message) -> dict[str, Any] | None:
-    """Straight to the queue: the exchange it came through might copy the message to several, or delay it."""
+    """Return where to publish the message again, or None when its queue is not known.
+
+    It goes directly to the queue, because its exchange might copy it to several queues, or delay it.
+    """
     queue, delivery = _source.get(), message.delivery_info
     if queue is not None and queue.exchange.type == "fanout" and getattr(message.channel, "supports_fanout", False):
-        # kombu's own fanout, on Redis a PUBLISH: there is no queue to reach. Each subscriber gets the message, and the
-        # store lets one of them resume the task.
+        # kombu's own fanout (a PUBLISH on Redis) has no queue to publish to. Each subscriber gets the message, and the store
+        # lets only one of them resume the task.
         return {"fanout": queue.exchange.as_dict(), "routing_key": delivery.get("routing_key") or ""}
     if queue is not None:
         return {"fanout": None, "routing_key": queue.name}

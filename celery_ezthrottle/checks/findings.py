@@ -1,4 +1,4 @@
-"""One thing that is wrong: how bad it is, and what to do. No text holds a secret."""
+"""A finding: one problem, its level, and its remedy. No text contains a secret."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ __all__ = ["Finding", "Level", "error", "note", "of_error", "warning"]
 
 
 class Level(Enum):
-    """How bad a finding is, with the exit code of ``check``."""
+    """The level of a finding, from harmless to severe, with the exit code of ``check``."""
 
     NOTE = "note", 0
     WARNING = "warning", 1
-    FAILED = "failed", 1  # something is out of reach
+    FAILED = "failed", 1  # the store or the broker cannot be reached
     ERROR = "error", 2  # a setting or an option is wrong
 
     def __init__(self, label: str, exit_code: int) -> None:
@@ -26,7 +26,7 @@ class Level(Enum):
 
 @dataclass(frozen=True)
 class Finding:
-    """What is wrong and what to do about it, in one line."""
+    """One line of text that names a problem and its remedy."""
 
     level: Level
     text: str
@@ -48,7 +48,7 @@ def note(text: str) -> Finding:
 
 
 def of_error(exc: ConfigurationError) -> Iterator[Finding]:
-    """Each of the problems that one error names."""
+    """Yield one finding for each problem that the text of ``exc`` names."""
     first, *others = str(exc).splitlines()
     for problem in others or [first]:
         yield error(problem.removeprefix("- "))

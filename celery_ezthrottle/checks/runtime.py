@@ -1,6 +1,6 @@
-"""What is wrong, or will be: with the settings, the frugal tasks, the store and the clocks.
+"""Find problems with the store and the clocks, and log all findings at the start of a worker.
 
-A worker logs it when it starts; ``celery -A proj ezthrottle check`` prints it. No text holds a secret.
+``celery -A proj ezthrottle check`` prints the same findings. No text contains a secret.
 """
 
 from __future__ import annotations
@@ -24,12 +24,16 @@ if TYPE_CHECKING:
 
 __all__ = ["of_counts", "of_health", "warn_at_start"]
 
-#: Share of ezthrottle_max_suspended from which the store counts as nearly full.
+#: Share of ezthrottle_max_suspended above which a warning says that the store is nearly full.
 NEARLY_FULL = 0.8
 
 
 def of_health(settings: Settings, health: Health, now: float) -> Iterator[Finding]:
-    """What the store says of itself and of the receiver, and how far this process' clock, ``now``, is from its."""
+    """Yield findings about the durability of the store, the receiver, and the clocks.
+
+    Args:
+        now: Unix time in seconds by the clock of this machine, taken when ``health`` was read.
+    """
     for problem in health.problems:
         yield warning(problem)
     tolerance = settings.webhook_tolerance
@@ -45,7 +49,7 @@ def of_health(settings: Settings, health: Health, now: float) -> Iterator[Findin
             f"timestamps may be {tolerance:g} s from it (ezthrottle_webhook_tolerance); synchronise it with NTP."
         )
     ahead = now - health.clock
-    # Two machines that are off by half a lease each, one either way, take each other's live runs for dead.
+    # When one machine is half a lease ahead and another is half a lease behind, one takes the live runs of the other for dead.
     if abs(ahead) > settings.lease / 2:
         yield warning(
             f"This machine's clock is {_apart(ahead)} the store's: deadlines and leases ({settings.lease:g} s) are told by the "
@@ -58,12 +62,12 @@ def _apart(seconds: float) -> str:
 
 
 def of_counts(settings: Settings, counts: Counts) -> Iterator[Finding]:
-    """What is nearly full, and what was lost or strange."""
+    """Yield findings about a nearly full store, evicted results, and results that contradict each other."""
     most = settings.max_suspended
     if counts.suspended > NEARLY_FULL * most:
         yield warning(
-            f"{counts.suspended} of at most {most} tasks are suspended (ezthrottle_max_suspended): beyond that a limited call fails "
-            "as it would without EZThrottle; raise it if the store has the memory."
+            f"{counts.suspended} of at most {most} tasks are suspended (ezthrottle_max_suspended): beyond that a limited call "
+            "fails as it would without EZThrottle; raise it if the store has the memory."
         )
     if counts.evicted:
         yield warning(
@@ -79,12 +83,13 @@ def of_counts(settings: Settings, counts: Counts) -> Iterator[Finding]:
 
 
 def warn_at_start(continuations: Continuations, app: Celery) -> None:
-    """Log what ``check`` would find, as far as it needs no more than one question to the store. For a worker that starts.
+    """Log findings when a worker starts. Makes one request to the store.
 
-    A store that is out of reach is one line of the log.
+    Logs what ``check`` prints, except notes, the counts of the store, and findings about the broker. When the store cannot be
+    reached, logs one warning that says so.
 
     Raises:
-        ConfigurationError: the URL of the store cannot be read.
+        ConfigurationError: the URL of the store cannot be parsed.
     """
     settings = continuations.settings
     found = [*of_settings(settings, app), *of_tasks(settings, frugal_tasks(app), app)]

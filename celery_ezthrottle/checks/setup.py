@@ -1,4 +1,7 @@
-"""What is wrong, or will be, with the settings of an app and its frugal tasks. Connects to nothing; no text holds a secret."""
+"""Find problems with the settings of an app and with its frugal tasks.
+
+Opens no connection. No text contains a secret.
+"""
 
 from __future__ import annotations
 
@@ -33,17 +36,23 @@ if TYPE_CHECKING:
 __all__ = ["frugal_tasks", "of_settings", "of_tasks"]
 
 
-#: Most names of tasks that one finding lists.
+#: Largest number of task names that one finding lists.
 MOST_NAMES = 3
-#: Seconds that one submission may take: to connect, and until the answer is there.
+#: Seconds that one submission may take: the time to connect plus the time until the answer is there.
 SUBMISSION = 20
 
 
-# What is set
+# Settings
 
 
 def of_settings(settings: Settings, app: Celery, environ: Mapping[str, str] | None = None) -> Iterator[Finding]:
-    """What is wrong with the settings of an app. While there are errors, no more is looked for than unknown names."""
+    """Yield findings about the settings of an app.
+
+    When the settings do not pass validation, yields only those errors and findings about unknown names.
+
+    Args:
+        environ: environment variables; by default those of this process.
+    """
     yield from of_names(app, os.environ if environ is None else environ)
     try:
         validate(settings, app)
@@ -75,7 +84,7 @@ def of_settings(settings: Settings, app: Celery, environ: Mapping[str, str] | No
 
 
 def of_names(app: Celery, environ: Mapping[str, str]) -> Iterator[Finding]:
-    """Names that look like settings, and are not read."""
+    """Yield a warning for each name that looks like a setting but is not read."""
     known = {spec.name for spec in fields(Settings)}
     namespace = getattr(app, "namespace", None)
     prefix = f"{namespace}_" if namespace else ""
@@ -84,7 +93,8 @@ def of_names(app: Celery, environ: Mapping[str, str]) -> Iterator[Finding]:
         if found is None:
             continue
         name, nearest = found[2].lower(), _nearest(found[2].lower(), known)
-        # Among a project's other settings, as Django's are, may be some of its own that begin like ours.
+        # The configuration may be the whole settings module of a project, as with Django. It may contain settings of that
+        # project which begin with EZTHROTTLE_ too. So an upper-case name without the namespace must also resemble one of ours.
         ours = found[1] or key.islower()
         if name not in known and (ours or nearest):
             yield warning(f"{key} is no setting{nearest or '.'}")
@@ -155,20 +165,20 @@ def _of_celery(app: Celery) -> Iterator[Finding]:
             )
         else:
             yield note("The result backend has no chords, with suspended tasks as without: use another one for those.")
-    except Exception as exc:  # noqa: BLE001 -- whatever a backend's module does when it is loaded
+    except Exception as exc:  # noqa: BLE001 -- loading the module of a backend may raise anything
         yield error(f"The result backend cannot be loaded ({type(exc).__name__}): correct result_backend.")
 
 
-# What is frugal
+# Frugal tasks
 
 
 def frugal_tasks(app: Celery) -> list[Any]:
-    """The frugal tasks of an app, as far as they are imported, by name."""
+    """Return the frugal tasks of an app that are imported, sorted by name."""
     return [task for _, task in sorted(app.tasks.items()) if is_frugal(task)]
 
 
 def of_tasks(settings: Settings, tasks: Sequence[Any], app: Celery) -> Iterator[Finding]:
-    """What is wrong with frugal tasks; the same of several is one finding."""
+    """Yield findings about frugal tasks. Equal findings about several tasks become one finding that names them."""
     if not tasks:
         yield warning(
             "No task is frugal: put @frugal below @app.task, and see that the module is imported (include, imports or "
@@ -218,14 +228,17 @@ def _of_options(options: Options) -> Iterator[Finding]:
     for name in ("forward_hosts", "forward_signed_hosts"):
         for pattern in getattr(options, name):
             if re.search(r"[/\s@]", pattern):
-                shown = "what" if "@" in pattern else f"{pattern!r}, which"  # it may be a password
+                shown = "what" if "@" in pattern else f"{pattern!r}, which"  # a password may stand before the @
                 yield warning(f"{name} holds {shown} matches no host: write the host alone, such as api.example.com.")
 
 
 def _refused(settings: Settings, options: Options) -> str:
-    """What keeps a call with these options from being a job, found by making one as a suspension would; "" for nothing."""
+    """Return why no job can be made with these options, or "" when a job can be made.
+
+    Makes a job as a suspension does, for a GET request to an example host.
+    """
     call = Call(REQUESTS, requests.Request("GET", "https://api.example.com/").prepare(), arguments={}, fingerprint=None)
-    # Its key depends on the request and on the task's arguments, which are not there.
+    # Use a fixed idempotency option. The real key depends on the request and the arguments of a task, which do not exist here.
     plain = replace(options, idempotency="hash")
     try:
         build_job(call, plain, settings, continuation_id="0" * 32, task_id="", forward=1, arguments={}, now=0.0)
@@ -236,7 +249,7 @@ def _refused(settings: Settings, options: Options) -> str:
 
 def _parameters(task: Any) -> list[str] | None:
     try:
-        # Unwrapped: of a bound method the first one would be missing, and a key may name it: "{self.request.id}".
+        # Unwrap the bound method, because its signature lacks the first parameter. A key may name it: "{self.request.id}".
         return list(inspect.signature(inspect.unwrap(task.run)).parameters)
     except (TypeError, ValueError):
         return None

@@ -1,6 +1,7 @@
 """``celery -A proj ezthrottle …``: one module for each command.
 
-Exit codes: 0 fine, 1 the thing asked for failed, 2 configuration or usage. SIGTERM ends a server with 0.
+Exit codes: 0 for success, 1 when the command failed, 2 for an error in the configuration or the usage. A server that SIGTERM
+stops exits with 0.
 """
 
 from __future__ import annotations

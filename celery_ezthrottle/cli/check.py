@@ -42,7 +42,7 @@ def check(context: click.Context) -> None:
 
 
 def _look(app: Celery) -> tuple[list[Finding], str]:
-    """What is found, and a line that says where was looked."""
+    """Run all checks. Return the findings, and a line that names what was checked."""
     tasks = setup.frugal_tasks(app)
     parts = [number_of(len(tasks), "frugal task")]
     try:
@@ -63,7 +63,7 @@ def _look_at_store(app: Celery, settings: Settings) -> tuple[list[Finding], str]
     where = "no store"
     try:
         store = Continuations.of(app).store
-        where = f"store {store!r}"  # which says its address, and no password
+        where = f"store {store!r}"  # repr() shows the address without the password
         health, now = store.health(), time.time()
         counts = store.counts()
     except ConfigurationError as exc:

@@ -1,4 +1,4 @@
-"""How a command ends when something is wrong: the exit code, and one text."""
+"""Turn errors of the package into the exit code and the error text of a command."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["configuration_errors", "store_errors"]
 
 @contextmanager
 def configuration_errors() -> Iterator[None]:
-    """Let the command end with 2 and the text of a ConfigurationError."""
+    """On a ConfigurationError, end the command with exit code 2 and the text of the error."""
     try:
         yield
     except ConfigurationError as exc:
@@ -23,7 +23,7 @@ def configuration_errors() -> Iterator[None]:
 
 @contextmanager
 def store_errors() -> Iterator[None]:
-    """Let the command end with 1 and the text of a StoreError."""
+    """On a StoreError, end the command with exit code 1 and the text of the error."""
     try:
         yield
     except StoreError as exc:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["sweep"]
 
-#: Passes of one command at most. It goes on while a pass does as much as it may. A slow service ends it: what a pass puts off
-#: is not due at once.
+#: Largest number of passes of one command. Another pass follows while the last pass acted on at least ``sweep.LIMIT``
+#: continuations. With a slow service the command ends early, because jobs that a pass puts off are due later.
 PASSES = 100
 
 
@@ -35,7 +35,8 @@ def sweep(context: click.Context) -> None:
     with configuration_errors(), store_errors():
         continuations = Continuations.of(app)
         validate(continuations.settings, app)
-        for finding in look_at_broker(app)[0]:  # what could not be published would be claimed for nothing
+        # Check the broker first. Without a broker, a pass would claim continuations that it cannot publish.
+        for finding in look_at_broker(app)[0]:
             kind = ConfigurationError if finding.level is Level.ERROR else click.ClickException
             raise kind(finding.text)
         for _ in range(PASSES):

@@ -1,4 +1,4 @@
-"""How commands word what they print."""
+"""Wording that several commands share."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ __all__ = ["number_of"]
 
 
 def number_of(number: int, what: str) -> str:
-    """A number and its noun: "1 task", "2 tasks"."""
+    """Return a number and its noun: "1 task", "2 tasks"."""
     return f"{number} {what}{'' if number == 1 else 's'}"

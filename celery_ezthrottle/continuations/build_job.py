@@ -1,4 +1,4 @@
-"""From a failed call to the job that is forwarded. No I/O."""
+"""Build the job to forward for a failed call. No I/O."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from celery_ezthrottle.settings.options import Options
 
 __all__ = ["build_job", "webhook_url"]
 
-#: Computed anew by whoever sends, or the connection's own (RFC 9110, section 7.6.1).
+#: Headers that the sender computes anew, or that belong to one connection (RFC 9110, section 7.6.1).
 _NOT_FORWARDED = frozenset(
     {
         "accept-encoding",
@@ -52,20 +52,20 @@ def build_job(
     now: float,
     earlier: Iterable[Entry] = (),
 ) -> Job:
-    """The job for ``call``: its request as it was sent.
+    """Build the job for ``call``, with the request as it was sent.
 
     Args:
         forward: number of this forward of the task, from 1.
-        arguments: of the task, by name.
+        arguments: the arguments of the task, by name.
         now: Unix seconds.
         earlier: the calls of the task before this run; none by default.
 
     Raises:
-        InvalidJob: the wire cannot carry the request, or its idempotency key, or that is the key of another call of the task.
+        InvalidJob: the wire format cannot carry the request or its idempotency key, or another call of the task has that key.
     """
     key = _key(call, options, task_id, forward, arguments)
     if call.key is None and any(key is not None and entry.key == key and _is_other(entry, call) for entry in earlier):
-        # The service would answer with the other call's result.
+        # The service would answer with the result of the other call.
         raise InvalidJob(
             "its idempotency key is that of another call of this task, forwarded before; give each call a key of its own, "
             "by a callable"
@@ -79,7 +79,7 @@ def build_job(
     }
     fields["webhooks"] = (*options.webhooks, ours)
     if call.forwards and call.response is not None:
-        # The service has said when it may be tried again.
+        # The delivered response may say when to try again.
         due = parse_retry_after(call.response.headers.get("Retry-After", ""), now)
         fields["retry_at"] = due and math.ceil(due * 1000)
     return Job(
@@ -93,7 +93,7 @@ def build_job(
 
 
 def webhook_url(settings: Settings, continuation_id: str) -> str:
-    """The receiver's URL with a token that names the continuation, and that nobody else can make."""
+    """The URL of the receiver, with a token that names the continuation. Without the secret, nobody can make that token."""
     token = f"{continuation_id}.{mac_token(settings.webhook_secret, continuation_id)}"
     parts = urlsplit(settings.webhook_url)
     return parts._replace(query=f"{parts.query}&ez={token}" if parts.query else f"ez={token}").geturl()
@@ -112,14 +112,14 @@ def _key(call: Call, options: Options, task_id: str, forward: int, arguments: Ma
     if call.key is not None:
         return call.key
     strategy = options.idempotency
-    again = f"-{call.forwards + 1}" if call.forwards else ""  # a new job, not the one whose result is known
+    again = f"-{call.forwards + 1}" if call.forwards else ""  # a new job; the old key would give the known result
     if callable(strategy):
         key: object = ask("idempotency", strategy, call.last_request)
         if not isinstance(key, str) or not key:
             raise InvalidJob(f"the idempotency callable must return a non-empty string, not {type(key).__name__}.")
         return key + again
     if strategy == "task":
-        # An id may come again for another request: self.replace() keeps it, and users choose their own.
+        # A task id may be used for another request: self.replace() keeps the id, and users may choose their own ids.
         return f"celery-{task_id}-{forward}-{call.fingerprint.exact[:12] if call.fingerprint else ''}"
     if strategy == "unique":
         return uuid4().hex

@@ -15,17 +15,17 @@ __all__ = ["cancel"]
 
 
 def cancel(task_id: str, app: Celery | None = None) -> bool:
-    """Revoke a suspended task: it ends as REVOKED, and its webhook, should it come, does nothing.
+    """Revoke a suspended task: it ends as REVOKED, and a webhook that comes later changes nothing.
 
-    Needs no worker: the state is REVOKED at once, and holds when every worker is restarted. What a revoked task tells its
-    chord, and the ``task_revoked`` signal, come from the worker that takes its message, as always.
+    This needs no worker: the state is REVOKED at once, and stays so when every worker is restarted. The worker that takes the
+    message of the task tells its chord and sends the ``task_revoked`` signal, as for any revoked task.
 
     Args:
-        task_id: of the task.
-        app: whose task it is; the current app by default.
+        task_id: id of the task.
+        app: the app of the task; the current app by default.
 
     Returns:
-        True when the task was suspended; False when it is not, is running again already, or was cancelled before.
+        True when the task was suspended. False when it is not suspended, is running again already, or was cancelled before.
 
     Raises:
         StoreError: the store is out of reach.

@@ -1,4 +1,4 @@
-"""What became of a forwarded call: as the store keeps it, and as the resumed run gets it. No I/O."""
+"""The outcome of a forwarded call: as the store keeps it, and as the resumed run gets it. No I/O."""
 
 from __future__ import annotations
 
@@ -17,16 +17,18 @@ from celery_ezthrottle.http.stored_answer import (
 
 __all__ = ["JobResult", "cancelled", "never_taken", "of_job", "read", "unknown"]
 
-#: Of no use once the service has decoded the body.
+#: Headers that are wrong once the service has decoded the body.
 _ENCODING_HEADERS = frozenset({"content-encoding", "transfer-encoding", "content-length"})
 
 
 @dataclass(frozen=True)
 class JobResult:
-    """What answers the forwarded call.
+    """The answer to the forwarded call.
 
-    ``given_up`` is True when the service has tried and gives up: Celery's own retries would only repeat that. ``note`` is for
-    the error that leaves the task. ``cancelled``: nothing answers it, the task was revoked while it was suspended.
+    Attributes:
+        given_up: the service has tried and given up. Retries by Celery would only repeat that.
+        note: a note for the error that leaves the task, or "".
+        cancelled: the task was revoked while it was suspended, so the call gets no answer.
     """
 
     answer: StoredAnswer
@@ -36,17 +38,21 @@ class JobResult:
 
 
 def of_job(job_id: str, status: str, response: dict[str, Any] | None, reason: str | None) -> bytes:
-    """A result that the service delivered. ``response`` has ``status_code``, ``headers`` and ``body``."""
+    """A result that the service delivered. ``response`` has ``status_code``, ``headers`` and ``body``; or it is None."""
     return _dump({"kind": "job", "job_id": job_id, "status": status, "response": response, "reason": reason})
 
 
 def never_taken(note: str) -> bytes:
-    """The service never took the job: the call fails as it did, and ``note`` says why it was not forwarded."""
+    """The service never took the job. The call fails as it did before, and ``note`` says why it was not forwarded."""
     return _dump({"kind": "never_taken", "note": note})
 
 
 def unknown(text: str) -> bytes:
-    """The service took the job, or may have, and its result never came. ``text`` names the job, the wait and the remedy."""
+    """The service took the job, or may have taken it, and its result never came.
+
+    Args:
+        text: names the job, how long the task waited, and the remedy.
+    """
     return _dump({"kind": "unknown", "text": text})
 
 
@@ -56,11 +62,11 @@ def cancelled() -> bytes:
 
 
 def read(result: bytes, failure: bytes, *, elapsed: float) -> JobResult:
-    """What a resumed run gets.
+    """Read what a resumed run gets.
 
     Args:
-        result: as made by the functions above.
-        failure: how the call failed before it was forwarded, as made by ``dump_answer``, as JSON.
+        result: made by one of the functions above.
+        failure: how the call failed before it was forwarded: JSON of what ``dump_answer`` returned.
         elapsed: seconds from the suspension to the delivery.
     """
     data, failed = json.loads(result), json.loads(failure)
@@ -86,7 +92,7 @@ def read(result: bytes, failure: bytes, *, elapsed: float) -> JobResult:
 
 
 def _delivered(response: dict[str, Any], failed: dict[str, Any] | None, elapsed: float) -> StoredResponse:
-    """The answer, from where the call had got to when it failed."""
+    """The delivered response. Its URL, method and history are those of the response that the call failed with."""
     before = (failed or {}).get("response") or {"url": "", "method": "", "history": ()}
     headers = tuple(pair for pair in response["headers"].items() if pair[0].lower() not in _ENCODING_HEADERS)
     return StoredResponse(

@@ -1,7 +1,7 @@
-"""Continuations: suspend, submit, deliver, publish, cancel. What is due later is done by :mod:`.sweeping`.
+"""Continuations: suspend, submit, deliver, publish, cancel. :mod:`.sweep` does what is due later.
 
-Each act is one atomic step in the store, then the I/O it stands for. Whatever is lost in between – an answer, a process –
-is found by a sweep and done again, under the same idempotency key or against the same claim.
+Each act is one atomic step in the store, followed by its I/O. When an answer or a process is lost in between, a sweep finds that
+and does the I/O again: a submission under the same idempotency key, a publication for the same continuation.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Continuations", "back_off", "flush_finish_batches"]
 
-#: Leases until a published message that did not start is published again; doubled each time.
+#: A published message whose run has not started is published again after this many leases, then after twice as many, and so on.
 REPUBLISH_AFTER = 5
 REPUBLISH_AT_MOST_EVERY = 6 * 3600.0  # seconds
-MAX_BACKOFF = 60.0
+MAX_BACKOFF = 60.0  # seconds
 
 
 class Continuations:
     """The continuations of one app, in this process.
 
-    Get it with :meth:`of`: connections are made when they are first used, and anew after a fork.
+    Get it with :meth:`of`. Connections are made when they are first used, and made anew after a fork.
     """
 
     def __init__(self, app: Celery, settings: Settings) -> None:
@@ -75,10 +75,10 @@ class Continuations:
 
     @classmethod
     def of(cls, app: Celery) -> Continuations:
-        """The one of ``app`` in this process.
+        """The instance for ``app`` in this process.
 
         Raises:
-            ConfigurationError: when a setting has the wrong type.
+            ConfigurationError: a setting has the wrong type.
         """
         with _lock:
             found = _instances.get(app)
@@ -87,14 +87,21 @@ class Continuations:
             return found
 
     def suspend(self, suspension: Suspension, job: Job) -> tuple[SuspendOutcome, EZThrottleError | None]:
-        """Suspend the task of a run: store its continuation, and submit ``job``, which is what ``suspension.job`` stores.
+        """Suspend the task of a run: store its continuation, then submit ``job``, which ``suspension.job`` holds in stored form.
 
-        Gives SUSPENDED and None when the task is suspended; STALE or ALREADY and None when this run has no say any
-        more; FULL and None when too many tasks are suspended; SUSPENDED and the refusal when the service refused the job
-        for good: then, as with FULL, nothing is stored any more, and the run goes on.
+        Returns:
+            The outcome, and the refusal of the service or None:
+
+            - SUSPENDED, None: the task is suspended.
+            - STALE or ALREADY, None: another run has the task, and this run must end.
+            - FULL, None: too many tasks are suspended.
+            - SUSPENDED, a refusal: the service refused the job for good.
+
+            After FULL or a refusal, nothing is stored any more, and the run goes on.
 
         Raises:
-            StoreError: the store is out of reach. Nothing was submitted; ``close_run`` tells whether the continuation is stored.
+            StoreError: the store is out of reach. The service has not taken the job; ``close_run`` tells whether the
+                continuation is stored.
         """
         reach("suspend.begin")
         outcome = retry_briefly(lambda: self.store.suspend(suspension, self.settings.max_suspended))
@@ -106,17 +113,17 @@ class Continuations:
         except SubmitRefused as refusal:
             if retry_briefly(lambda: self.store.withdraw(suspension.id)):
                 return outcome, refusal
-            # A sweep is submitting it too. It decides; this attempt has ended.
+            # A sweep is submitting the job too, and its attempt decides. This attempt has ended.
             self.store.postpone(suspension.id, time.time(), maybe_accepted=False)
         except StoreError:
-            # It is stored: a sweep submits it, again if need be, under the same key.
+            # The continuation is stored: a sweep submits its job, again if necessary, under the same key.
             logger.warning("Task %s is suspended; the store was lost while its job was submitted.", suspension.task_id)
         return outcome, None
 
     def deliver(self, continuation_id: str | None, job_id: str, result: bytes) -> Verdict:
-        """Keep the result of a job, then resume who waits for it.
+        """Keep the result of a job, then resume the tasks that wait for it.
 
-        Durable once this returns: what could not be published is published by a sweep.
+        The result is durable once this returns: a sweep publishes the messages that could not be published here.
 
         Raises:
             StoreError: nothing was kept.
@@ -132,12 +139,12 @@ class Continuations:
         return delivery.verdict
 
     def cancel(self, task_id: str) -> bool:
-        """Revoke a suspended task: it does not run again. False when it is not suspended.
+        """Revoke a suspended task: it does not run again. Returns False when the task is not suspended.
 
-        A worker announces it as it does any revoked task: state, chord, signal and event. The state is there at once.
+        The state is stored at once. A worker announces the task as it does any revoked task: state, chord, signal and event.
 
         Raises:
-            StoreError: the store is out of reach; nothing was cancelled, unless its answer was lost.
+            StoreError: the store is out of reach. Nothing was cancelled, unless only the answer of the store was lost.
         """
         continuation_id = self.store.cancel(task_id, job_result.cancelled(), time.time())
         if continuation_id is None:
@@ -145,13 +152,13 @@ class Continuations:
         reach("cancel.stored")
         try:
             self.app.backend.mark_as_revoked(task_id, "revoked", store_result=True)
-        except Exception as exc:  # noqa: BLE001 -- logged; the worker that announces it stores the state again
+        except Exception as exc:  # noqa: BLE001 -- logged; the worker that announces the task stores the state again
             logger.warning("Task %s is revoked; its state is not stored yet: %s", task_id, type(exc).__name__)
         self.publish_now(continuation_id)
         return True
 
     def keep_answer(self, continuation_id: str, run: str, task_id: str) -> None:
-        """Put the answer that a run was resumed with into its task's journal, for a retry that the run cannot prepare.
+        """Save the answer that a run was resumed with in the journal of its task, for a retry that the run itself cannot prepare.
 
         Raises:
             StoreError: the store is out of reach.
@@ -166,11 +173,11 @@ class Continuations:
             self.store.save_journal(task_id, run, continuation_id, journal.dump_entries(entries))
 
     def end_unbegun(self, continuation_id: str, run: str, task_id: str, *, runs_again: bool) -> None:
-        """End what ``run`` was to resume: it has ended without having begun. Does nothing to what another run holds.
+        """End the continuation that ``run`` was to resume: the run has ended before it began. No-op when another run holds it.
 
         Args:
-            run: has not held it before, or holds it.
-            runs_again: the task comes again, as a retry: it will be given the answer.
+            run: run id. The run holds the continuation, or has never held it.
+            runs_again: Celery will run the task again, as a retry. The retry gets the answer.
 
         Raises:
             StoreError: the store is out of reach.
@@ -182,7 +189,7 @@ class Continuations:
         self.store.finish(continuation_id, run, keep_journal=runs_again)
 
     def publish_now(self, continuation_id: str) -> None:
-        """Publish the parked message of a delivered continuation; failing that, leave it to a sweep."""
+        """Publish the parked message of a delivered continuation. If that fails, a sweep publishes it."""
         try:
             now = time.time()
             claim = self.store.claim(continuation_id, now, now + self.settings.lease)
@@ -193,11 +200,15 @@ class Continuations:
             self.publish(claim)
 
     def submit(self, continuation_id: str, job: Job, attempts: int, submit_deadline: float) -> None:
-        """Submit, then bind or postpone.
+        """Submit the job of a continuation, then bind or postpone the continuation.
+
+        Args:
+            attempts: number of postponed submissions so far.
+            submit_deadline: Unix seconds; the next attempt is not later than that.
 
         Raises:
             SubmitRefused: the service refused the job for good.
-            StoreError: what became of the submission could not be stored.
+            StoreError: the outcome of the submission could not be stored.
         """
         try:
             submitted = self.client.submit(job)
@@ -210,7 +221,7 @@ class Continuations:
         self.bind(continuation_id, submitted.job_id)
 
     def bind(self, continuation_id: str, job_id: str) -> None:
-        """The service has taken the job. Publishes, if its result is there already.
+        """Store that the service has taken the job. If the result is already there, publish the parked message.
 
         Raises:
             StoreError: the store is out of reach.
@@ -218,11 +229,11 @@ class Continuations:
         reach("submit.answered")
         state = self.store.bind(continuation_id, job_id, time.time())
         reach("submit.bound")
-        if state is State.DELIVERED:  # the result was there before the answer to the submission
+        if state is State.DELIVERED:  # the result came before the answer to the submission
             self.publish_now(continuation_id)
 
     def publish(self, claim: Claim) -> None:
-        """Publish what is claimed; failing that, a sweep does when the claim is over."""
+        """Publish the message of a claim. If that fails, a sweep publishes it when the claim is over."""
         try:
             parked_message.publish(self.app, claim.message, claim.envelope, claim.id)
             reach("publish.sent")
@@ -238,12 +249,12 @@ class Continuations:
 
 
 def back_off(attempts: int) -> float:
-    """Seconds until a job that was not taken is submitted again."""
+    """Seconds until a job that was not taken is submitted again: about 2 ** attempts, at most 60, with random jitter."""
     return min(MAX_BACKOFF, 2.0 ** min(attempts, 10)) * random.uniform(0.5, 1.0)  # noqa: S311 -- no secret
 
 
 def flush_finish_batches(**_: Any) -> None:
-    """Handler of the signals by which a worker, and a process of its pool, says that it ends."""
+    """Signal handler: report the ended runs when a worker, or a process of its pool, ends."""
     with _lock:
         used = [
             continuations.finish_batch for continuations in _instances.values() if "finish_batch" in vars(continuations)
@@ -257,7 +268,7 @@ _instances: WeakKeyDictionary[Celery, Continuations] = WeakKeyDictionary()
 
 
 def _start_anew() -> None:
-    """In a forked child: connections are the parent's, and the lock may have been held by another of its threads."""
+    """In a forked child: the connections are the parent's, and another thread of the parent may have held the lock."""
     global _lock  # noqa: PLW0603
     _lock = threading.Lock()
     _instances.clear()

@@ -1,4 +1,4 @@
-"""One pass of a sweep: publish, take over and settle what is due, then submit for as long as there is time."""
+"""One pass of a sweep: publish, take over and settle what is due, then submit jobs while there is time."""
 
 from __future__ import annotations
 
@@ -21,21 +21,22 @@ if TYPE_CHECKING:
 
 __all__ = ["LIMIT", "sweep"]
 
-#: Jobs that one pass submits at most.
+#: Most jobs that one pass submits.
 LIMIT = 50
-#: Claims taken at once: a process that dies leaves only these, and the jobs, to wait for their lease to end.
+#: Most claims taken at once. When the process dies, only these, and the jobs of the pass, wait until their claims are over.
 AT_ONCE = 10
-#: Seconds after which each part of a pass begins nothing more, or a twelfth of the lease if that is less: with the last attempt
-#: at a service that hangs (some 20 s), a pass is over before a worker's time to lead is.
+#: Seconds after which each part of a pass begins nothing more; or a twelfth of the lease, if that is less. So a pass ends before
+#: the worker's time to lead is over, even if its last attempt meets a service that hangs (some 20 s).
 PATIENCE = 5.0
 
 
 def sweep(continuations: Continuations, limit: int = LIMIT) -> int:
-    """One pass over what is due when it begins. Gives how many continuations were acted on.
+    """Do one pass over what is due when it begins. Returns how many continuations were acted on.
 
-    What needs no service goes first, whatever is due before it. Then jobs are submitted, the longest due first, ``limit`` at
-    most. Each of the two begins nothing more after 5 s, or after a twelfth of ``ezthrottle_lease`` if that is less. Jobs that
-    are left are put off without asking, as when the service does not take them; so one that hangs costs a pass one attempt.
+    The pass has two parts. First it does what needs no call to the service, even if other continuations are due for longer.
+    Then it submits jobs, the longest due first, at most ``limit``. Each part begins nothing more after 5 s, or after a twelfth
+    of ``ezthrottle_lease`` if that is less. The jobs that are left are postponed without a call, as if the service had not
+    taken them. So a service that hangs costs a pass only one attempt.
 
     Raises:
         StoreError: the store is out of reach.
@@ -45,7 +46,7 @@ def sweep(continuations: Continuations, limit: int = LIMIT) -> int:
     acted = put_off = 0
     jobs: list[Claim] = []
     ends = time.monotonic() + patience
-    # By the time at which the pass began: nothing comes twice in one.
+    # What is due at ``began``, not at the current time: nothing is claimed twice in one pass.
     while claims := continuations.store.claim_due(began, time.time() + lease, AT_ONCE):
         for claim in claims:
             reach("sweep.claimed")
@@ -55,7 +56,7 @@ def sweep(continuations: Continuations, limit: int = LIMIT) -> int:
                 else:
                     _put_off(continuations, claim)
                     put_off += 1
-            elif time.monotonic() < ends:  # else it is due again when its claim is over
+            elif time.monotonic() < ends:  # otherwise it is due again when its claim is over
                 _try(continuations, claim)
                 acted += 1
         if time.monotonic() >= ends:
@@ -74,12 +75,12 @@ def sweep(continuations: Continuations, limit: int = LIMIT) -> int:
 
 
 def _needs_service(claim: Claim, now: float) -> bool:
-    """Whether to act on it is to call the service. Once it is not, it never is again."""
+    """Whether acting on the claim means to call the service. Once this is False, it stays False."""
     return claim.state is State.STORED and now < (claim.deadline if claim.maybe_accepted else claim.submit_deadline)
 
 
 def _put_off(continuations: Continuations, claim: Claim) -> None:
-    """A job that was claimed is not submitted now: nothing of it went out in this attempt, which so has ended."""
+    """Postpone a claimed job without submitting it. Nothing was sent, so this attempt has ended as "not taken"."""
     now = time.time()
     last = claim.submit_deadline if now < claim.submit_deadline else claim.deadline
     continuations.store.postpone(claim.id, min(now + back_off(claim.attempts), last), maybe_accepted=False)
@@ -90,7 +91,7 @@ def _try(continuations: Continuations, claim: Claim) -> None:
         _act(continuations, claim, time.time())
     except StoreError:
         raise
-    except Exception:  # noqa: BLE001 -- logged; one that cannot be acted on must not keep the others waiting
+    except Exception:  # noqa: BLE001 -- logged; a claim that fails must not keep the others waiting
         logger.exception("Continuation %s could not be swept; it is due again.", claim.id)
 
 
@@ -108,7 +109,7 @@ def _act(continuations: Continuations, claim: Claim, now: float) -> None:
 
 
 def _ask_service(continuations: Continuations, claim: Claim, now: float) -> None:
-    """Submit the job, or, when the time for that is up, ask once more whether it was taken."""
+    """Submit the job. When the time to submit is over, ask once more whether the service has taken it."""
     waited = now - claim.suspended_at
     try:
         if now < claim.submit_deadline:
@@ -123,15 +124,15 @@ def _ask_service(continuations: Continuations, claim: Claim, now: float) -> None
 
 
 def job_of(claim: Claim) -> Job:
-    """The job that a STORED continuation waits to have submitted."""
+    """The job of a STORED continuation."""
     return Job.from_wire(json.loads(claim.job))
 
 
 def _is_taken(continuations: Continuations, claim: Claim) -> bool:
-    """Ask the service whether it has a job, which it may have: by submitting it once more, under the same key.
+    """Ask the service whether it has a job that it may have taken: submit the job once more, under the same key.
 
     Raises:
-        SubmitRefused: the service does not take it; whether it has done so before, it does not say.
+        SubmitRefused: the service does not take the job. It does not say whether it has taken it before.
     """
     try:
         submitted = continuations.client.submit(job_of(claim))
@@ -144,9 +145,9 @@ def _is_taken(continuations: Continuations, claim: Claim) -> bool:
 def _settle_unknown(
     continuations: Continuations, claim: Claim, waited: float, refusal: SubmitRefused | None = None
 ) -> None:
-    """Nothing more is to come, and the request may have been executed: the task is told what it takes to find out."""
+    """No result will come, and the request may have been executed. Tell the task how to find that out."""
     after = f"{waited:.0f} s"
-    # Not named by its key, which may be made of anything: by what is in the URL that it delivers to.
+    # The text does not show the key of the job, which may contain anything. It names the continuation in the job's webhook URL.
     job = f"the job whose webhook URL holds continuation {claim.id}"
     if claim.job_id:
         what, job = f"No result of job {claim.job_id} came within {after}.", "that job"

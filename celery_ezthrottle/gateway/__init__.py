@@ -1,12 +1,12 @@
 """An EZThrottle-compatible server for development, tests and small self-hosting.
 
-Needs the extra ``gateway``; importing this package does not.
+Running the gateway needs the extra ``gateway``. Importing this package does not need it.
 
-Every job ends with a webhook: a job or webhook that was accepted survives ``kill -9``. What was on its way to an upstream
-at that moment is sent again, with the same headers, when the gateway is started again: upstreams that honour an
-``Idempotency-Key`` execute it once. Regions, quorums and execution modes are accepted and mean nothing here: there is one
-region. Jobs with ``fallback_job``, ``on_success`` or ``on_failure`` are refused. Finished jobs and their idempotency keys
-are remembered for 7 days.
+Every job ends with one delivery to each of its webhooks. Accepted jobs and undelivered webhooks survive ``kill -9``. When the
+gateway is killed, it sends the requests that were in flight again at its next start, with the same headers. An upstream that
+supports ``Idempotency-Key`` executes such a request once. The gateway accepts regions, quorums and execution modes and ignores
+them, because it has one region. It refuses jobs with ``fallback_job``, ``on_success`` or ``on_failure``. It keeps finished jobs
+and their idempotency keys for 7 days.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The HTTP face: the ``proxy`` and ``direct`` ways to submit a job, and a look at one."""
+"""The gateway's HTTP API: submit a job (dialects ``proxy`` and ``direct``), and read the state of a job."""
 
 from __future__ import annotations
 
@@ -35,22 +35,23 @@ __all__ = ["create_app"]
 logger = logging.getLogger(__name__)
 
 LARGEST_BODY = 8 * 1024 * 1024  # bytes
-# A refused body is read to its end, up to this: an answer before that would be lost in a reset connection.
+# Bytes. A body that is too large is read up to this size before the gateway answers 413. If the gateway answered earlier, the
+# connection would be reset, and the client would lose the answer.
 MOST_READ = 8 * LARGEST_BODY
 JOBS_PATH = "/api/v1/jobs"
-KEPT_FOR = 7 * 24 * 3600.0  # seconds that a finished job can still be asked for, and its key still be known
-PURGE_EVERY = 3600.0
-GRACE = 5.0  # seconds for what is on its way when the gateway is stopped
-# A gateway that ignored them would lose work without a word.
+KEPT_FOR = 7 * 24 * 3600.0  # seconds for which a finished job and its idempotency key are kept
+PURGE_EVERY = 3600.0  # seconds
+GRACE = 5.0  # seconds that requests in flight have to end when the gateway is stopped
+# Fields of a job that the gateway refuses. If it ignored them, it would lose work without an error.
 UNSUPPORTED = ("fallback_job", "on_success", "on_failure")
 
 
 def create_app(config: GatewayConfig, database: Database, *, on_ready: Callable[[], None] = lambda: None) -> Starlette:
-    """Return the ASGI application. Its lifespan must run: it sends the jobs.
+    """Return the ASGI application. The server must run its lifespan, because the lifespan starts the sending of jobs.
 
     Args:
         config: the settings.
-        database: stays the caller's to close, after the lifespan has ended.
+        database: the open database. The caller must close it, after the lifespan has ended.
         on_ready: called once, when the lifespan has started.
     """
     return _Gateway(config, database, on_ready).app
@@ -75,7 +76,7 @@ class _Gateway:
 
     @asynccontextmanager
     async def _lifespan(self, _app: Starlette) -> AsyncIterator[None]:
-        # Two clients: upstreams that hang take no connection from the webhooks.
+        # Two clients, so that upstreams that hang do not use the connections for webhooks.
         async with make_client() as upstreams, make_client() as receivers:
             deliveries = Deliveries(self._database, receivers, self._config.webhook_secret)
             self._dispatcher = Dispatcher(self._config, self._database, upstreams, deliveries)
@@ -137,12 +138,19 @@ class _Gateway:
         )
 
     async def _submit(self, text: str | bytes) -> tuple[int, dict[str, Any]]:
-        """Store a job and queue it; the status and the body of the answer."""
+        """Store a job and queue it.
+
+        Returns:
+            The status and the JSON body of the answer: 201 for a new job, 200 for a job that is known already.
+
+        Raises:
+            HTTPException: 400, because the job is invalid or not supported.
+        """
         data = _json(text)
         try:
             job = Job.from_wire(data)
             host = host_of(job.url)
-            # The text is what is stored. Half a surrogate pair is valid JSON, and nothing that could be sent.
+            # Encode the stored text now. JSON may contain one half of a surrogate pair, which cannot be sent.
             wire = json.dumps(job.to_wire(), ensure_ascii=False)
             wire.encode()
         except InvalidJob as exc:
@@ -180,7 +188,7 @@ async def _refused(_request: Request, exc: Exception) -> JSONResponse:
 
 
 async def _gone(_request: Request, _exc: Exception) -> JSONResponse:
-    return JSONResponse({"error": "The request ended before its body was complete."}, 400)  # nobody will read it
+    return JSONResponse({"error": "The request ended before its body was complete."}, 400)  # the client has left
 
 
 async def _failed(_request: Request, _exc: Exception) -> JSONResponse:
@@ -209,7 +217,7 @@ def _json(text: str | bytes) -> Any:
 
 
 def _not_json(constant: str) -> None:
-    raise ValueError(constant)  # NaN and Infinity, which Python's parser takes
+    raise ValueError(constant)  # Python's parser accepts NaN and Infinity, which are not JSON
 
 
 def _dedupe(job: Job) -> str:

@@ -1,4 +1,4 @@
-"""What goes on beside the requests: tasks, and a queue of things that become due."""
+"""Helpers for work in the background: asyncio tasks that nobody awaits, and a queue of items with a due time."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ FIRST_PAUSE = 0.5  # seconds
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
-# A sleep is counted on the monotonic clock, a due time on the wall clock: look again, in case the latter was set.
+# Seconds. A sleep uses the monotonic clock; a due time uses the wall clock. The queue checks again after this time, because
+# somebody may have set the wall clock.
 _LOOK_AGAIN = 60.0
 
 
 class DueQueue(Generic[T]):
-    """Items with the time they become due; equal times in the order they came. For one reader."""
+    """Items with a due time, in the order of that time. Items with equal times keep the order of ``put``. For one reader."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, T]] = []
@@ -39,7 +40,7 @@ class DueQueue(Generic[T]):
         self._changed.set()
 
     async def get(self) -> T:
-        """Take the item that is due first, waiting until one is. Cancelling loses nothing."""
+        """Wait until an item is due, then remove and return the earliest one. A cancelled ``get`` removes nothing."""
         while True:
             self._changed.clear()
             wait = self._heap[0][0] - time.time() if self._heap else _LOOK_AGAIN
@@ -51,19 +52,19 @@ class DueQueue(Generic[T]):
 
 
 class Background:
-    """Tasks that nobody awaits: kept from the garbage collector, and logged when they fail."""
+    """Keeps references to asyncio tasks that nobody awaits, so that none is garbage-collected. Logs a task that fails."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Start ``work``."""
+        """Start ``work`` as an asyncio task."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
 
     async def close(self, grace: float) -> None:
-        """Give what still runs ``grace`` seconds to end, then cancel it."""
+        """Wait up to ``grace`` seconds for the running tasks to end, then cancel the rest."""
         if not self._tasks:
             return
         _, late = await asyncio.wait(set(self._tasks), timeout=grace)
@@ -78,5 +79,6 @@ class Background:
 
 
 def pause_after(attempts: int, longest: float) -> float:
-    """Seconds until the next attempt: twice as many after each, and never more than ``longest``."""
-    return float(min(FIRST_PAUSE * 2 ** min(attempts - 1, 16), longest))  # a day of attempts must not overflow
+    """Return the seconds to wait before the next attempt: 0.5 after the first, then doubled each time, at most ``longest``."""
+    # The inner min() keeps the power small: a day of attempts must not overflow a float.
+    return float(min(FIRST_PAUSE * 2 ** min(attempts - 1, 16), longest))

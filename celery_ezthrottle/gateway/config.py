@@ -1,4 +1,4 @@
-"""What a gateway is told when it starts."""
+"""The settings of a gateway."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ __all__ = ["GatewayConfig"]
 
 @dataclass(frozen=True)
 class GatewayConfig:
-    """The settings of one gateway. Secrets stay out of ``repr``.
+    """The settings of one gateway. ``repr`` does not show the secrets.
 
     Raises:
-        ConfigurationError: naming every setting that is missing or wrong.
+        ConfigurationError: a setting is missing or wrong. The text names every such setting.
     """
 
-    #: What clients must present. Required.
+    #: API key that clients must send. Required.
     api_key: str = field(repr=False)
-    #: Signs the webhooks; at least 16 characters. Required.
+    #: Secret that signs the webhooks; at least 16 characters. Required.
     webhook_secret: str = field(repr=False)
-    #: ``host:port`` to listen on; port 0 takes any free one.
+    #: ``host:port`` to listen on. Port 0 means any free port.
     bind: str = "127.0.0.1:8086"
-    #: The SQLite file that keeps jobs and undelivered webhooks; only one gateway may use it.
+    #: SQLite file for jobs and undelivered webhooks. Only one gateway may use it at a time.
     database: str | os.PathLike[str] = "ezthrottle-gateway.sqlite3"
-    #: Requests per second to each target host.
+    #: Requests per second to each target host that is not in ``rates``.
     default_rate: float = 2.0
-    #: Requests per second by ``host`` or ``host:port``; the latter wins.
+    #: Requests per second by ``host`` or ``host:port``. A ``host:port`` entry overrides a ``host`` entry.
     rates: Mapping[str, float] = field(default_factory=dict)
-    #: How often a request is sent at most, the first time included; a job's ``retry_policy.max_retries`` wins.
+    #: Largest number of attempts at one request, the first one included. A job's ``retry_policy.max_retries`` overrides it.
     max_attempts: int = 5
-    #: Seconds until an upstream must have answered completely.
+    #: Seconds within which an upstream must send its complete answer.
     timeout: float = 30.0
 
     def __post_init__(self) -> None:

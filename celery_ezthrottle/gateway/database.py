@@ -1,6 +1,7 @@
-"""Jobs and undelivered webhooks in one SQLite file. What a method wrote is on disk when it returns.
+"""Jobs and undelivered webhooks in one SQLite file. When a method returns, its changes are on disk.
 
-The methods block; call them through :func:`asyncio.to_thread`. A finished job keeps neither its headers nor its body.
+The methods block. Call them through :func:`asyncio.to_thread`. The request headers and body of a job are deleted when the job
+is finished.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ CREATE INDEX IF NOT EXISTS deliveries_job ON deliveries (job_id);
 
 @dataclass(frozen=True)
 class Waiting:
-    """A job in the queue. Small: the queue holds all of them in memory."""
+    """A job in the queue. It is small, because the queue holds all jobs in memory. ``due`` is Unix seconds."""
 
     id: str
     host: str
@@ -62,7 +63,7 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Work:
-    """What one attempt needs: the job and, if an earlier attempt got one, the last answer; both as JSON text."""
+    """The data for one attempt: the job, and the last answer of an earlier attempt or None. Both are JSON text."""
 
     dedupe: str = field(repr=False)
     wire: str = field(repr=False)
@@ -71,7 +72,7 @@ class Work:
 
 @dataclass(frozen=True)
 class JobState:
-    """What a client is told. ``created_at`` is Unix seconds."""
+    """The state of a job as a client sees it. ``created_at`` is Unix seconds."""
 
     job_id: str
     status: str
@@ -82,7 +83,7 @@ class JobState:
 
 @dataclass(frozen=True)
 class Delivery:
-    """A webhook that nobody has taken yet. ``expires`` is Unix seconds."""
+    """A webhook that is not delivered yet. ``expires`` is the Unix time in seconds at which the gateway gives it up."""
 
     job_id: str
     url: str = field(repr=False)
@@ -92,22 +93,23 @@ class Delivery:
 
 
 class Database:
-    """One connection, one user at a time.
+    """The database of one gateway. It has one connection, which one thread uses at a time.
 
     Raises:
-        ConfigurationError: the file cannot be opened, is none of SQLite's, or another gateway uses it.
+        ConfigurationError: the file cannot be opened, is not a SQLite file, or is in use by another gateway.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._lock = threading.Lock()
         try:
-            # It holds requests with their headers: nobody else's to read. SQLite gives its other files the same mode.
+            # Only the owner may read the file, because it holds requests with their headers. SQLite gives the same mode to its
+            # other files.
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
             self._connection = sqlite3.connect(path, timeout=1.0, isolation_level=None, check_same_thread=False)
         except (OSError, sqlite3.Error) as exc:
             raise ConfigurationError(f"The gateway cannot open its database {Path(path)}: {exc}.") from exc
         try:
-            # Two gateways on one file would send every job twice.
+            # An exclusive lock: two gateways on one file would send every job twice.
             self._connection.execute("PRAGMA locking_mode = EXCLUSIVE")
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = FULL")
@@ -119,12 +121,19 @@ class Database:
             ) from exc
 
     def close(self) -> None:
-        """Close the file; nothing may be called afterwards."""
+        """Close the file. Do not call any method afterwards."""
         with self._lock:
             self._connection.close()
 
     def add(self, dedupe: str, host: str, url: str, method: str, wire: str, due: float) -> tuple[Waiting, bool]:
-        """Store a job, unless there is one with the same ``dedupe``: that one, and False for "not new"."""
+        """Store a job, unless a job with the same ``dedupe`` is stored already.
+
+        Args:
+            due: Unix time in seconds from which on the job may be sent.
+
+        Returns:
+            The new job and True, or the stored job and False.
+        """
         now = time.time()
         with self._transaction() as connection:
             known = connection.execute("SELECT id, host, due FROM jobs WHERE dedupe = ?", (dedupe,)).fetchone()
@@ -139,12 +148,12 @@ class Database:
         return Waiting(job_id, host, due), True
 
     def state(self, job_id: str) -> JobState | None:
-        """What a client may know about a job, or None."""
+        """Return the state of a job for a client, or None when the job is not stored."""
         row = self._one("SELECT id, status, url, method, created_at FROM jobs WHERE id = ?", job_id)
         return JobState(*row) if row else None
 
     def queued(self) -> list[Waiting]:
-        """Every job that is not finished, those due first at the front."""
+        """Return every job that is not finished, in the order of the due times."""
         with self._transaction() as connection:
             rows = connection.execute(
                 "SELECT id, host, due, attempts FROM jobs WHERE status = 'queued' ORDER BY due, created_at"
@@ -152,12 +161,16 @@ class Database:
             return [Waiting(*row) for row in rows]
 
     def work(self, job_id: str) -> Work | None:
-        """What an attempt at a queued job needs, or None when it is not queued."""
+        """Return the data for an attempt at a queued job, or None when the job is not queued."""
         row = self._one("SELECT dedupe, wire, answer FROM jobs WHERE id = ? AND status = 'queued'", job_id)
         return Work(*row) if row else None
 
     def postpone(self, job_id: str, attempts: int, due: float, answer: str | None) -> None:
-        """Note that ``attempts`` have failed; None keeps the ``answer`` of an earlier one."""
+        """Record that ``attempts`` attempts have failed, and that the next one is due at Unix time ``due``.
+
+        Args:
+            answer: the answer to the last attempt, as JSON. None keeps the answer to an earlier attempt.
+        """
         with self._transaction() as connection:
             connection.execute(
                 "UPDATE jobs SET attempts = ?, due = ?, answer = coalesce(?, answer) WHERE id = ?",
@@ -165,7 +178,17 @@ class Database:
             )
 
     def finish(self, job_id: str, status: str, webhooks: Sequence[str], body: bytes, expires: float) -> list[int]:
-        """End a job and, in the same transaction, store what is to be delivered; return the ids of the deliveries."""
+        """End a job and store its deliveries, in one transaction.
+
+        Args:
+            status: ``completed`` or ``failed``.
+            webhooks: URLs to deliver to.
+            body: body of the webhooks.
+            expires: Unix time in seconds at which the gateway gives up the deliveries.
+
+        Returns:
+            The ids of the deliveries.
+        """
         now = time.time()
         with self._transaction() as connection:
             connection.execute(
@@ -182,27 +205,27 @@ class Database:
             return [insert.lastrowid or 0 for insert in inserts]
 
     def undelivered(self) -> list[tuple[int, float]]:
-        """The id and due time of every delivery."""
+        """Return the id and the due time of every delivery."""
         with self._transaction() as connection:
             return list(connection.execute("SELECT id, due FROM deliveries ORDER BY due"))
 
     def delivery(self, delivery_id: int) -> Delivery | None:
-        """One delivery, or None when it is done."""
+        """Return a delivery, or None when it has ended."""
         row = self._one("SELECT job_id, url, body, attempts, expires FROM deliveries WHERE id = ?", delivery_id)
         return Delivery(*row) if row else None
 
     def redeliver(self, delivery_id: int, attempts: int, due: float) -> None:
-        """Note that ``attempts`` at a delivery have failed."""
+        """Record that ``attempts`` attempts at a delivery have failed, and that the next one is due at Unix time ``due``."""
         with self._transaction() as connection:
             connection.execute("UPDATE deliveries SET attempts = ?, due = ? WHERE id = ?", (attempts, due, delivery_id))
 
     def end_delivery(self, delivery_id: int) -> None:
-        """Forget a delivery: it was taken, or given up."""
+        """Delete a delivery, because the receiver accepted it or the gateway gave it up."""
         with self._transaction() as connection:
             connection.execute("DELETE FROM deliveries WHERE id = ?", (delivery_id,))
 
     def purge(self, before: float) -> None:
-        """Delete jobs that were finished before that Unix time and have nothing left to deliver."""
+        """Delete jobs that were finished before Unix time ``before`` and have no delivery left."""
         with self._transaction() as connection:
             connection.execute(
                 "DELETE FROM jobs WHERE finished_at < ? "

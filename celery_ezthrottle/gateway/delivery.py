@@ -1,4 +1,7 @@
-"""Signed webhooks, sent until somebody takes them. Nothing here waits for the pacing of upstreams."""
+"""Send signed webhooks, and send each one again until its receiver answers with a 2xx, for up to a day.
+
+The pacing of upstream requests does not delay webhooks.
+"""
 
 from __future__ import annotations
 
@@ -22,15 +25,15 @@ __all__ = ["GIVE_UP_AFTER", "LONGEST_PAUSE", "Deliveries"]
 
 logger = logging.getLogger(__name__)
 
-GIVE_UP_AFTER = 24 * 3600.0  # seconds from when the job ended
-TIMEOUT = 10.0  # seconds until a receiver must have answered
-LONGEST_PAUSE = 60.0
-AT_ONCE = 64
-LARGEST_ANSWER = 64 * 1024  # bytes; nobody looks at it
+GIVE_UP_AFTER = 24 * 3600.0  # seconds after the end of the job
+TIMEOUT = 10.0  # seconds within which a receiver must answer
+LONGEST_PAUSE = 60.0  # seconds between two attempts, unless the receiver asks for more
+AT_ONCE = 64  # webhooks in flight
+LARGEST_ANSWER = 64 * 1024  # bytes; only the status of an answer matters
 
 
 class Deliveries:
-    """Sends every webhook of the database when it is due."""
+    """Sends each delivery in the database when it is due."""
 
     def __init__(self, database: Database, client: httpx.AsyncClient, secret: str) -> None:
         self._database = database
@@ -42,18 +45,18 @@ class Deliveries:
         self._attempts = Background()
 
     async def start(self) -> None:
-        """Take up what an earlier process left undelivered."""
+        """Queue the deliveries that an earlier process left in the database, and start sending."""
         for delivery_id, due in await asyncio.to_thread(self._database.undelivered):
             self._queue.put(due, delivery_id)
         self._loop.spawn(self._run())
 
     async def close(self, grace: float) -> None:
-        """Start nothing more, and give what is on its way ``grace`` seconds."""
+        """Start no more attempts, and give the attempts in flight ``grace`` seconds to end."""
         await self._loop.close(0)
         await self._attempts.close(grace)
 
     def add(self, delivery_ids: Iterable[int]) -> None:
-        """Send these, which are in the database, at once."""
+        """Queue new deliveries, which must be in the database already, to be sent at once."""
         for delivery_id in delivery_ids:
             self._queue.put(time.time(), delivery_id)
 
@@ -87,13 +90,17 @@ class Deliveries:
             self._slots.release()
 
     async def _send(self, delivery: Delivery) -> tuple[str, float]:
-        """What went wrong, or "", and the Unix time before which the receiver asked not to be called, or 0."""
+        """Make one attempt.
+
+        Returns:
+            What went wrong, or "" for success; and the Unix time before which the receiver asked not to be called, or 0.
+        """
         headers = {
             "Content-Type": "application/json",
-            # Signed anew each time: a receiver refuses an old timestamp.
+            # Each attempt gets a new signature, because a receiver refuses an old timestamp.
             SIGNATURE_HEADER: sign(self._secret, delivery.body, int(time.time())),
         }
-        host = urlsplit(delivery.url).netloc.rpartition("@")[2]  # the rest of the URL holds the receiver's token
+        host = urlsplit(delivery.url).netloc.rpartition("@")[2]  # the rest of the URL may hold a secret token
         asked = 0.0
         try:
             answer = await exchange(

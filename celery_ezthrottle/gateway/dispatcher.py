@@ -1,7 +1,7 @@
-"""Sends jobs upstream: paced by host, tried again when that may help, ended with a webhook.
+"""Send jobs upstream: pace them by host, try again when that may help, and end each job with its webhooks.
 
-A job stays queued in the database until it is finished, so a process that dies leaves nothing half done there: what was
-on its way is sent once more by the next one, with the same headers.
+A job stays queued in the database until it is finished. When the process dies, the next process sends the requests that were
+in flight once more, with the same headers.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ __all__ = ["Dispatcher"]
 logger = logging.getLogger(__name__)
 
 RETRY_CODES = frozenset({429, 500, 502, 503, 504})
-PAUSING_CODES = frozenset({429, 503})  # their Retry-After speaks for the host, not for one request
-LONGEST_PAUSE = 30.0
-AT_ONCE = 64  # requests on their way to one host; a slow one would else use up the file descriptors
+PAUSING_CODES = frozenset({429, 503})  # their Retry-After applies to the whole host, not to one request
+LONGEST_PAUSE = 30.0  # seconds between two attempts, unless the upstream asks for more
+AT_ONCE = 64  # requests in flight to one host; without a limit, a slow host would use up the file descriptors
 LARGEST_RESPONSE = 8 * 1024 * 1024  # bytes
-IDLE = 60.0  # seconds until a host without jobs is forgotten
+IDLE = 60.0  # seconds after which the lane of a host without jobs is deleted
 
 
 class _Lane:
-    """What goes to one host."""
+    """The queue, the pace and the free slots of one host."""
 
     def __init__(self, rate: float) -> None:
         self.queue: DueQueue[Waiting] = DueQueue()
@@ -48,7 +48,7 @@ class _Lane:
 
 
 class Dispatcher:
-    """Works through the queued jobs of the database.
+    """Sends the queued jobs of the database.
 
     Attributes:
         in_flight: ids of the jobs that are being sent right now.
@@ -67,17 +67,20 @@ class Dispatcher:
         self.in_flight: set[str] = set()
 
     async def start(self) -> None:
-        """Take up what an earlier process left unfinished."""
+        """Queue the jobs that an earlier process left unfinished."""
         for waiting in await asyncio.to_thread(self._database.queued):
             self.enqueue(waiting)
 
     async def close(self, grace: float) -> None:
-        """Start nothing more, and give what is on its way ``grace`` seconds; the next start sends the rest again."""
+        """Start no more attempts, and give the attempts in flight ``grace`` seconds to end.
+
+        The next start of the gateway sends the requests that did not end.
+        """
         await self._loops.close(0)
         await self._attempts.close(grace)
 
     def enqueue(self, waiting: Waiting) -> None:
-        """Send a job, which is in the database, when it is due and its host's turn comes."""
+        """Queue a job, which must be in the database already. It is sent when it is due and the pace of its host allows it."""
         self._lane(waiting.host).queue.put(waiting.due, waiting)
 
     def _lane(self, host: str) -> _Lane:
@@ -97,7 +100,7 @@ class Dispatcher:
                     continue
                 del self._lanes[host]
                 return
-            # Read before the turn comes, so that the spacing does not depend on the disk.
+            # Read the job before its turn comes, so that the time between requests does not depend on the disk.
             work = await self._work(waiting.id)
             if work is None:
                 continue
@@ -111,7 +114,7 @@ class Dispatcher:
         try:
             return await asyncio.to_thread(self._database.work, job_id)
         except Exception:
-            # One job that cannot be read must not stop its host; it is still queued at the next start.
+            # A job that cannot be read must not stop the other jobs of its host. It is still queued at the next start.
             logger.exception(
                 "The gateway could not read %s; it is tried again when the gateway is started again.", job_id
             )
@@ -154,7 +157,7 @@ class Dispatcher:
     ) -> None:
         response: dict[str, Any] | None = answer.to_wire() if answer else None
         if response is None and work.answer is not None:
-            response = json.loads(work.answer)  # an earlier attempt got further than this one
+            response = json.loads(work.answer)  # this attempt got no answer, an earlier one did
         success = answer is not None and answer.status_code < 400
         content = {
             "job_id": job_id,
@@ -189,7 +192,7 @@ def _may_help(job: Job, answer: UpstreamResponse | None, failure: NoResponse | N
 
 
 def _asked(answer: UpstreamResponse | None) -> float:
-    """The Unix time before which the upstream asked not to be called, or 0."""
+    """Return the Unix time before which the upstream asked not to be called, or 0."""
     if answer is None:
         return 0.0
     return parse_retry_after(answer.headers.get("retry-after", ""), time.time()) or 0.0

@@ -1,4 +1,4 @@
-"""One HTTP exchange: what was sent is what was asked for, and what came back is bounded."""
+"""One HTTP exchange: send a request unchanged, and read an answer of limited size."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ import httpx
 
 __all__ = ["NoResponse", "UpstreamResponse", "exchange", "make_client"]
 
-# The connection's own, or no longer true of a body that was decoded.
+# Headers that belong to the connection, or that are wrong after the body was decoded.
 _DROPPED_FROM_ANSWERS = {"content-encoding", "content-length", "transfer-encoding"}
-# They say where a body ends: httpx writes them for the body that it sends.
+# Headers that say where a body ends. httpx sets them for the body that it sends.
 _DROPPED_FROM_REQUESTS = {"content-length", "transfer-encoding"}
 
 
 @dataclass(frozen=True)
 class UpstreamResponse:
-    """A response: status, headers with lower-case names, decoded text."""
+    """A response: status code, headers with lower-case names, and the body decoded to text."""
 
     status_code: int
     headers: dict[str, str] = field(repr=False)
     body: str = field(repr=False)
 
     def to_wire(self) -> dict[str, Any]:
-        """The ``response`` of a webhook."""
+        """Return the field ``response`` of a webhook."""
         return asdict(self)
 
 
@@ -36,8 +36,8 @@ class NoResponse(Exception):
     """There is no usable answer.
 
     Attributes:
-        final: True when sending the same again cannot help, or might do again what has been done.
-        status_code: the status of an answer whose body is of no use, or None.
+        final: True when another attempt cannot help, or might execute the request a second time.
+        status_code: the status of an answer whose body cannot be used, or None when there is no answer.
     """
 
     def __init__(self, reason: str, *, final: bool = False, status_code: int | None = None) -> None:
@@ -47,12 +47,12 @@ class NoResponse(Exception):
 
 
 def make_client() -> httpx.AsyncClient:
-    """Return a client that adds nothing of its own: no proxy from the environment, no cookie of another job."""
+    """Return a client that adds nothing to requests: it uses no proxy from the environment and keeps no cookies."""
     return httpx.AsyncClient(
         trust_env=False,
-        timeout=None,  # noqa: S113 (exchange() bounds the whole of it)
+        timeout=None,  # noqa: S113 (exchange() limits the time of the whole exchange)
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-        # An idle connection is given up before usual servers close it: a request written into a closing one is lost.
+        # Close an idle connection after 2 s, before most servers close it. A request on a closing connection would be lost.
         limits=httpx.Limits(max_connections=None, max_keepalive_connections=50, keepalive_expiry=2.0),
     )
 
@@ -67,14 +67,14 @@ async def exchange(
     timeout: float,
     limit: int,
 ) -> UpstreamResponse:
-    """Send one request, its headers as they are, and read the answer. Redirects are not followed.
+    """Send one request with the headers unchanged, and read the answer. Redirects are not followed.
 
     Args:
         timeout: seconds for the whole exchange.
-        limit: bytes of the decoded body that are read at most.
+        limit: largest size of the decoded body, in bytes.
 
     Raises:
-        NoResponse: no complete answer came; its text has no header and no body.
+        NoResponse: no complete and usable answer came. The text contains no header and no body.
     """
     request = _request(method, url, headers, body)
     try:
@@ -90,7 +90,7 @@ async def exchange(
     except TimeoutError:
         raise NoResponse(f"No complete answer came within {timeout:g} s.") from None
     except (httpx.LocalProtocolError, httpx.UnsupportedProtocol):
-        # Its text quotes the offending header.
+        # The text of httpx's error quotes the invalid header, so it is not used here.
         raise NoResponse("The request cannot be sent: it is not valid HTTP.", final=True) from None
     except httpx.TransportError as exc:
         raise NoResponse(f"{type(exc).__name__}: {exc}") from None
@@ -130,5 +130,5 @@ async def _read(response: httpx.Response, limit: int) -> bytes:
 def _text(content: bytes, charset: str | None) -> str:
     try:
         return content.decode(codecs.lookup(charset or "utf-8").name, "replace")
-    except (LookupError, UnicodeError, ValueError):  # unknown, or a codec that is none of text
+    except (LookupError, UnicodeError, ValueError):  # the charset is unknown, or is not a text encoding
         return content.decode("utf-8", "replace")

@@ -1,4 +1,4 @@
-"""When the next request to a host may go. Pure: the caller brings the clock."""
+"""Decide when the next request to a host may be sent. No I/O and no clock: the caller passes the time."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ _PORTS = {"http": 80, "https": 443}
 
 
 class Pace:
-    """The schedule of one host: requests at a steady spacing, and never a burst after a lull.
+    """The schedule of one host: requests at a steady rate, with no burst after an idle time.
 
-    The spacing is counted from when a request really went, so a late one does not bring the next one closer.
+    The spacing starts when a request is really sent. So a late request does not move the next one closer.
     """
 
     def __init__(self, rate: float) -> None:
-        """``rate`` is requests per second, above 0."""
+        """``rate`` is the number of requests per second; it must be above 0."""
         self._spacing = 1.0 / rate
         self._next = float("-inf")
 
     def delay(self, now: float) -> float:
-        """Seconds from ``now`` until the next request may go; 0.0 when it may go at once."""
+        """Return the seconds from ``now`` until the next request may be sent; 0.0 when it may be sent at once."""
         return max(0.0, self._next - now)
 
     def take(self, now: float) -> None:
-        """Note that a request goes ``now``."""
+        """Record that a request is sent at ``now``."""
         self._next = max(self._next, now + self._spacing)
 
     def pause(self, until: float) -> None:
-        """Let nothing go before ``until``; an earlier time than already agreed changes nothing."""
+        """Send nothing before ``until``. No-op when a later time is set already."""
         self._next = max(self._next, until)
 
 
 def host_of(url: str) -> str:
-    """Return what is paced together: ``host:port`` in lower case, the scheme's own port filled in.
+    """Return ``host:port`` in lower case. Requests with the same value are paced together. The scheme gives the default port.
 
     Raises:
-        ValueError: it is not an http(s) URL with a host and a valid port.
+        ValueError: ``url`` is not an http(s) URL with a host and a valid port.
     """
     parts = urlsplit(url)
     if parts.scheme not in _PORTS or not parts.hostname:
@@ -48,6 +48,11 @@ def host_of(url: str) -> str:
 
 
 def rate_of(host: str, rates: Mapping[str, float], default: float) -> float:
-    """Return the requests per second for ``host``, as :func:`host_of` gives it: its own, its name's, or ``default``."""
+    """Return the requests per second for ``host``: the rate of ``host:port``, else that of the host name, else ``default``.
+
+    Args:
+        host: a value of :func:`host_of`.
+        rates: requests per second by ``host:port`` or ``host``, in any case.
+    """
     known = {name.lower(): rate for name, rate in rates.items()}
     return known.get(host, known.get(host.rpartition(":")[0], default))

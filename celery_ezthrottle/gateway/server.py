@@ -1,4 +1,4 @@
-"""The process: one database, one application, served until it is told to end."""
+"""Run a gateway process: one database and one application, until a signal stops it."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ __all__ = ["serve"]
 
 
 def serve(config: GatewayConfig) -> None:
-    """Run a gateway until SIGTERM or SIGINT; then return, having ended what was on its way within a few seconds.
+    """Run a gateway until SIGTERM or SIGINT. Then give the requests in flight a few seconds to end, and return.
 
-    Prints ``gateway listening on http://HOST:PORT`` to stdout once it takes requests.
+    Prints ``gateway listening on http://HOST:PORT`` to stdout when it accepts requests.
 
     Raises:
-        ConfigurationError: the extra is not installed, the address cannot be listened on, or the database not be used.
+        ConfigurationError: the extra ``gateway`` is not installed, or the gateway cannot listen on the address or use the
+            database.
     """
     require("The gateway", "gateway", ["httpx", "starlette", "uvicorn"])
     from .app import create_app
     from .database import Database
 
-    # At INFO they log whole URLs, at DEBUG headers: a webhook's URL holds a token.
+    # At INFO these libraries log whole URLs, at DEBUG also headers. The URL of a webhook holds a secret token.
     for name in ("httpx", "httpcore"):
         logging.getLogger(name).setLevel(logging.WARNING)
     with closing(Database(config.database)) as database:

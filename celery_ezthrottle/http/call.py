@@ -1,4 +1,4 @@
-"""One HTTP call of a run of a task, as it was made and as it was answered."""
+"""One HTTP call of a run: its request and its answer."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["Call", "Source"]
 class Source(Enum):
     """Where the answer to a call came from."""
 
-    SENT = "sent"
-    JOURNAL = "journal"  # an earlier run of this task had it
-    SERVICE = "service"  # EZThrottle delivered it
+    SENT = "sent"  # this run sent it
+    JOURNAL = "journal"  # an earlier run of this task got the answer
+    SERVICE = "service"  # EZThrottle delivered the answer
 
 
 @dataclass(eq=False)
@@ -26,17 +26,18 @@ class Call:
     """One HTTP call of this run.
 
     Attributes:
-        library: the adapter of the HTTP library that makes it.
-        request: of that library, as handed to its session or client: the first hop.
-        arguments: of the library's ``send``, by name.
-        fingerprint: None when the body is a stream.
-        entry: of the journal: what has answered the call, or says that it must be forwarded.
-        response: of that library, of the last hop; None when there was none.
-        error: what the call raised, if it did.
-        forwards: how often the call was forwarded before, when the service has answered it.
-        key: the idempotency key under which it has to be forwarded again, or None.
-        raised: ``response.raise_for_status()`` has raised.
-        forgotten: its content was dropped, because it is too large.
+        library: the adapter of the HTTP library that makes the call.
+        request: the library's request object as its session or client got it: the request of the first hop.
+        arguments: the arguments of the library's ``send``, by name.
+        fingerprint: identifies the request in the journal; None when the body is a stream.
+        entry: the journal entry that answered the call, or that requires it to be forwarded; None when the call was sent.
+        source: where the answer came from.
+        response: the library's response object for the last hop; None when there was none.
+        error: the exception that the call raised, or None.
+        forwards: how often the call was forwarded before, as ``max_forwards`` counts.
+        key: the idempotency key under which the call must be forwarded again, or None.
+        raised: ``response.raise_for_status()``, or a hook of the user, has raised for ``response``.
+        forgotten: the content of the response was dropped, because it is too large.
     """
 
     library: Library = field(repr=False)
@@ -54,12 +55,12 @@ class Call:
 
     @property
     def last_request(self) -> Any:
-        """The library's request of the last hop."""
+        """The library's request object of the last hop."""
         return self.library.last_request(self)
 
     @property
     def last_sent(self) -> SentRequest:
-        """The request of the last hop, as it is sent."""
+        """The request of the last hop, as it goes on the wire."""
         return self.library.read_request(self.last_request)
 
     @property
@@ -72,17 +73,17 @@ class Call:
 
     @property
     def can_be_kept(self) -> bool:
-        """Whether its answer can be kept for a later run. An error that a hook of the user's raises may hide a response."""
+        """Whether the answer can be kept for a later run. An error that a user's hook raised cannot: it may hide a response."""
         lost = self.response is None and (self.error is None or self.library.store_error(self.error) is None)
         return not self.forgotten and not self.has_stream and not lost
 
     @property
     def has_stream(self) -> bool:
-        """Whether it got a response whose content the task reads by itself, once."""
+        """Whether the call got a response whose content the task reads by itself. It can be read only once."""
         return self.streamed and (self.error is None or getattr(self.error, "response", None) is not None)
 
     def answer(self) -> StoredAnswer | None:
-        """The call's answer as it is stored; None when there is none to store."""
+        """Return the answer in its stored form; None when there is nothing to store."""
         if self.response is not None:
             return self.library.store_response(self.response)
         return self.library.store_error(self.error) if self.error is not None else None

@@ -1,8 +1,9 @@
-"""The journal of a task: the HTTP calls it has had answered, and which of them answers a call of a later run. No I/O.
+"""The journal of a task: the answered HTTP calls of its runs, and which of them answers a call of a later run. No I/O.
 
-An entry holds digests of its request, never the request. A call of a resumed run is answered by the first unused entry of the
-same method, URL and body; failing that, by the one whose body is the same but for what looks like a UUID or a time, and is
-not in the task's arguments. Nothing looser: the answer to one item must never be given to another.
+An entry holds digests of its request, never the request. A call of a resumed run is answered by the first unused entry with the
+same method, URL and body. If there is none, it is answered by the first unused entry whose body differs only in parts that look
+like a UUID or a time and are not in the task's arguments. Nothing looser matches, because the answer to one item must never
+be given to another item.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ __all__ = [
     "varying",
 ]
 
-#: Methods whose repetition changes nothing at the origin server (RFC 9110, section 9.2.1).
+#: Safe methods: they change nothing at the origin server (RFC 9110, section 9.2.1).
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
 _VARYING = re.compile(
@@ -49,9 +50,9 @@ class Fingerprint:
 
     Attributes:
         exact: digest of method, URL and body.
-        loose: the same, the body's UUIDs and times masked.
+        loose: the same digest with the UUIDs and times in the body masked.
         place: digest of origin and path.
-        safe: the method is safe (RFC 9110, section 9.2.1).
+        safe: True when the method is safe (RFC 9110, section 9.2.1).
     """
 
     exact: str
@@ -61,20 +62,20 @@ class Fingerprint:
 
 
 def varying(text: str) -> frozenset[bytes]:
-    """What looks like a UUID or a time in ``text``."""
+    """Return the parts of ``text`` that look like a UUID or a time, in lower case."""
     return frozenset(found.lower() for found in _VARYING.findall(text.encode("utf-8", "surrogatepass")))
 
 
 def fingerprint(
     method: str, url: str, body: bytes | None, stable: Callable[[], frozenset[bytes]] = frozenset
 ) -> Fingerprint:
-    """Digest a request. A body of None and an empty one are the same.
+    """Return the fingerprint of a request. A body of None and an empty body are the same.
 
     Args:
-        stable: gives the UUIDs and times that are the same on every run, and so are not masked; see :func:`varying`. Asked
-            only where the body has any.
+        stable: returns the UUIDs and times that are the same on every run, see :func:`varying`. They are not masked. Called
+            only if the body contains UUIDs or times.
     """
-    method, body, sent = method.upper(), body or b"", url.partition("#")[0]  # a fragment never goes on the wire
+    method, body, sent = method.upper(), body or b"", url.partition("#")[0]  # a fragment is never sent
     head = f"{method} {sent}\n"
     masked = _VARYING.sub(lambda found: found[0] if found[0].lower() in stable() else b"*", body)
     exact = _digest(head, body)
@@ -90,7 +91,7 @@ def _digest(head: str, body: bytes = b"") -> str:
     return hashlib.sha256(head.encode("utf-8", "surrogatepass") + body).hexdigest()[:32]
 
 
-#: For a run that takes over, in place of an answer that could not be kept.
+#: Answer for a run that takes over, in place of an answer that could not be kept.
 _NOT_KEPT = StoredError(
     name=OUTCOME_UNKNOWN,
     text=(
@@ -105,14 +106,16 @@ _NOT_KEPT = StoredError(
 class Entry:
     """One call of an earlier run.
 
-    ``answer`` is None for a call that failed in a run that Celery retried, and for the forwarded one while it waits: a
-    call that matches the first goes out, the second gets its answer from the service before the run starts.
+    Unless ``unknown``, ``answer`` is None in two cases. The call failed in a run that Celery retried: a call that matches the
+    entry is sent. Or the call is forwarded and waits: the entry gets the service's answer before the resumed run starts.
 
     Attributes:
+        fingerprint: identifies the request.
+        answer: the answer to the call, or None.
         forwards: how often the call was forwarded.
-        key: the idempotency key of its last forward, or None.
-        unknown: nobody knows whether it was executed: a call that matches it must not go out, only be forwarded under ``key``.
-            Without a key: the run that made it got an answer that could not be kept; see :func:`for_resume`.
+        key: the idempotency key of the last forward, or None.
+        unknown: nobody knows whether the call was executed. A call that matches the entry must not be sent, only forwarded under
+            ``key``. Without a key, the run that made the call got an answer that could not be kept; see :func:`for_resume`.
     """
 
     fingerprint: Fingerprint
@@ -123,7 +126,7 @@ class Entry:
 
     @property
     def is_settled(self) -> bool:
-        """A call that matches it does not go out."""
+        """Whether a call that matches the entry must not be sent."""
         return self.answer is not None or self.unknown
 
 
@@ -135,15 +138,15 @@ class Match(Enum):
 
 
 class Replay:
-    """The entries of earlier runs, used up call by call. Entries may stay unused.
+    """The entries of earlier runs. Each matching call uses up one entry. Entries may stay unused.
 
-    Using the last entry ends the replay for what may safely be sent: from then on every safe call goes out, since a loop that
-    polls wants news. An unsafe call is still matched, since a run may make its calls in another order than the one before it,
-    and none may be executed twice.
+    When the last entry is used, the replay ends for safe calls: from then on every safe call is sent, because a loop that polls
+    needs new data. Unsafe calls are still matched, because a run may make its calls in another order than the run before it,
+    and no unsafe call may be executed twice.
 
-    An unsafe call without an entry, to a place that has an unused unsafe one, is a mismatch: it may be that call with another
-    body. After the end it goes out, as the next item of a loop that skips finished ones; but where the unused entry is
-    unknown, so that nobody can have finished it, it stays a mismatch.
+    An unsafe call without an entry is a mismatch if an unsafe entry for the same place is unused: the call may be the earlier
+    one with another body. After the end of the replay it is sent, as the next item of a loop that skips finished items. But if
+    the unused entry is unknown, it stays a mismatch, because nobody can have finished that item.
     """
 
     def __init__(self, entries: Sequence[Entry] = ()) -> None:
@@ -154,11 +157,11 @@ class Replay:
 
     @property
     def kept(self) -> tuple[Entry, ...]:
-        """The entries for the journal of the next run: without those whose calls went out again, and have a newer one."""
+        """The entries for the journal of the next run. If a call was sent again, its old entry is left out for the newer one."""
         return tuple(entry for i, entry in enumerate(self.entries) if i not in self._used or entry.is_settled)
 
     def match(self, call: Fingerprint) -> tuple[Match, Entry | None]:
-        """Find what answers ``call``, and use it up."""
+        """Find the entry for ``call`` and use it up. Return what to do with the call, and the entry or None."""
         if self.ended and call.safe:
             return Match.SEND, None
         index = self._find(lambda entry: entry.fingerprint.exact == call.exact)
@@ -178,7 +181,10 @@ class Replay:
         return (Match.SEND if entry.answer is None else Match.ANSWERED), entry
 
     def _may_vary(self, call: Fingerprint) -> bool:
-        """Whether the UUIDs and times in the body may be fresh ones. Those that tell items apart, or came before, are not."""
+        """Whether the UUIDs and times in the body of ``call`` may be new values in a call that an earlier run made too.
+
+        They are not if they distinguish answered items, or if the same values occurred in an earlier run.
+        """
         alike = [(i, entry) for i, entry in enumerate(self.entries) if entry.fingerprint.loose == call.loose]
         answered = {entry.fingerprint.exact for _, entry in alike if entry.forwards or not _failed(entry.answer)}
         return len(answered) <= 1 and not any(
@@ -187,11 +193,11 @@ class Replay:
 
     def _find(self, matches: Callable[[Entry], bool]) -> int | None:
         found = [i for i, entry in enumerate(self.entries) if i not in self._used and matches(entry)]
-        # A call that failed in a run that Celery retried never hides what became of it later.
+        # Prefer a settled entry: a call that failed in a run that Celery retried must not hide its later answer.
         return next((i for i in found if self.entries[i].is_settled), found[0] if found else None)
 
     def _has_unused_unsafe(self, place: str) -> bool:
-        # One without an answer would go out again anyway, as it would in any retry of Celery's.
+        # An entry that is not settled does not count: its call would be sent again anyway, as in any of Celery's retries.
         return any(
             i not in self._used
             and (entry.unknown if self.ended else entry.is_settled)
@@ -204,12 +210,17 @@ class Replay:
 def for_suspension(
     earlier: Iterable[Entry], calls: Iterable[Entry], forwarded: Entry, *, answered_by: Entry | None = None
 ) -> tuple[Entry, ...]:
-    """The journal of a task that suspends for the call of ``forwarded``, which becomes the last entry.
+    """Return the journal of a task that suspends for the call of ``forwarded``, which becomes the last entry.
 
-    ``calls`` are those of this run that went out, without the forwarded one. Failed tries at the very request that is
-    forwarded are left out, and answers that the service gave to it before: its new answer supersedes them. So it does
-    ``answered_by``, the one of ``earlier`` that the call was answered by, and an unknown entry that is forwarded once more,
-    under its key: those perhaps with another UUID or time.
+    Entries that the service's new answer supersedes are left out: failed tries at exactly the forwarded request;
+    ``answered_by``; and an unknown entry that is forwarded again under its key. The last two may differ from the forwarded
+    request in a UUID or a time.
+
+    Args:
+        earlier: the entries of earlier runs.
+        calls: the entries of the calls that this run sent, without the forwarded one.
+        forwarded: the entry of the forwarded call.
+        answered_by: the entry of ``earlier`` that answered the forwarded call before, or None.
     """
     made = forwarded.fingerprint
 
@@ -225,10 +236,11 @@ def for_suspension(
 
 
 def for_retry(kept: Iterable[Entry]) -> tuple[Entry, ...]:
-    """What a retry of Celery's is answered from what its task has had answered: what failed is made again.
+    """Return the entries that answer the calls of a Celery retry. Calls that failed are made again.
 
-    So is what was answered in the run that is retried, and could not be kept; and a safe call, since a task that polls by
-    retrying wants news, unless an unsafe one that stays came after it and may have been made of its answer.
+    A call whose answer in the retried run could not be kept is made again too. So is a safe call, because a task that polls by
+    retrying needs new data. But a safe call keeps its answer if an unsafe call that keeps its answer came after it: the unsafe
+    request may contain data from that answer.
     """
     retried: list[Entry] = []
     is_followed = False
@@ -241,17 +253,17 @@ def for_retry(kept: Iterable[Entry]) -> tuple[Entry, ...]:
 
 def _retried(entry: Entry) -> Entry:
     if not _is_not_kept(entry) and (entry.unknown or _is_unknown(entry.answer)):
-        # Only what was forwarded can be asked for, by its key.
+        # Only a forwarded call has a key, by which the service can be asked for its result.
         return replace(entry, answer=None, unknown=True) if entry.key is not None else entry
-    # Its key is no other call's, still.
+    # The key stays in the entry, so that no other call of the task is forwarded under it.
     return replace(entry, answer=None if _failed(entry.answer) else entry.answer, forwards=0, unknown=False)
 
 
 def for_resume(kept: Iterable[Entry], answer: StoredAnswer | None = None) -> tuple[Entry, ...]:
-    """What a resumed run is answered: the calls before the suspension, and the forwarded one with ``answer``.
+    """Return the entries of a resumed run: the calls before the suspension, and the forwarded call with ``answer``.
 
-    One that takes over from a resumed run that died finds its calls after them. What that one was answered and could not keep is
-    not made again.
+    If the run takes over from a resumed run that died, the calls of the dead run follow. A call whose answer the dead run could
+    not keep is not made again: its entry answers with OutcomeUnknown.
     """
     entries = tuple(replace(entry, answer=_NOT_KEPT, unknown=False) if _is_not_kept(entry) else entry for entry in kept)
     forwarded = forwarded_entry(entries)
@@ -261,7 +273,10 @@ def for_resume(kept: Iterable[Entry], answer: StoredAnswer | None = None) -> tup
 
 
 def forwarded_entry(entries: Sequence[Entry]) -> Entry | None:
-    """The last one that was forwarded. A run that takes over from one that was resumed finds others after it."""
+    """Return the last entry that was forwarded and is not unknown, or None.
+
+    Other entries follow it when a run takes over from a resumed run.
+    """
     return next((entry for entry in reversed(entries) if entry.forwards and not entry.unknown), None)
 
 

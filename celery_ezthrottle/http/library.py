@@ -1,6 +1,6 @@
-"""What the plugin has to know of an HTTP library. Each library has one module here, an adapter, that says it.
+"""What the package must know about an HTTP library. Each supported library has one adapter module in this subpackage.
 
-The recorder, the journal, the policy and the job know requests and responses only through it.
+The recorder, the journal, the policy and the code that builds jobs read requests and responses only through the adapter.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ __all__ = ["Library", "SentRequest"]
 
 @dataclass(frozen=True)
 class SentRequest:
-    """A request as it goes on the wire, whatever library has made it.
+    """A request as it goes on the wire, independent of the HTTP library.
 
     Attributes:
-        method: as sent; "GET" when the request has none.
-        url: absolute; "" when the request has none.
+        method: the HTTP method; "GET" when the request has none.
+        url: the absolute URL; "" when the request has none.
         headers: names to values.
-        body: the bytes; None when there is no body, or when it is a stream, which cannot be read twice.
-        streamed: the body is a stream.
+        body: the bytes of the body; None when there is no body, or when it is a stream, which cannot be read twice.
+        streamed: True when the body is a stream.
     """
 
     method: str
@@ -36,49 +36,49 @@ class SentRequest:
     streamed: bool = False
 
     def header(self, name: str) -> str | None:
-        """The value of a header, its name in any case; None without it."""
+        """Return the value of a header, or None. The case of the name does not matter."""
         wanted = name.lower()
         return next((value for known, value in self.headers.items() if known.lower() == wanted), None)
 
 
 class Library(Protocol):
-    """An adapter. ``request``, ``response``, ``owner`` and ``error`` are the library's own objects."""
+    """The adapter of an HTTP library. ``request``, ``response``, ``owner`` and ``error`` are the library's own objects."""
 
     def read_request(self, request: Any) -> SentRequest:
-        """``request`` as it is sent."""
+        """Return ``request`` as it goes on the wire."""
 
     def last_request(self, call: Call) -> Any:
-        """The request of the last hop of ``call``."""
+        """Return the request of the last hop of ``call``."""
 
     def response_of(self, error: BaseException) -> Any | None:
-        """The response for which a hook or handler of the user's has raised ``error``; None for the library's own errors."""
+        """Return the response for which a hook or handler of the user raised ``error``; None for the library's own errors."""
 
     def size(self, response: Any) -> int:
-        """Bytes of the content of a response that has been read."""
+        """Return the size in bytes of a response's content. The content must have been read."""
 
     def obstacle(self, call: Call) -> str | None:
-        """Why the service could not send ``call`` in the same way: certificates, proxies. None when it can."""
+        """Return why the service cannot send ``call`` in the same way (certificates, proxies), or None when it can."""
 
     def status_given_up_on(self, error: BaseException) -> int | None:
-        """The status for which the library's own retries have given up; 0 when unknown; None for another error."""
+        """Return the status on which the library's own retries gave up; 0 when it is unknown; None for another error."""
 
     def is_network_error(self, error: BaseException | None) -> bool:
-        """Whether ``error`` means that no response came, and another try may get one."""
+        """Return whether ``error`` means that no response came and that another try may get one."""
 
     def certainly_not_sent(self, error: BaseException | None) -> bool:
-        """Whether a call failed before there was a connection."""
+        """Return whether the call failed before there was a connection."""
 
     def store_response(self, response: Any) -> StoredResponse:
-        """Keep a response whose content has been read."""
+        """Return the stored form of a response. Its content must have been read."""
 
     def store_error(self, error: BaseException) -> StoredError | None:
-        """Keep one of the library's errors; None for another error."""
+        """Return the stored form of one of the library's errors; None for another error."""
 
     def build_response(self, stored: StoredResponse, request: Any, owner: Any) -> Any:
-        """The response again, as ``owner`` (a session or client) would have given it."""
+        """Rebuild the response as ``owner`` (a session or client) would have returned it."""
 
     def run_hooks(self, call: Call, response: Any) -> Any:
-        """Give ``response``, which was built, to the hooks of the user on ``call``; the response that they leave."""
+        """Pass the rebuilt ``response`` to the user's hooks on ``call``. Return the response that the hooks return."""
 
     def build_error(self, stored: StoredError, request: Any) -> Exception:
-        """The error again."""
+        """Rebuild the error for ``request``."""

@@ -1,6 +1,6 @@
-"""Record the HTTP calls of one run of a task, and answer those that an earlier run has had answered.
+"""Record the HTTP calls of one run, and answer a call from the journal if an earlier run got its answer.
 
-The adapter of an HTTP library hands each call to the recorder of the current context; see :mod:`.library`.
+The adapter of an HTTP library passes each call to the recorder of the current context; see :mod:`.library`.
 """
 
 from __future__ import annotations
@@ -29,18 +29,20 @@ _current: ContextVar[Recorder | None] = ContextVar("celery_ezthrottle_recorder",
 
 
 class ForwardNow(BaseException):
-    """Stops the body at a call that is forwarded and not sent. No ``except Exception`` of the user's stops it."""
+    """Stops the body at a call that must be forwarded and not sent. ``except Exception`` in the user's code does not catch it."""
 
 
 class Recorder:
     """The calls of one run.
 
     Args:
-        replay: what earlier runs have had answered.
-        max_response, max_journal: bytes that one response, and all, may have to be answered on resume.
-        send_unmatched: send an unsafe call that looks like an earlier one, instead of raising ReplayMismatch.
-        known: the task's arguments: UUIDs and times in them tell requests apart.
-        on_ended: called after each call that went out, whatever came of it.
+        replay: the entries of earlier runs; none by default.
+        max_response: largest response in bytes that is kept for a resumed run.
+        max_journal: largest sum in bytes of the responses that are kept for a resumed run.
+        send_unmatched: send an unsafe call that looks like an earlier one with another body, instead of raising
+            ReplayMismatch.
+        known: the task's arguments. UUIDs and times that are in them distinguish requests, so they are not masked.
+        on_ended: called after each call that was sent and has returned or raised an Exception.
     """
 
     def __init__(
@@ -60,11 +62,11 @@ class Recorder:
         self._send_unmatched = send_unmatched
         self._known = known
         self._on_ended = on_ended
-        #: A call that was not sent, and stopped the body: it can only be forwarded.
+        #: The call that stopped the body instead of being sent. It can only be forwarded.
         self.to_forward: Call | None = None
         self._replayed = sum(entry.answer.size for entry in self.replay.entries if entry.answer)
         self._size = self._replayed
-        #: Of the answers to unsafe calls alone.
+        #: Size of the answers to unsafe calls alone.
         self._unsafe_size = sum(
             entry.answer.size for entry in self.replay.entries if entry.answer and not entry.fingerprint.safe
         )
@@ -82,7 +84,7 @@ class Recorder:
         return self.calls[-1] if self.calls else None
 
     def entries(self, *, without: Call | None = None) -> list[Entry]:
-        """The calls of this run that went out, as entries of a journal: without the safe ones whose answers cannot be kept."""
+        """Return journal entries for the calls that this run sent. Safe calls whose answers cannot be kept are left out."""
         return [
             Entry(fingerprint=call.fingerprint, answer=call.answer())
             if call.can_be_kept
@@ -93,7 +95,7 @@ class Recorder:
         ]
 
     def obstacle(self, forwarded: Call) -> str | None:
-        """Why a resumed run could not be given the answers of this one, or None."""
+        """Return why a resumed run could not be given the answers of this run, or None."""
         for call in self.calls:
             if call.source is not Source.SENT or call is forwarded:
                 continue
@@ -110,19 +112,21 @@ class Recorder:
     def send(
         self, library: Library, owner: Any, request: Any, arguments: dict[str, Any], *, send: Callable[[], Any]
     ) -> Any:
-        """Answer a call from the journal, or send it. Returns the library's response, or raises the library's error.
+        """Answer a call from the journal, or send it. Return the library's response, or raise the library's error.
 
         Args:
             library: the adapter of the library that makes the call.
             owner: the library's session or client.
-            request: of the library: the first hop.
-            arguments: of the library's own ``send``, with the owner's where one is missing.
-            send: makes the call.
+            request: the library's request object: the request of the first hop.
+            arguments: the arguments of the library's own ``send``. The owner's values stand in for missing ones.
+            send: sends the call.
 
         Raises:
-            ReplayMismatch: the call may be another form of one that was answered.
+            ReplayMismatch: the call may be another form of a call that was answered.
+            ForwardNow: the call must not be sent, only forwarded.
         """
-        _ = self._known_text  # with the first call, for the body may change them; no sooner, for not each run makes one
+        # Computed at the first call: the body may change the arguments later, and a run without calls does not need it.
+        _ = self._known_text
         sent = library.read_request(request)
         call = Call(library, request, arguments, _fingerprint(sent, lambda: self._stable))
         if call.fingerprint is not None:
@@ -142,20 +146,20 @@ class Recorder:
         return self._send(call, send)
 
     def _stop_to_forward(self, call: Call, entry: Entry) -> NoReturn:
-        """The service may have executed this call already, and only it can tell: under the same key."""
+        """Stop the body. The service may have executed this call already, and only the service can tell, under the same key."""
         call.source = Source.SERVICE
         call.error = OutcomeUnknown(
             "The outcome of an earlier forward of this call is not known, and it could not be forwarded again under the "
             "same key; it was not sent. Look it up upstream before running the task again."
         )
-        # One fewer: it is the earlier forward, once more.
+        # One less, because this repeats the earlier forward.
         call.entry, call.forwards, call.key = entry, entry.forwards - 1, entry.key
         self.calls.append(call)
         self.to_forward = call
         raise ForwardNow
 
     def note_raised(self, response: Any) -> None:
-        """The task has looked at ``response``, and ``raise_for_status()`` has raised for it."""
+        """Note that the task has looked at ``response``: ``raise_for_status()`` has raised for it."""
         for call in reversed(self.calls):
             if call.response is response:
                 call.raised = True
@@ -169,7 +173,7 @@ class Recorder:
             call.error = exc
             response = call.library.response_of(exc)
             if response is not None:
-                call.response, call.raised = response, True  # raised by a hook of the user's, for that response
+                call.response, call.raised = response, True  # a hook of the user raised for this response
             raise
         finally:
             _current.reset(token)
@@ -179,16 +183,17 @@ class Recorder:
         return call.response
 
     def _account(self, call: Call) -> None:
-        """Keep no more than is allowed: a task that downloads for hours must not fill the memory."""
+        """Drop responses above the limits: a task that downloads for hours must not fill the memory."""
         if call.response is not None and not call.streamed:
             size = call.library.size(call.response)
-            # The last one may be over the bound, since it may be the one that is forwarded. Not after others that are already.
+            # The newest response may exceed max_journal, because its call may be forwarded. But not if the replayed answers
+            # already exceed max_journal.
             call.forgotten = size > self._max_response or self._replayed > self._max_journal
             self._size += size
             if not call.is_safe and not call.forgotten:
                 self._unsafe_size += size
         for earlier in self.calls[:-1]:
-            # Safe calls go first: they may be made again.
+            # Drop the answers to safe calls first: these calls may be made again.
             size = self._size if earlier.is_safe else self._unsafe_size
             earlier.forgotten |= size > self._max_journal
             if earlier.forgotten or earlier.streamed:
@@ -215,13 +220,13 @@ def _fingerprint(sent: SentRequest, stable: Callable[[], frozenset[bytes]]) -> F
 
 
 def current() -> Recorder | None:
-    """The recorder of this context; None where nothing is recorded."""
+    """Return the recorder of this context; None where nothing is recorded."""
     return _current.get()
 
 
 @contextmanager
 def recording(recorder: Recorder | None) -> Iterator[None]:
-    """Record with ``recorder`` in this context; None records nothing."""
+    """Record the calls of this context with ``recorder``. None = record nothing."""
     token = _current.set(recorder)
     try:
         yield

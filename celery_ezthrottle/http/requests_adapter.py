@@ -1,7 +1,7 @@
-"""The adapter of ``requests``: all that the plugin knows of that library.
+"""The adapter of ``requests``: everything that the package knows about that library.
 
-Stands in front of ``requests.Session.send``: installed once for the class, active only while a recorder is, and blind to the
-sends that a send makes itself (redirects, authentication).
+It wraps ``requests.Session.send``. The wrapper is installed once, on the class. It acts only while a recorder is active, and it
+ignores the sends that a send makes itself (redirects, authentication).
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ _GAVE_UP_ON = re.compile(r"too many (\d{3}) error responses")
 
 
 class _Requests:
-    """See :class:`~celery_ezthrottle.http.library.Library`."""
+    """Implements :class:`~celery_ezthrottle.http.library.Library`."""
 
     def read_request(self, request: requests.PreparedRequest) -> SentRequest:
-        body: object = request.body  # a stream or a generator too, whatever the type says
+        body: object = request.body  # may be a stream or a generator, although the type hint excludes it
         if isinstance(body, str):
             body = body.encode("utf-8", "surrogatepass")
         headers = {_text(name): _text(value) for name, value in request.headers.items()}
@@ -76,7 +76,7 @@ class _Requests:
         return int(found[1]) if found else 0
 
     def is_network_error(self, error: BaseException | None) -> bool:
-        # An SSLError is a ConnectionError too, and the same certificate will be there next time.
+        # An SSLError is a ConnectionError too, but the next try would meet the same certificate.
         return isinstance(
             error, (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
         ) and not isinstance(error, requests.exceptions.SSLError)
@@ -99,7 +99,7 @@ class _Requests:
         return build_response(stored, request, owner)
 
     def run_hooks(self, call: Call, response: requests.Response) -> Any:
-        # As Session.send() gives them to a hook, which may pass them on to an adapter.
+        # The arguments that Session.send() passes to a hook. The hook may pass them on to an adapter.
         arguments = {name: value for name, value in call.arguments.items() if name != "allow_redirects"}
         dispatch_hook: Any = requests.hooks.dispatch_hook
         return dispatch_hook("response", _hooks_of_task(call.request), response, **arguments)
@@ -108,14 +108,14 @@ class _Requests:
         return build_error(stored, request)
 
 
-#: The adapter.
+#: The adapter instance.
 REQUESTS = _Requests()
 
 
 def store_response(response: requests.Response, *, hops: bool = True) -> StoredResponse:
-    """Keep a response whose content has been read, with the hops that led to it unless ``hops`` is False."""
+    """Return the stored form of a response whose content has been read. With ``hops``, its redirects are included."""
     raw_headers = getattr(response.raw, "headers", None)
-    # urllib3 keeps repeated fields such as Set-Cookie apart; response.headers has joined them.
+    # urllib3 keeps repeated fields such as Set-Cookie separate; response.headers has joined them.
     pairs = raw_headers.items() if isinstance(raw_headers, urllib3.HTTPHeaderDict) else response.headers.items()
     return StoredResponse(
         status_code=response.status_code,
@@ -126,7 +126,7 @@ def store_response(response: requests.Response, *, hops: bool = True) -> StoredR
         content=response.content if isinstance(response.content, bytes) else b"",
         encoding=response.encoding,
         elapsed=response.elapsed.total_seconds(),
-        # A hop's own history is what is before it here: kept too, it would double with every hop.
+        # Without the hop's own history: the earlier hops are in this list already, and the size would double with every hop.
         history=tuple(store_response(hop, hops=False) for hop in response.history) if hops else (),
     )
 
@@ -134,7 +134,7 @@ def store_response(response: requests.Response, *, hops: bool = True) -> StoredR
 def build_response(
     stored: StoredResponse, request: requests.PreparedRequest, session: requests.Session | None = None
 ) -> requests.Response:
-    """A ``requests.Response`` as the call would have given it, its cookies put into ``session`` too."""
+    """Rebuild the ``requests.Response`` that the call would have returned. Its cookies are put into ``session`` too."""
     response = requests.Response()
     response.status_code = stored.status_code
     response.reason = stored.reason or _phrase(stored.status_code)
@@ -152,7 +152,7 @@ def build_response(
         status=stored.status_code,
         reason=response.reason,
         preload_content=False,
-        decode_content=False,  # the stored content is decoded, whatever its Content-Encoding says
+        decode_content=False,  # the stored content is decoded already, whatever Content-Encoding says
         original_response=SimpleNamespace(msg=message, isclosed=lambda: True, close=lambda: None),  # type: ignore[arg-type]
     )
     content: Any = stored.content
@@ -162,7 +162,7 @@ def build_response(
         built = build_response(hop, request, session)
         built.history = list(response.history)
         response.history.append(built)
-    if "set-cookie" in message:  # http.cookiejar looks at the whole response, which takes longer than all of the above
+    if "set-cookie" in message:  # else skipped: http.cookiejar takes longer than all of the above
         extract_cookies_to_jar: Any = requests.cookies.extract_cookies_to_jar
         extract_cookies_to_jar(response.cookies, response.request, response.raw)
         if session is not None:
@@ -178,14 +178,14 @@ def _phrase(status_code: int) -> str:
 
 
 def _as_sent(request: requests.PreparedRequest, stored: StoredAnswer) -> requests.PreparedRequest:
-    """The request of the last hop. After a redirect only its method and URL are known; the rest is made as requests makes it."""
+    """Return the request of the last hop. After a redirect only method and URL are stored; the rest is built as in requests."""
     if stored.url in {"", request.url} and stored.method in {"", request.method}:
         return request
     last = request.copy()
     last.url = stored.url or request.url
     redirects: Any = requests.sessions.SessionRedirectMixin()
     if redirects.should_strip_auth(request.url, last.url):
-        # It may be forwarded from here.
+        # This request may be forwarded, so it must not carry the credentials for another host.
         for name in ("Authorization", "Cookie"):
             last.headers.pop(name, None)
     if stored.method and stored.method != request.method:
@@ -196,17 +196,17 @@ def _as_sent(request: requests.PreparedRequest, stored: StoredAnswer) -> request
 
 
 def store_error(error: BaseException) -> StoredError | None:
-    """Keep an error of ``requests`` by the name of its class, the nearest public one; None for other errors."""
+    """Return the stored form of an error of ``requests``, named after its nearest public class; None for other errors."""
     for cls in type(error).__mro__:
         if getattr(requests.exceptions, cls.__name__, None) is cls and issubclass(cls, requests.RequestException):
-            hop: Any = getattr(error, "request", None)  # some errors of a hook have none
+            hop: Any = getattr(error, "request", None)  # an error that a hook raised may have no request
             url, method = getattr(hop, "url", None), getattr(hop, "method", None)
             return StoredError(name=cls.__name__, text=str(error), url=url or "", method=method or "")
     return None
 
 
 def build_error(stored: StoredError, request: requests.PreparedRequest) -> Exception:
-    """The error again, of the hop that failed. An unknown name gives a ``requests.RequestException`` that has it in its text."""
+    """Rebuild the error of the failed hop. An unknown name gives a ``requests.RequestException`` with the name in its text."""
     request = _as_sent(request, stored)
     error: Exception
     if stored.name in errors.__all__:
@@ -216,7 +216,7 @@ def build_error(stored: StoredError, request: requests.PreparedRequest) -> Excep
             error.request = request
     else:
         known = getattr(requests.exceptions, stored.name, None)
-        takes_text = known is not requests.exceptions.JSONDecodeError  # it wants the document and a position
+        takes_text = known is not requests.exceptions.JSONDecodeError  # it needs the document and a position
         if isinstance(known, type) and issubclass(known, requests.RequestException) and takes_text:
             error = known(stored.text, request=request)
         else:
@@ -227,7 +227,7 @@ def build_error(stored: StoredError, request: requests.PreparedRequest) -> Excep
 def _effective(
     session: requests.Session, request: requests.PreparedRequest, arguments: dict[str, Any]
 ) -> dict[str, Any]:
-    """The arguments with the session's, which Session.send() uses where one is missing."""
+    """Return the arguments, with the session's values for missing ones, as Session.send() does."""
     defaults = {name: getattr(session, name) for name in ("stream", "verify", "cert")}
     if "proxies" not in arguments:
         resolve_proxies: Any = requests.utils.resolve_proxies
@@ -236,7 +236,7 @@ def _effective(
 
 
 def _hooks_of_task(request: requests.PreparedRequest) -> dict[str, Any]:
-    """The hooks on a request without those of its authentication, which has had its say when the answer was recorded."""
+    """Return the hooks on a request without its authentication hooks, which already ran when the answer was recorded."""
     hooks: Any = request.hooks
     return {
         "response": [
@@ -248,7 +248,7 @@ def _hooks_of_task(request: requests.PreparedRequest) -> dict[str, Any]:
 
 
 def _is_default_verify(verify: object) -> bool:
-    # requests puts a bundle from the environment into each call: that is the machine's, not the call's.
+    # requests puts a CA bundle from the environment into each call. It belongs to the machine, not to the call.
     return verify in (True, None) or verify in (os.environ.get("REQUESTS_CA_BUNDLE"), os.environ.get("CURL_CA_BUNDLE"))
 
 
@@ -257,7 +257,7 @@ def _text(value: str | bytes) -> str:
 
 
 def install() -> None:
-    """Put the recorder in front of ``requests.Session.send`` and ``Response.raise_for_status``. Idempotent."""
+    """Wrap ``requests.Session.send`` and ``Response.raise_for_status`` with the recorder. Idempotent."""
     send: Any = requests.Session.send
     if getattr(send, "_celery_ezthrottle", False):
         return
@@ -283,7 +283,8 @@ def install() -> None:
 
     recorded_send._celery_ezthrottle = True  # type: ignore[attr-defined]
     requests.Session.send = recorded_send  # type: ignore[method-assign]
-    # Its pytest plugin has imported requests-mock by now, which calls the send() it found then, past the class.
+    # The pytest plugin of requests-mock is imported before this runs, and keeps the original send(). Its calls would bypass the
+    # wrapper.
     mocker: Any = sys.modules.get("requests_mock.mocker")
     if getattr(mocker, "_original_send", None) is send:
         mocker._original_send = recorded_send

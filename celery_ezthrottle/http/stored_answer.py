@@ -1,4 +1,4 @@
-"""What a call was answered, as it is kept: a response or an error, and their form as JSON. No I/O."""
+"""The stored form of the answer to a call: a response or an error, and their JSON. No I/O."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ __all__ = [
     "load_hops",
 ]
 
-#: Name of the error of a call whose outcome nobody knows.
+#: Name of the stored error for a call whose outcome nobody knows.
 OUTCOME_UNKNOWN = "OutcomeUnknown"
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoredResponse:
-    """A response as it is kept: enough to build a ``requests.Response`` again. ``elapsed`` is in seconds."""
+    """The stored form of a response. A ``requests.Response`` can be rebuilt from it. ``elapsed`` is in seconds."""
 
     status_code: int
     reason: str | None = None
@@ -42,12 +42,12 @@ class StoredResponse:
 
 @dataclass(frozen=True, kw_only=True)
 class StoredError:
-    """An exception as it is kept.
+    """The stored form of an exception.
 
     Attributes:
-        name: of the class: one of ``requests.exceptions`` or of this package.
-        text: its text.
-        url, method: of the hop that failed; "" where that is not known.
+        name: name of the class, which is in ``requests.exceptions`` or in this package.
+        text: text of the exception.
+        url, method: URL and method of the hop that failed; "" when they are not known.
     """
 
     name: str
@@ -91,6 +91,6 @@ def load_answer(stored: Any) -> StoredAnswer | None:
 
 
 def load_hops(stored: Iterable[Any]) -> tuple[StoredResponse, ...]:
-    """The redirects of a stored response."""
+    """Read the redirects of a stored response."""
     hops = (load_answer({"response": hop}) for hop in stored)
     return tuple(hop for hop in hops if isinstance(hop, StoredResponse))

@@ -1,4 +1,4 @@
-"""Calls of what the user has given as a callable option."""
+"""Call the callables that the user has given as options."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ __all__ = ["OptionFailed", "ask"]
 
 
 class OptionFailed(EZThrottleError):
-    """A callable that was given as an option raised."""
+    """A callable that was given as an option raised an error."""
 
 
 def ask(name: str, function: Callable[[Any], Any], argument: Any) -> Any:
-    """Call a callable that was given as the option ``name``.
+    """Call the callable that was given as the option ``name``.
 
     Raises:
-        OptionFailed: it raised.
+        OptionFailed: the callable raised an error.
     """
     try:
         return function(argument)

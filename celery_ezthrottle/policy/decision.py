@@ -1,7 +1,7 @@
-"""From what left the body of a task to "forward this request" or "not ours". Pure: looks, decides, does nothing.
+"""Decide, once the body of a task has ended, whether its last HTTP call is forwarded. No I/O and no side effects.
 
-The body ends by itself first. Then its last HTTP call decides, together with what leaves the body: only a call that
-failed in a way that is forwarded, and that the task wants again, is forwarded.
+The last call and the exception that leaves the body decide together. A call is forwarded only if it failed in a way that is
+forwarded, and if the task wants it again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .hosts import may_forward
 
 __all__ = ["Failure", "failure_of", "is_wanted", "obstacle"]
 
-#: Methods that may be sent again without harm (RFC 9110, section 9.2.2).
+#: Idempotent methods: a request may be sent again without harm (RFC 9110, section 9.2.2).
 IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 
 _SIGNED_SCHEMES = ("oauth ", "aws4-hmac-sha256", "signature ", "hmac ", "digest ")
@@ -31,17 +31,21 @@ _SIGNED_QUERY = re.compile(r"[?&](?:x-amz-signature|x-goog-signature|oauth_signa
 
 
 class Failure(Enum):
-    """How a call failed, of the ways that are forwarded."""
+    """The kinds of failure that are forwarded."""
 
-    LIMITED = "limited"  # a response that says: not now
-    NETWORK = "network"  # no response
+    LIMITED = "limited"  # a response that says "not now"
+    NETWORK = "network"  # no response came
 
 
 def failure_of(call: Call, options: Options) -> Failure | None:
-    """How ``call`` failed; None when it did not, or not in a way that is forwarded.
+    """Return how ``call`` failed; None when it did not fail, or not in a way that is forwarded.
 
-    One that the service has answered has not failed, unless it says that the call is limited still and may be forwarded
-    more often. What an earlier run was answered counts as if this one were: it may have died before it could forward the call.
+    A call that the service answered has not failed, unless the answer is still limited and the call may be forwarded more
+    often. An answer from an earlier run counts like an answer of this run, because the earlier run may have died before it
+    could forward the call.
+
+    Raises:
+        OptionFailed: the callable ``is_limited`` raised an error.
     """
     if call.source is Source.SERVICE and (call.response is None or call.forwards >= options.max_forwards):
         return None
@@ -61,21 +65,27 @@ def failure_of(call: Call, options: Options) -> Failure | None:
 
 
 def is_wanted(call: Call, failure: Failure, leaving: BaseException, options: Options) -> bool:
-    """Whether the task wants ``call``, its last one, again, judged by the exception that leaves its body."""
+    """Return whether the task wants its last call again. ``leaving``, the exception that leaves the body, decides."""
     if not isinstance(leaving, Exception) or isinstance(leaving, (Ignore, Reject, Retry, SoftTimeLimitExceeded)):
-        return False  # what the task says to Celery stays Celery's
+        return False  # Celery must handle these itself
     behind = list(_with_causes(leaving))
     if any(isinstance(error, ReplayMismatch) for error in behind):
-        return False  # what went wrong was a later call
+        return False  # a later call failed, not this one
     if any(_is_of(call, error) for error in behind):
         return True
-    # An error of the task's own after it has looked at the status. One that had raise_for_status() raise, and went on,
-    # has tolerated the limit.
+    # The task has looked at the status and raised an error of its own. If raise_for_status() raised before and the task went
+    # on, the task has tolerated the limit.
     return options.forward_on_retry and failure is Failure.LIMITED and not call.raised and call.error is None
 
 
 def obstacle(call: Call, options: Options, *, max_request_body: int) -> str | None:
-    """Why ``call`` cannot be forwarded although it failed in a way that is, or None. "" = without a warning."""
+    """Return why ``call``, which failed in a way that is forwarded, cannot be forwarded. None when it can.
+
+    "" means that it is not forwarded, without a warning.
+
+    Raises:
+        OptionFailed: the callable ``forward_if`` raised an error.
+    """
     sent = call.last_sent
     if call.fingerprint is None or not _is_text(sent):
         return "its request body is streamed, binary or multipart; only text can be forwarded"
@@ -109,7 +119,7 @@ def _may_send_again(call: Call, options: Options) -> bool:
 
 
 def _with_causes(error: BaseException) -> Iterator[BaseException]:
-    """The error, and all that is behind it."""
+    """Yield the error and all errors behind it: causes, contexts and members of groups."""
     seen: set[int] = set()
     todo: list[BaseException | None] = [error]
     while todo:

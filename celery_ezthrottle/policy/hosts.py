@@ -1,4 +1,4 @@
-"""Which hosts requests are forwarded to: decided by name and literal address, without a DNS look-up."""
+"""Decide to which hosts requests are forwarded. Only the name or literal address counts; there is no DNS look-up."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 __all__ = ["is_public_host", "may_forward"]
 
-# Special-use names (RFC 6761, 6762, 7686, 8375, 9476) and names that are in wide private use.
+# Special-use names (RFC 6761, 6762, 7686, 8375, 9476) and names that are widely used in private networks.
 _PRIVATE_SUFFIXES = (
     ".alt",
     ".corp",
@@ -30,7 +30,7 @@ _PRIVATE_SUFFIXES = (
 
 
 def is_public_host(host: str) -> bool:
-    """Whether ``host`` names a place on the public Internet, as far as the name or literal address tells."""
+    """Return whether ``host`` is on the public Internet, as far as its name or literal address shows."""
     host = host.strip("[]").rstrip(".").lower()
     address = _literal_address(host)
     if address is not None:
@@ -41,17 +41,18 @@ def is_public_host(host: str) -> bool:
 
 
 def may_forward(url: str, patterns: Iterable[str]) -> bool:
-    """Whether a request to ``url`` may leave through the service.
+    """Return whether a request to ``url`` may be forwarded to the service.
 
     Args:
-        patterns: host names as in fnmatch, with or without ``:port``; "public" stands for every public host. A URL with user
-            info matches only a pattern of its own.
+        url: the absolute URL of the request.
+        patterns: patterns of host names as in fnmatch, with or without ``:port``. "public" stands for every public host, but
+            a URL with user info needs a pattern of its own.
     """
     parts = urlsplit(url)
     host = (parts.hostname or "").rstrip(".")
     with_port = f"{host}:{parts.port or {'http': 80, 'https': 443}.get(parts.scheme, 0)}"
     for given in patterns:
-        # "[::1]:8080" is an address, no set of characters.
+        # "[::1]:8080" is an address. fnmatch would read the brackets as a set of characters.
         pattern = given.replace("[", "").replace("]", "") if given.startswith("[") else given
         if pattern == "public":
             if parts.username is None and parts.password is None and is_public_host(host):
@@ -62,7 +63,7 @@ def may_forward(url: str, patterns: Iterable[str]) -> bool:
 
 
 def _embedded(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
-    """The IPv4 address that an IPv6 one stands for: mapped, compatible, 6to4, Teredo or through NAT64."""
+    """Return the IPv4 address that an IPv6 address contains (mapped, compatible, 6to4, Teredo or NAT64), or None."""
     if any(address in network for network in _LAST_32_BITS):
         return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
     teredo = address.teredo
@@ -78,7 +79,7 @@ def _literal_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address
     except ValueError:
         pass
     try:
-        # The short and octal forms that resolvers take for addresses: 127.1, 0x7f.0.0.1, 2130706433.
+        # Short, hexadecimal and decimal forms that resolvers accept as addresses: 127.1, 0x7f.0.0.1, 2130706433; also octal.
         return ipaddress.IPv4Address(socket.inet_aton(host))
     except (OSError, UnicodeEncodeError):
         return None

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["create_app"]
 
-#: Seconds after which the next webhook lets the store know the receiver's clock anew.
+#: Seconds. When the last report is older than this, the next accepted webhook reports the receiver's clock to the store again.
 NOTE_EVERY = 3600.0
 
 Message = MutableMapping[str, Any]
@@ -29,12 +29,14 @@ Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
 
 def create_app(celery_app: Celery, *, on_ready: Callable[[], None] = lambda: None) -> Application:
-    """The receiver of ``celery_app``; it serves the path of ``ezthrottle_webhook_url``.
+    """Return the ASGI application that receives webhooks for ``celery_app``.
 
-    When it starts, and every hour in which webhooks come, it tells the store its clock, for the workers to compare.
+    It serves only the path of ``ezthrottle_webhook_url``. It reports its clock to the store at start, and then at most once
+    an hour, after an accepted webhook. Workers and the command ``check`` use the report to find clocks that differ.
 
     Args:
-        on_ready: called once the server has started.
+        celery_app: the Celery app whose tasks wait for the webhooks.
+        on_ready: called once, when the ASGI lifespan has started.
 
     Raises:
         ConfigurationError: a setting is missing or wrong.
@@ -47,7 +49,7 @@ def create_app(celery_app: Celery, *, on_ready: Callable[[], None] = lambda: Non
             await _lifespan(receive, send, clock, on_ready)
         elif scope["type"] == "http":
             await _respond(send, reply := await _reply(receiver, scope, receive))
-            if reply.status < 300 and clock.is_due:  # the store is there
+            if reply.status < 300 and clock.is_due:  # a 2xx means that the store answered
                 await asyncio.to_thread(clock.note)
         else:
             raise RuntimeError(f"The receiver does not speak {scope['type']!r}.")
@@ -56,11 +58,11 @@ def create_app(celery_app: Celery, *, on_ready: Callable[[], None] = lambda: Non
 
 
 class _Clock:
-    """Lets the store know this machine's clock."""
+    """Reports the clock of this machine to the store."""
 
     def __init__(self, continuations: Continuations) -> None:
         self._store = continuations.store
-        self._due = 0.0  # on the monotonic clock
+        self._due = 0.0  # value of time.monotonic() from which on the next report is due
 
     @property
     def is_due(self) -> bool:
@@ -91,9 +93,9 @@ async def _reply(receiver: Receiver, scope: Message, receive: Receive) -> Reply:
         body += message.get("body", b"")
         more = message.get("more_body", False)
         if len(body) > receiver.max_body:
-            break  # handle() refuses it
+            break  # handle() answers 413
     query = scope["query_string"].decode("latin-1")
-    # The store and the broker are spoken to in a thread: others are served meanwhile.
+    # handle() blocks while it waits for the store and the broker. In a thread, it does not block other requests.
     return await asyncio.to_thread(receiver.handle, method, path, query, headers, bytes(body))
 
 

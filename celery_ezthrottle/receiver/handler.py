@@ -1,6 +1,6 @@
-"""The receiver without a framework: method, path, query, headers and body in, status and JSON out.
+"""The receiver without a web framework. Input: method, path, query, headers and body. Output: status and JSON.
 
-A 2xx is given only once the result is durable in the store; whoever sent the webhook sends it again otherwise.
+The receiver answers 2xx only after the store has kept the result. After any other answer, the sender sends the webhook again.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _RETRY_AFTER = 5  # seconds
 
 @dataclass(frozen=True)
 class Reply:
-    """An HTTP response: ``body`` is to be sent as JSON."""
+    """An HTTP response. The caller must send ``body`` as JSON."""
 
     status: int
     body: dict[str, str]
@@ -42,10 +42,11 @@ class _Refused(Exception):
 
 
 class Receiver:
-    """Takes webhooks for the continuations of one app.
+    """Accepts webhooks for the continuations of one app.
 
     Raises:
-        ConfigurationError: without a secret, a webhook URL and a store; webhooks are never taken unsigned.
+        ConfigurationError: the webhook secret, the webhook URL or the store is missing or wrong. The receiver never accepts
+            unsigned webhooks, so it needs a secret.
     """
 
     def __init__(self, continuations: Continuations) -> None:
@@ -57,12 +58,19 @@ class Receiver:
         self._secrets = settings.webhook_secrets
         self._tolerance = settings.webhook_tolerance
         self._path = settings.webhook_path
-        #: Bytes of the largest webhook: the largest response as JSON, which may take six bytes for one, and its frame.
+        #: Size limit of a webhook in bytes. JSON may need six bytes for one byte of the response; 64 KiB are for the rest.
         self.max_body = 6 * settings.max_response + 64 * 1024
         self._max_response = settings.max_response
 
     def check(self, method: str, path: str, content_length: int | None = None) -> Reply | None:
-        """What can be refused before the body is read; None to go on."""
+        """Check a request before its body is read.
+
+        Args:
+            content_length: the number in the request's ``Content-Length``; None when it is missing or not a number.
+
+        Returns:
+            The reply that refuses the request, or None to go on.
+        """
         try:
             if path != self._path:
                 raise _Refused(404, f"Not found; webhooks go to {self._path}.")
@@ -75,12 +83,14 @@ class Receiver:
         return None
 
     def handle(self, method: str, path: str, query: str, headers: Mapping[str, str], body: bytes) -> Reply:
-        """Take one webhook.
+        """Process one webhook and return the reply. Blocks while it waits for the store and the broker.
 
         Args:
-            method, path, query: of the request; the query as it came, without "?".
-            headers: by lower-case name.
-            body: the raw bytes.
+            method: HTTP method of the request.
+            path: path of the request.
+            query: query string of the request as received, without "?".
+            headers: headers of the request, by lower-case name.
+            body: body of the request, as raw bytes.
         """
         refused = self.check(method, path, len(body))
         if refused is not None:
@@ -144,7 +154,7 @@ class Receiver:
 
 
 def _is_unicode(text: str) -> bool:
-    """Whether UTF-8 can carry it: JSON may hold half a surrogate pair."""
+    """Whether ``text`` can be encoded as UTF-8. It cannot when the JSON contained one half of a surrogate pair."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""The client: submits jobs to EZThrottle over pooled connections."""
+"""The client that submits jobs to EZThrottle over pooled connections."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ from .submit_response import SubmitResponse, Submitted, no_answer, read_job, rea
 
 __all__ = ["EZThrottle", "Submitted"]
 
-_MAX_ANSWER = 1024 * 1024  # bytes; the answer to a job is some hundred
-_CHUNK = 16 * 1024  # small, as what a server compressed against our wish grows by up to 1,000 times
-# requests' own errors are OSErrors; it lets some of urllib3's through.
+_MAX_ANSWER = 1024 * 1024  # bytes; a normal answer has a few hundred
+_CHUNK = 16 * 1024  # bytes; small, because content that a server compresses unasked can grow up to 1,000 times
+# The errors of requests are OSErrors. requests also lets some errors of urllib3 through.
 _TROUBLE = (OSError, urllib3.exceptions.HTTPError)
 
 
 class EZThrottle:
-    """Submits jobs to EZThrottle. Threads may share one; after a fork each process opens its own connections.
+    """Submits jobs to EZThrottle. Threads may share a client. After a fork each process opens its own connections.
 
-    Connections are kept open between calls. Redirects, cookies, ``.netrc`` and the proxies of the environment are not
-    used: the API key goes to the configured URL and nowhere else.
+    Connections stay open between calls. Redirects, cookies, ``.netrc`` and the proxies of the environment are not used, so
+    that the API key goes only to the configured URL.
 
     Args:
         api_key: the API key of the account.
         url: base URL of EZThrottle itself.
         tracktags_url: base URL of the proxy that authenticates submissions.
         dialect: how jobs are submitted; "proxy" is the only one.
-        timeout: seconds to wait for a connection, and for each part of the answer; 5 and 15.
+        timeout: seconds to wait for a connection, and for each part of the answer; 5 and 15 by default.
 
     Raises:
-        ConfigurationError: a value cannot be used; the text names the setting.
+        ConfigurationError: a value is not usable. The text names the setting.
     """
 
     def __init__(
@@ -66,30 +66,30 @@ class EZThrottle:
         self.dialect = dialect
         self.timeout = timeout
         self._api_key = _checked_key(api_key)
-        # A session is lent to one call at a time, for sessions are not made for threads. One attribute for both values,
-        # so that threads that find themselves in a new process never mix them.
+        # Each session is lent to one call at a time, because sessions are not thread-safe. Both values are in one attribute,
+        # so that threads in a newly forked process never mix old and new values.
         self._idle: tuple[int, deque[requests.Session]] = (os.getpid(), deque())
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
-        """A client for the account and the URLs of ``settings``."""
+        """Create a client for the account and the URLs of ``settings``."""
         return cls(settings.api_key, url=settings.url, tracktags_url=settings.tracktags_url, dialect=settings.dialect)
 
     def submit(self, job: Job) -> Submitted:
-        """Hand ``job`` to EZThrottle. Tries once; the same job under the same idempotent key may be submitted again.
+        """Submit ``job`` to EZThrottle, with one try. The same job may be submitted again under the same idempotent key.
 
         Raises:
-            SubmitRefused: refused for good; nothing was submitted.
-            ServiceUnavailable: not taken now, or nobody can tell: see its ``retry_at`` and ``maybe_accepted``.
+            SubmitRefused: the job was refused permanently. Nothing was submitted.
+            ServiceUnavailable: the job was not taken now, or nobody can tell: see ``retry_at`` and ``maybe_accepted``.
         """
         call = _DIALECTS[self.dialect](self, job)
         return call.read(self._post(call))
 
     def close(self) -> None:
-        """Close the idle connections. Calls under way finish; a later call opens new ones."""
+        """Close the idle connections. Calls in progress finish. A later call opens new connections."""
         pid, idle = self._idle
         if pid == os.getpid():
-            with suppress(IndexError):  # another thread may take the last one
+            with suppress(IndexError):  # another thread may take the last session
                 while True:
                     idle.pop().close()
 
@@ -146,7 +146,7 @@ class EZThrottle:
 
 @dataclass(frozen=True)
 class _SubmitRequest:
-    """One submission as a dialect words it, and how its answer is read. ``party`` is who it goes to, for errors."""
+    """One submission in the format of a dialect. ``party`` names the receiver in error texts; ``read`` reads its answer."""
 
     party: str
     url: str
@@ -190,7 +190,7 @@ def _new_session() -> requests.Session:
 
 def _read(response: requests.Response) -> str:
     content = bytearray()
-    # What came before the connection broke is judged as it is: the status may say enough, and cut JSON is none.
+    # If the connection breaks, the part that came is judged: the status may be enough, and truncated JSON is not valid JSON.
     with suppress(*_TROUBLE):
         for chunk in response.iter_content(_CHUNK):
             content += chunk
@@ -212,10 +212,10 @@ def _checked_key(api_key: str) -> str:
 def _base_url(name: str, url: str) -> str:
     try:
         parts = urlsplit(url)
-        # requests would replace our Authorization header by user info of the URL.
+        # User info in the URL would make requests replace our Authorization header.
         fine = parts.scheme in {"http", "https"} and "@" not in parts.netloc and not parts.query and not parts.fragment
         requests.Request("POST", url).prepare()
-    except ValueError:  # InvalidURL and MissingSchema are
+    except ValueError:  # InvalidURL and MissingSchema are ValueErrors
         fine = False
     if not fine or any(character.isspace() for character in url):
         raise ConfigurationError(

@@ -1,4 +1,4 @@
-"""The job: a request as EZThrottle takes it. What it may hold, and its form on the wire; no I/O."""
+"""The job: a request in the form that EZThrottle accepts. Its allowed values and its form on the wire. No I/O."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from . import job_validation as check
 
 __all__ = ["MAX_DEPTH", "Job", "RetryPolicy", "Trigger", "Webhook"]
 
-#: Most jobs on a path through ``fallback_job``, ``on_success`` and ``on_failure``, the outermost one included.
+#: Largest number of jobs on a path through ``fallback_job``, ``on_success`` and ``on_failure``, with the outermost job.
 MAX_DEPTH = 20
 
 _NESTED = ("fallback_job", "on_success", "on_failure")
@@ -24,15 +24,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, repr=False)
 class Webhook:
-    """Where a job's result is sent.
+    """Where the result of a job is sent.
 
     Attributes:
         url: http or https URL with a host.
-        regions: regions that send it; () = any.
+        regions: names of the regions that send the webhook; () = any region.
         has_quorum_vote: whether its delivery counts towards the job's ``webhook_quorum``; True by default.
 
     Raises:
-        InvalidJob: naming the field that is wrong.
+        InvalidJob: a field is wrong. The text names it.
     """
 
     url: str
@@ -45,21 +45,21 @@ class Webhook:
         _assign(self, url=check.url("url", self.url), regions=check.regions(self.regions))
 
     def __repr__(self) -> str:
-        return f"<Webhook {_shown(self.url)}>"  # the query holds the receiver's token
+        return f"<Webhook {_shown(self.url)}>"  # without the query, which contains the receiver's token
 
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How often the service tries a job; what is None is left to the service.
+    """How often the service tries a job. None in a field = the service decides.
 
     Attributes:
-        max_retries: tries again in the same region, 0 or more.
-        max_reroutes: tries again in another region, 0 or more.
-        retry_codes: statuses (100 to 599) that are tried again in the same region.
-        reroute_codes: statuses (100 to 599) that are tried again in another region.
+        max_retries: number of further tries in the same region, 0 or more.
+        max_reroutes: number of further tries in another region, 0 or more.
+        retry_codes: statuses (100 to 599) after which the job is tried again in the same region.
+        reroute_codes: statuses (100 to 599) after which the job is tried again in another region.
 
     Raises:
-        InvalidJob: naming the field that is wrong.
+        InvalidJob: a field is wrong. The text names it.
     """
 
     max_retries: int | None = None
@@ -82,11 +82,11 @@ class Trigger:
 
     Attributes:
         type: "on_error" or "on_timeout".
-        codes: the statuses (100 to 599) of "on_error", at least one.
-        timeout_ms: the milliseconds of "on_timeout", at least 1.
+        codes: for "on_error" only: the statuses (100 to 599), at least one.
+        timeout_ms: for "on_timeout" only: the time in milliseconds, at least 1.
 
     Raises:
-        InvalidJob: naming the field that is wrong, missing, or belongs to the other type.
+        InvalidJob: a field is wrong, is missing or belongs to the other type. The text names it.
     """
 
     type: str
@@ -107,33 +107,33 @@ class Trigger:
 
 @dataclass(frozen=True, repr=False)
 class Job:
-    """One HTTP request for EZThrottle, checked when it is made.
+    """One HTTP request for EZThrottle. The fields are checked when the job is created.
 
-    Lists are taken for tuples, and dicts in wire form for the other classes of this module: options and settings can
-    be passed on as they are. Everything is copied: a job shares nothing mutable with what it was made from.
+    Lists are accepted for tuples, and dicts in wire form for the other classes of this module, so that options and settings
+    can be passed on as they are. All values are copied: a job shares no mutable object with its arguments.
 
     Attributes:
         url: http or https URL with a host.
         method: an HTTP method, kept in upper case; "GET" by default.
-        headers: names to values; no CR, LF, NUL, and nothing above U+00FF.
+        headers: names to values. Values have no CR, LF or NUL, and no characters above U+00FF.
         body: text, or None for no body; "" is an empty body.
-        metadata: a JSON object that the webhook brings back.
+        metadata: a JSON object that is sent back in the webhook.
         webhooks: where the result is sent.
-        webhook_quorum: how many webhooks with a vote must be delivered, 1 to the number of them; 1 by default.
-        regions: names of regions, () = any.
-        region_policy: "fallback" (the default) routes around a region that is down, "strict" fails.
+        webhook_quorum: how many webhooks with a vote must be delivered, from 1 to the number of such webhooks; 1 by default.
+        regions: names of the regions that execute the job; () = any region.
+        region_policy: "fallback" (the default) routes around a region that is down; "strict" fails.
         execution_mode: "race" (the default): the first region to complete wins; "fanout": all regions execute.
-        retry_policy: None = the service's own.
-        fallback_job: a job to run instead, when its ``trigger`` says so.
-        on_success: a job to run afterwards.
-        on_failure: a job to run when every path failed.
+        retry_policy: how often the service tries; None = the service decides.
+        fallback_job: a job that runs instead, when its ``trigger`` applies.
+        on_success: a job that runs after a success.
+        on_failure: a job that runs when every path has failed.
         on_failure_timeout_ms: milliseconds after which ``on_failure`` runs.
         idempotent_key: jobs with the same key are one job; None = the service derives a key from the request.
         retry_at: Unix time in **milliseconds** before which the request is not sent; None = at once.
-        trigger: of a fallback job only; None = any failure.
+        trigger: for a fallback job only: what makes it run; None = any failure.
 
     Raises:
-        InvalidJob: naming the field that is wrong, or because more than :data:`MAX_DEPTH` jobs are nested.
+        InvalidJob: a field is wrong, or more than :data:`MAX_DEPTH` jobs are nested. The text names the field.
     """
 
     url: str
@@ -204,7 +204,7 @@ class Job:
             raise InvalidJob(_too_deep())
 
     def to_wire(self) -> dict[str, Any]:
-        """The job as a fresh JSON object for the wire: without what has its default, but always with ``method``."""
+        """Return the job as a new JSON object for the wire. Fields with their default value are left out, except ``method``."""
         wire: dict[str, Any] = {"url": self.url, "method": self.method, **_plain_fields(self)}
         if self.fallback_job is not None:
             wire["fallback_job"].setdefault("trigger", {})
@@ -212,10 +212,10 @@ class Job:
 
     @classmethod
     def from_wire(cls, data: Any) -> Job:
-        """Read a job from the JSON object of the wire. Fields that jobs do not have are ignored, null is absence.
+        """Read a job from the JSON object of the wire. Unknown fields are ignored. null means that a field is absent.
 
         Raises:
-            InvalidJob: naming the field that is missing or wrong.
+            InvalidJob: a field is missing or wrong. The text names it.
         """
         return _job(check.mapping("the job", data), level=1, lenient=True)
 
@@ -224,7 +224,7 @@ class Job:
 
 
 def _job(data: Mapping[Any, Any], *, level: int, lenient: bool) -> Job:
-    # Counted on the way down: Job itself counts on the way up, which a hostile depth would never reach.
+    # The depth is counted on the way down. Job itself counts on the way up, which is too late for a hostile depth.
     if level > MAX_DEPTH:
         raise InvalidJob(_too_deep())
     given = dict(data)
@@ -245,7 +245,7 @@ def _part(cls: type[T], name: str, value: Any) -> T:
 
 
 def _optional(cls: type[T], name: str, value: Any) -> T | None:
-    # {} says nothing: it is what the SDK sends as the trigger of a fallback for any failure.
+    # {} means None: the SDK sends it as the trigger of a fallback job that runs on any failure.
     return None if value in (None, {}, RetryPolicy()) else _part(cls, name, value)
 
 
@@ -271,7 +271,7 @@ def _plain_fields(part: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """A copy of ``value`` that JSON can express."""
+    """Return a copy of ``value`` that JSON can express."""
     if isinstance(value, Job):
         return value.to_wire()
     if isinstance(value, Webhook | RetryPolicy | Trigger):
@@ -294,7 +294,7 @@ def _assign(part: Any, **values: Any) -> None:
 
 @contextmanager
 def _inside(name: str) -> Iterator[None]:
-    """Put the path to a part in front of the name of the field that is wrong in it."""
+    """If a field inside is wrong, put ``name`` and a dot before its name in the error text."""
     try:
         yield
     except InvalidJob as exc:
@@ -302,7 +302,7 @@ def _inside(name: str) -> Iterator[None]:
 
 
 def _shown(url: str) -> str:
-    """A URL without user info, query and fragment."""
+    """Return ``url`` without user info, query and fragment."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 

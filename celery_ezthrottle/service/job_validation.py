@@ -1,6 +1,6 @@
-"""Checks of a job's fields: each returns the value that is kept, or raises :class:`InvalidJob` naming the field.
+"""Checks of a job's fields. Each check returns the normalised value, or raises :class:`InvalidJob` with the field's name.
 
-No text shows a value: it may be a secret.
+No error text shows a value, because it may be a secret.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 from celery_ezthrottle.errors import InvalidJob
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
-_NOT_IN_URL = re.compile(r"[\x00-\x20\x7f]")  # urlsplit() would drop some of them silently
+_NOT_IN_URL = re.compile(r"[\x00-\x20\x7f]")  # urlsplit() would silently drop some of these
 _NOT_IN_HEADER = re.compile(r"[\r\n\0]|[^\x00-\xff]")
-_MAX_INTEGER = 2**53 - 1  # every JSON reader keeps it exact
+_MAX_INTEGER = 2**53 - 1  # the largest integer that every JSON reader keeps exact
 
 
 def url(name: str, value: Any) -> str:
@@ -89,7 +89,7 @@ def regions(value: Any) -> tuple[str, ...]:
 
 
 def codes(name: str, value: Any) -> tuple[int, ...]:
-    # A set reads well for statuses; sorted, so that the same policy always makes the same JSON.
+    # A set is allowed for statuses. It is sorted, so that the same policy always gives the same JSON.
     unordered = isinstance(value, set | frozenset)
     given = list(value) if unordered else items(name, value)
     kept = [integer(f"{name}[{i}]", code, 100, 599) for i, code in enumerate(given)]
@@ -117,7 +117,7 @@ def json_object(name: str, value: Any) -> dict[str, Any]:
 
 
 def _check_keys(value: Any) -> None:
-    # json.dumps() would make strings of numbers, which then come back different in the webhook.
+    # json.dumps() would turn keys that are numbers into strings, and the webhook would bring them back changed.
     if isinstance(value, dict):
         if not all(isinstance(key, str) for key in value):
             raise TypeError

@@ -1,4 +1,4 @@
-"""What proves that a webhook is genuine: the signature over its body, and the token in its URL. Pure."""
+"""The proofs that a webhook is genuine: the signature over its body, and the token in its URL. No I/O."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ __all__ = ["SIGNATURE_HEADER", "BadSignature", "mac_token", "sign", "split_token
 
 SIGNATURE_HEADER = "X-EZThrottle-Signature"
 
-# Separates the keys: a MAC made for a URL is never one of a body, although both come from the same secret.
+# Separates the keys: both MACs come from the same secret, but a MAC for a URL must never be valid for a body.
 _URL_LABEL = b"celery-ezthrottle webhook url"
 _URL_MAC_LENGTH = 32  # hex digits: 128 bits
-# Fifteen digits are 30 million years; int() of an unbounded string is slow and, from 4,301 digits on, an error.
+# Fifteen digits are 30 million years. int() of an unbounded string is slow and, from 4,301 digits on, an error.
 _TIMESTAMP = re.compile(r"[0-9]{1,15}")
 
 
 class BadSignature(EZThrottleError):
-    """A webhook does not prove that EZThrottle sent it: answer 401 and keep nothing of it.
+    """A webhook does not prove that EZThrottle sent it. The receiver must answer 401 and keep nothing of it.
 
     Attributes:
-        reason: what is wrong, without any part of a secret or of a MAC.
+        reason: what is wrong. It contains no part of a secret or of a MAC.
     """
 
     def __init__(self, reason: str) -> None:
@@ -33,12 +33,12 @@ class BadSignature(EZThrottleError):
 
 
 def sign(secret: str, body: bytes, timestamp: int) -> str:
-    """Make the value of ``X-EZThrottle-Signature``: ``t=<Unix seconds>,v1=<64 hex digits>``.
+    """Return the value of ``X-EZThrottle-Signature``: ``t=<Unix seconds>,v1=<64 hex digits>``.
 
     Args:
         secret: the webhook secret.
-        body: the raw bytes that are sent.
-        timestamp: now, in whole Unix seconds.
+        body: the raw bytes of the body that is sent.
+        timestamp: the current Unix time in whole seconds.
 
     Raises:
         ConfigurationError: the secret is empty.
@@ -48,19 +48,19 @@ def sign(secret: str, body: bytes, timestamp: int) -> str:
 
 
 def verify(header: str | None, body: bytes, secrets: Sequence[str], *, now: float, tolerance: float) -> None:
-    """Accept a webhook that one of ``secrets`` signed and whose timestamp is near ``now``; return nothing.
+    """Check that one of ``secrets`` signed a webhook, and that its timestamp is near ``now``. Return nothing.
 
     Args:
         header: the value of ``X-EZThrottle-Signature``, or None when the request has none. Several ``v1`` entries,
-            spaces around entries, upper-case hex digits and entries of other names are fine.
-        body: the raw bytes as received.
-        secrets: the primary secret and, while rotating, the secondary one; empty ones are passed over.
-        now: Unix time in seconds.
-        tolerance: how many seconds the timestamp may be from ``now``, either way.
+            spaces around entries, upper-case hex digits and entries with other names are allowed.
+        body: the raw bytes of the body as received.
+        secrets: the primary secret and, while secrets are rotated, the secondary one. Empty secrets are ignored.
+        now: the current Unix time in seconds.
+        tolerance: largest accepted difference between the timestamp and ``now``, in seconds, in either direction.
 
     Raises:
-        BadSignature: with the reason.
-        ConfigurationError: there is no secret that is not empty.
+        BadSignature: the webhook is not accepted. ``reason`` says why.
+        ConfigurationError: every secret is empty, or there is none.
     """
     keys = _keys(secrets)
     timestamp, signatures = _parse(header)
@@ -68,7 +68,7 @@ def verify(header: str | None, body: bytes, secrets: Sequence[str], *, now: floa
     for key in keys:
         expected = _body_mac(key, timestamp, body)
         for signature in signatures:
-            # No early exit: the time taken would tell which secret it was.
+            # No early exit: the time taken would show which secret matched.
             matched |= hmac.compare_digest(expected, signature)
     if not matched:
         raise BadSignature(
@@ -84,7 +84,7 @@ def verify(header: str | None, body: bytes, secrets: Sequence[str], *, now: floa
 
 
 def mac_token(secret: str, continuation_id: str) -> str:
-    """Make the MAC of a webhook URL: 32 hex digits, to be appended to ``continuation_id`` after a dot.
+    """Return the MAC for a webhook URL: 32 hex digits. The URL's token is ``<continuation_id>.<mac>``.
 
     Raises:
         ConfigurationError: the secret is empty.
@@ -94,15 +94,15 @@ def mac_token(secret: str, continuation_id: str) -> str:
 
 
 def split_token(token: str, secrets: Sequence[str]) -> str:
-    """Return the continuation id of the token ``<continuation id>.<mac>`` that a webhook URL carries.
+    """Check the token ``<continuation id>.<mac>`` of a webhook URL, and return its continuation id.
 
     Args:
-        token: as it came in the URL.
-        secrets: the primary secret and, while rotating, the secondary one; empty ones are passed over.
+        token: the token as it came in the URL.
+        secrets: the primary secret and, while secrets are rotated, the secondary one. Empty secrets are ignored.
 
     Raises:
-        BadSignature: the token has another form, or none of the secrets made it.
-        ConfigurationError: there is no secret that is not empty.
+        BadSignature: the token has another form, or was made with none of the secrets.
+        ConfigurationError: every secret is empty, or there is none.
     """
     keys = _keys(secrets)
     continuation_id, _, mac = token.rpartition(".")
@@ -118,7 +118,7 @@ def split_token(token: str, secrets: Sequence[str]) -> str:
 
 def _keys(secrets: Sequence[str]) -> list[bytes]:
     if isinstance(secrets, str):
-        # A string is a sequence of strings: each of its characters would be a secret.
+        # A string is a sequence of strings: each of its characters would be taken for a secret.
         raise TypeError("secrets must be a list or tuple of strings, not one string.")
     keys = [secret.encode() for secret in secrets if secret]
     if not keys:
@@ -129,7 +129,7 @@ def _keys(secrets: Sequence[str]) -> list[bytes]:
 
 
 def _parse(header: str | None) -> tuple[str, list[str]]:
-    """The timestamp as it was written, because the MAC covers that text, and every ``v1``, in lower case."""
+    """Return the timestamp as text, because the MAC covers that text, and every ``v1`` value in lower case."""
     if not header:
         raise BadSignature(f"The header {SIGNATURE_HEADER} is missing: webhooks are only accepted signed.")
     if not header.isascii():

@@ -1,4 +1,4 @@
-"""What came of submitting a job: from the service's answer to a :class:`Submitted` or one clear error; no I/O."""
+"""Read the service's answer to a submission: the result is a :class:`Submitted` or an error. No I/O."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["SubmitResponse", "Submitted", "no_answer", "read_job", "read_proxy"]
 _MAX_BODY = 2000  # characters of an answer that an error keeps
 _MAX_SAID = 200  # characters of the service's own words in an error's text
 _FOR_NOW = {408, 425, 429}
-_NOT_TAKEN = {425, 429}  # turned away before anything was done with it
+_NOT_TAKEN = {425, 429}  # the job was rejected before it was processed
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class Submitted:
     """A job that the service has taken.
 
     Attributes:
-        job_id: the service's name for it; the same again for the same idempotent key.
-        status: as the service words it, such as "queued" or "racing"; "" when it said nothing.
-        duplicate: True when the service said that it had the job already.
+        job_id: the service's id for the job. The same idempotent key gives the same id again.
+        status: the status in the service's words, such as "queued" or "racing"; "" when it gave none.
+        duplicate: True when the service said that it already had the job.
     """
 
     job_id: str
@@ -41,12 +41,12 @@ class SubmitResponse:
     """One HTTP answer to a submission.
 
     Attributes:
-        party: who gave it, with the setting that holds its URL; begins an error's text.
-        status: its HTTP status.
-        text: its body.
-        now: when it came, Unix seconds.
-        asked: what its ``Retry-After`` names, Unix seconds, or None.
-        secret: the API key, which is cut out of everything that is shown.
+        party: who gave the answer, with the setting that holds the URL. Error texts begin with it.
+        status: the HTTP status.
+        text: the body.
+        now: when the answer came, as Unix time in seconds.
+        asked: the time that ``Retry-After`` names, as Unix time in seconds, or None.
+        secret: the API key. It is removed from every text that is shown.
     """
 
     party: str
@@ -58,7 +58,7 @@ class SubmitResponse:
 
     @property
     def json(self) -> dict[str, Any] | None:
-        """The body as a JSON object, or None if it is not one."""
+        """The body as a JSON object; None if it is not a JSON object."""
         try:
             value = json.loads(self.text)
         except (ValueError, RecursionError):
@@ -67,7 +67,10 @@ class SubmitResponse:
 
     @property
     def retry_at(self) -> float | None:
-        """Unix seconds before which not to call again: the header's, else the body's ``retry_at`` (milliseconds)."""
+        """Unix time in seconds before which the service must not be called again, or None.
+
+        It comes from the header, else from the body's ``retry_at``, which is in milliseconds.
+        """
         if self.asked is not None:
             return self.asked
         value = (self.json or {}).get("retry_at")
@@ -77,12 +80,12 @@ class SubmitResponse:
 
     @property
     def shown(self) -> str:
-        """The body as errors keep it."""
+        """The body as errors keep it: without the API key, cut to 2,000 characters."""
         return self.clean(self.text)[:_MAX_BODY]
 
     @property
     def said(self) -> str:
-        """The service's own words about what is wrong, in brackets, or ""."""
+        """The service's own error message in brackets, cut to 200 characters; "" when there is none."""
         words = (self.json or {}).get("error")
         if not isinstance(words, str):
             return ""
@@ -90,7 +93,7 @@ class SubmitResponse:
         return f" ({line.strip()})" if line.strip() else ""
 
     def clean(self, text: str) -> str:
-        """``text`` without the API key, in a form that every log and result backend can write."""
+        """Return ``text`` without the API key, in a form that every log and result backend can write."""
         for secret in {self.secret, json.dumps(self.secret)[1:-1]} - {""}:
             text = text.replace(secret, "[api key]")
         return text.encode(errors="replace").decode()
@@ -100,8 +103,8 @@ def read_job(answer: SubmitResponse) -> Submitted:
     """Read EZThrottle's own answer to a job.
 
     Raises:
-        SubmitRefused: it refused the job for good.
-        ServiceUnavailable: it did not take the job now, or nobody can tell.
+        SubmitRefused: EZThrottle refused the job permanently.
+        ServiceUnavailable: EZThrottle did not take the job now, or nobody can tell.
     """
     _check_status(answer)
     body = answer.json or {}
@@ -113,11 +116,11 @@ def read_job(answer: SubmitResponse) -> Submitted:
 
 
 def read_proxy(answer: SubmitResponse, party: str) -> SubmitResponse:
-    """Unwrap what the proxy forwarded from ``party``.
+    """Return the answer of ``party`` that the proxy's answer contains.
 
     Raises:
-        SubmitRefused: the proxy refused the job for good.
-        ServiceUnavailable: it did not take the job now, or nobody can tell.
+        SubmitRefused: the proxy, or ``party``, refused the job permanently.
+        ServiceUnavailable: the job was not taken now, or nobody can tell.
     """
     _check_status(answer)
     envelope = answer.json or {}
@@ -141,7 +144,7 @@ def read_proxy(answer: SubmitResponse, party: str) -> SubmitResponse:
 
 
 def no_answer(party: str, exc: Exception) -> ServiceUnavailable:
-    """The error for a call to ``party`` that ended in ``exc`` before a status came."""
+    """Return the error for a call to ``party`` that failed with ``exc`` before a status came."""
     reason = getattr(exc.args[0] if exc.args else None, "reason", None)
     what = type(reason or exc).__name__
     if _never_sent(exc, reason):
@@ -157,7 +160,7 @@ def no_answer(party: str, exc: Exception) -> ServiceUnavailable:
 def _never_sent(exc: Exception, reason: object) -> bool:
     if isinstance(exc, requests.ConnectTimeout) or isinstance(reason, urllib3.exceptions.NewConnectionError):
         return True
-    # Any other TLS error may also come after the request went out.
+    # Any other TLS error may also occur after the request was sent.
     return isinstance(reason, urllib3.exceptions.SSLError) and isinstance(
         reason.args[0] if reason.args else None, ssl.SSLCertVerificationError
     )

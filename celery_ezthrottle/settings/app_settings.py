@@ -1,4 +1,4 @@
-"""The settings of an app: each is one field, with its name, its default and its kind."""
+"""The settings of an app. Each setting is one field with its name, default and kind."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .options import Options, setting
 
 __all__ = ["DIALECTS", "MIN_SECRET", "Settings"]
 
-MIN_SECRET = 16  # characters; the service refuses shorter ones
+MIN_SECRET = 16  # characters; the service refuses shorter secrets
 DIALECTS = ("proxy",)
 
 
@@ -26,9 +26,9 @@ _OPTIONS = Kind(MAPPING.what, _options, MAPPING.parse)
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(Options):
-    """Every setting of an app, typed; the task options too, for tasks that have none of their own.
+    """All settings of an app, with types. The task options are settings too: defaults for tasks that do not set them.
 
-    Durations are seconds, sizes bytes. Secrets stay out of ``repr``.
+    Durations are in seconds, sizes in bytes. ``repr`` does not show secrets.
     """
 
     #: Bearer token of the EZThrottle account. Required.
@@ -37,44 +37,47 @@ class Settings(Options):
     url: str = setting("https://ezthrottle.fly.dev", TEXT)
     #: Base URL of the proxy that authenticates submissions.
     tracktags_url: str = setting("https://tracktags.fly.dev", TEXT)
-    #: How jobs are submitted; "proxy".
+    #: How jobs are submitted. "proxy" is the only value.
     dialect: str = setting("proxy", TEXT)
-    #: Public URL of the receiver, path included. Required.
+    #: Public URL of the receiver, with its path. Required.
     webhook_url: str = setting("", TEXT)
     #: Secret that signs webhooks, at least 16 characters. Required.
     webhook_secret: str = setting("", TEXT, secret=True)
-    #: A second secret that is accepted too, while rotating.
+    #: A second secret that is also accepted, while secrets are rotated; "" = none.
     webhook_secret_secondary: str = setting("", TEXT, secret=True)
-    #: How far a webhook's timestamp may be from the receiver's clock.
+    #: Largest accepted difference between a webhook's timestamp and the receiver's clock, in seconds.
     webhook_tolerance: float = setting(300.0, SECONDS)
-    #: URL of the Redis or Valkey that keeps suspended tasks; "" = the result backend or broker, if that is Redis.
+    #: URL of the Redis or Valkey that keeps suspended tasks; "" = the result backend, else the broker, if that is Redis.
     store: str = setting("", TEXT, secret=True)
-    #: Options of its connections; see celery_ezthrottle.store.redis.connect. They add to Celery's own if the store is Celery's.
+    #: Options of the store's connections; see celery_ezthrottle.store.redis.connect. If the store is Celery's result backend or
+    #: broker, they are added to Celery's own options, and override them.
     store_options: Mapping[str, Any] = field(default_factory=dict, repr=False, metadata={"kind": _OPTIONS})
-    #: Prefix of every key; "" = "{ezthrottle:<app.main>}:", one hash tag for one app.
+    #: Prefix of every key in the store; "" = "{ezthrottle:<app.main>}:", or "{ezthrottle}:" for an app without a name. The
+    #: braces are a Redis hash tag: one for each app.
     key_prefix: str = setting("", TEXT)
-    #: Largest request body that is forwarded.
+    #: Largest request body that is forwarded, in bytes.
     max_request_body: int = setting(1024 * 1024, SIZE)
-    #: Largest response that is kept for a resumed run.
+    #: Largest response that is kept for a resumed run, in bytes.
     max_response: int = setting(1024 * 1024, SIZE)
-    #: Largest sum of the responses that one task keeps.
+    #: Largest sum of the responses that one task keeps, in bytes.
     max_journal: int = setting(4 * 1024 * 1024, SIZE)
-    #: Most tasks that may be suspended at a time; one more fails as it would have without EZThrottle.
+    #: How many tasks may be suspended at the same time. One more task fails as it would without EZThrottle.
     max_suspended: int = setting(1_000_000, COUNT)
-    #: Most results that are kept for jobs nobody waits for (yet, or any more), and the sum of their bytes; the oldest go first.
+    #: How many results are kept for jobs that nobody waits for (yet, or any more), and the sum of their bytes. The oldest results
+    #: are deleted first.
     max_unclaimed: int = setting(10_000, COUNT)
     max_unclaimed_bytes: int = setting(64 * 1024 * 1024, SIZE)
-    #: How often the workers look for what is due; one of them at a time does.
+    #: Seconds between two sweeps, which look for due work. One worker at a time sweeps.
     sweep_interval: float = setting(1.0, SECONDS)
-    #: How long the claims of a dead process are honoured.
+    #: Lease in seconds: how long a dead process's claims are honoured.
     lease: float = setting(60.0, SECONDS)
 
     @property
     def webhook_secrets(self) -> tuple[str, ...]:
-        """The primary secret, then the secondary one if there is one."""
+        """The secrets that are set: the primary one first, then the secondary one."""
         return tuple(secret for secret in (self.webhook_secret, self.webhook_secret_secondary) if secret)
 
     @property
     def webhook_path(self) -> str:
-        """The path that the receiver serves."""
+        """The URL path that the receiver serves."""
         return urlsplit(self.webhook_url).path or "/"

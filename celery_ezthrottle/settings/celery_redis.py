@@ -1,4 +1,4 @@
-"""The Redis that Celery has already: where suspended tasks are kept when ``ezthrottle_store`` is not set."""
+"""Find the Redis that Celery already uses. It keeps the suspended tasks when ``ezthrottle_store`` is not set."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["REDIS_SCHEMES", "redis_of"]
 
 REDIS_SCHEMES = {"redis", "rediss", "redis+socket", "sentinel"}
-#: What Celery and kombu take as transport options.
+#: Transport options of Celery and kombu that are used for the store: for Sentinel, and for the broker's sockets.
 SENTINEL_OPTIONS = ("master_name", "sentinel_kwargs", "min_other_sentinels")
 SOCKET_OPTIONS = (
     "socket_timeout", "socket_connect_timeout", "socket_keepalive", "socket_keepalive_options", "health_check_interval",
@@ -22,9 +22,12 @@ SOCKET_OPTIONS = (
 
 
 def redis_of(app: Celery) -> tuple[str, dict[str, Any]]:
-    """URL and options of the Redis that Celery keeps results in, else of its broker; nothing if neither is one Redis."""
+    """Return the URL and connection options of the Redis that is Celery's result backend, else its broker.
+
+    Returns ``("", {})`` when neither of them is one Redis.
+    """
     backend: Any = app.conf.result_backend
-    shorthand = backend in ("redis", "rediss")  # Celery's: what it is about is in settings of their own
+    shorthand = backend in ("redis", "rediss")  # Celery's shorthand: host, port and database are separate settings
     url = "redis://" if shorthand else _one_redis(backend)
     if url:
         options = _backend_options(app, with_db=shorthand)
@@ -45,19 +48,19 @@ def _one_redis(value: Any) -> str:
     if not isinstance(urls, (list, tuple)) or not all(isinstance(url, str) for url in urls):
         return ""
     schemes = {urlsplit(url).scheme for url in urls}
-    # A list of brokers to fail over to is not one place to keep something; a list of sentinels knows of one.
+    # A failover list of brokers is not one place to keep data. A list of sentinels leads to one master.
     return ";".join(urls) if schemes <= REDIS_SCHEMES and (len(urls) == 1 or schemes == {"sentinel"}) else ""
 
 
 def _backend_options(app: Celery, *, with_db: bool) -> dict[str, Any]:
-    """As Celery's RedisBackend takes them."""
+    """Return the connection options that Celery's RedisBackend would use."""
 
     def conf(name: str) -> Any:
         return getattr(app.conf, name, None)
 
     timeout, connect_timeout = conf("redis_socket_timeout"), conf("redis_socket_connect_timeout")
     if timeout == DEFAULTS["redis_socket_timeout"]:
-        timeout = None  # two minutes: too long for a worker's slot to wait for a store
+        timeout = None  # Celery's default is two minutes: too long for a worker slot to wait for the store
     return {
         "host": conf("redis_host"),
         "port": conf("redis_port"),
@@ -73,7 +76,7 @@ def _backend_options(app: Celery, *, with_db: bool) -> dict[str, Any]:
 
 
 def _broker_options(app: Celery) -> dict[str, Any]:
-    """As kombu's transport for Redis takes them."""
+    """Return the connection options that kombu's Redis transport would use."""
     conf: Any = app.conf
     return {
         "port": conf.broker_port,

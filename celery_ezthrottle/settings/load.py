@@ -1,6 +1,6 @@
 """Read settings: ``app.conf.ezthrottle_*``, then ``EZTHROTTLE_*`` in the environment, then the default.
 
-Read once, when a worker, a receiver or a gateway starts; never at import and never in ``.delay()``.
+Settings are read once, when a worker, a receiver or a gateway starts. They are never read at import or in ``.delay()``.
 """
 
 from __future__ import annotations
@@ -26,13 +26,17 @@ __all__ = ["load_settings"]
 def load_settings(app: Celery, *, environ: Mapping[str, str] | None = None) -> Settings:
     """Read and convert the settings of ``app``.
 
+    Args:
+        app: the Celery app.
+        environ: environment variables; ``os.environ`` by default.
+
     Raises:
-        ConfigurationError: naming every setting whose value has the wrong type.
+        ConfigurationError: a setting has a value of the wrong type. The text names every such setting.
     """
     environ = os.environ if environ is None else environ
     values: dict[str, Any] = {}
     problems: list[str] = []
-    # The app's own first: a problem with the account comes before one with an option.
+    # Task options come last: problems with the account are reported before problems with an option.
     for spec in sorted(fields(Settings), key=lambda spec: spec.name in OPTION_NAMES):
         found, source = _lookup(app, environ, spec.name)
         if found is None:
@@ -55,7 +59,7 @@ def load_settings(app: Celery, *, environ: Mapping[str, str] | None = None) -> S
 
 
 def _lookup(app: Celery, environ: Mapping[str, str], name: str) -> tuple[Any, str]:
-    # By attribute: app.conf.get() looks a namespaced key up differently.
+    # By attribute, because app.conf.get() looks up a namespaced key differently.
     value = getattr(app.conf, f"ezthrottle_{name}", None)
     if value is not None:
         return value, f"ezthrottle_{name}"

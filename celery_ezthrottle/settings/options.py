@@ -1,7 +1,8 @@
-"""The options of one task: what is forwarded, where to and under which key. Task option > setting > default.
+"""The options of one task: which calls are forwarded, to which hosts and under which key.
 
-Each option is one field of :class:`Options`: its name, its default and its kind. ``@frugal`` takes them as arguments,
-``EZThrottleTask`` as class attributes, and the app as settings, ``ezthrottle_<name>``.
+Each option is one field of :class:`Options` with its name, default and kind. ``@frugal`` takes the options as arguments,
+``EZThrottleTask`` as class attributes, and the app as settings named ``ezthrottle_<name>``. A task's option has priority over
+the app's setting, and the setting over the default.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ T = TypeVar("T")
 
 
 def setting(default: T, kind: Kind, *, secret: bool = False) -> T:
-    """A field that is a setting. ``secret``: its value stays out of ``repr``."""
+    """Declare a dataclass field that is a setting. If ``secret``, ``repr`` does not show its value."""
     made: T = field(default=default, repr=not secret, metadata={"kind": kind})
     return made
 
@@ -53,54 +54,55 @@ _IDEMPOTENCY = Kind(
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """The options of one task. Durations are seconds.
+    """The options of one task. Durations are in seconds.
 
-    A callable gets the request (or the response) of the HTTP library that made the call.
+    A callable option gets the request (or response) object of the HTTP library that made the call.
     """
 
-    #: Statuses that are forwarded.
+    #: HTTP statuses, 400 to 599. A call with such a response is forwarded.
     forward_on: Collection[int] = setting(frozenset({429, 500, 502, 503, 504}), STATUSES)
-    #: Network errors that are forwarded. "safe": the request was certainly not sent, or its method is idempotent, or it has an
-    #: ``Idempotency-Key`` header. "always"; "never".
+    #: When a call that failed with a network error is forwarded. "safe": if the request was certainly not sent, its method is
+    #: idempotent, or it has an ``Idempotency-Key`` header. "always". "never".
     forward_on_network_error: str = setting("safe", choice("safe", "always", "never"))
-    #: Whether a call is also forwarded when ``self.retry()``, or an error of the task's own, follows the limited call.
+    #: Whether a limited call is also forwarded when the task then calls ``self.retry()`` or raises an error of its own.
     forward_on_retry: bool = setting(True, FLAG)
-    #: Patterns (as in fnmatch) of host names that are forwarded. "public" stands for every public host.
+    #: Patterns (as in fnmatch) of the hosts whose requests are forwarded. "public" stands for every public host.
     forward_hosts: Sequence[str] = setting(("public",), STRINGS)
-    #: Patterns of hosts to which a request is forwarded even if its signature covers a time or a nonce.
+    #: Patterns of the hosts whose requests are forwarded even if their signature covers a time or a nonce.
     forward_signed_hosts: Sequence[str] = setting((), STRINGS)
-    #: The last word on a request: False means that it is not forwarded.
+    #: Gets the request, after all other checks. If it returns False, the request is not forwarded.
     forward_if: Callable[[Any], bool] | None = setting(None, CALLABLE)
-    #: True for a response that means a limit although its status is not in ``forward_on``.
+    #: Gets the response. Returns True if the response means a limit although its status is not in ``forward_on``.
     is_limited: Callable[[Any], bool] | None = setting(None, CALLABLE)
     #: How the idempotency key of a job is made. "task": one key for each forward of each task id. "hash": no key; the service
-    #: merges equal requests. "unique": a new key for each forward. A string with placeholders for the task's arguments. A
-    #: callable that gets the request.
+    #: merges equal requests. "unique": a new key for each forward. Any other string: the key, with placeholders for the task's
+    #: arguments. A callable: gets the request and returns the key.
     idempotency: str | Callable[[Any], str] = setting("task", _IDEMPOTENCY)
-    #: Names of the service's regions that execute the job; () = any.
+    #: Names of the service's regions that execute the job; () = any region.
     regions: Sequence[str] = setting((), STRINGS)
-    #: What the service does when a region is down; None = its default.
+    #: What the service does when a region is down: "fallback" or "strict"; None = the service's default.
     region_policy: str | None = setting(None, choice("fallback", "strict"))
-    #: How several regions execute the job; None = the service's default.
+    #: How several regions execute the job: "race" or "fanout"; None = the service's default.
     execution_mode: str | None = setting(None, choice("race", "fanout"))
-    #: How often the service tries; None = its default. See :class:`celery_ezthrottle.service.job.RetryPolicy`.
+    #: How often the service tries the job; None = the service's default. See :class:`celery_ezthrottle.service.job.RetryPolicy`.
     retry_policy: Mapping[str, Any] | None = setting(None, MAPPING)
-    #: Webhooks of your own, besides the one that resumes the task.
+    #: Webhooks of the user, in addition to the one that resumes the task. Each mapping has at least the key "url".
     webhooks: Sequence[Mapping[str, Any]] = setting((), WEBHOOKS, secret=True)
     #: How many webhooks with a vote must be delivered; None = the service's default.
     webhook_quorum: int | None = setting(None, COUNT)
-    #: A JSON object that the webhooks bring back.
+    #: A JSON object that is sent back in the webhooks.
     metadata: Mapping[str, Any] | None = setting(None, MAPPING, secret=True)
-    #: How long a suspended task waits for its result, counted from the suspension.
+    #: How many seconds a suspended task waits for its result, counted from the suspension.
     result_timeout: float = setting(12 * 3600.0, SECONDS)
-    #: How long submitting is tried while EZThrottle does not take the job, counted from the suspension.
+    #: How many seconds submission is tried again while EZThrottle does not take the job, counted from the suspension.
     submit_timeout: float = setting(3600.0, SECONDS)
-    #: Whether the body runs with ``request.retries = max_retries`` after the service has given up.
+    #: Whether the resumed body runs with ``request.retries = max_retries`` after the service has given up.
     exhaust_retries: bool = setting(True, FLAG)
-    #: How often one call is forwarded while its delivered answer is a limit again. More than 1 is only for a service that does
+    #: How often one call is forwarded while its delivered answer is still limited. Use more than 1 only for a service that does
     #: not retry by itself.
     max_forwards: int = setting(1, COUNT)
-    #: Whether a resumed run sends an unsafe call that looks like an earlier one with another body, instead of ReplayMismatch.
+    #: Whether a resumed run sends an unsafe call that looks like an earlier call with another body. If False, the call raises
+    #: ReplayMismatch.
     send_unmatched: bool = setting(False, FLAG)
 
 
@@ -109,20 +111,20 @@ OPTION_NAMES = frozenset(_KINDS)
 
 
 def kind_of(name: str) -> Kind:
-    """The kind of the option ``name``."""
+    """Return the kind of the option ``name``."""
     return _KINDS[name]
 
 
 def validate(given: Mapping[str, Any], parameters: Sequence[str] | None = None) -> dict[str, Any]:
-    """Check and normalise options as given to a task.
+    """Check and normalise the options that are given to a task.
 
     Args:
         given: option names and values.
-        parameters: names of the task's parameters, if known, for placeholders of ``idempotency``.
+        parameters: names of the task's parameters, to check the placeholders in ``idempotency``; None when they are not known.
 
     Raises:
-        TypeError: for a name that is no option.
-        ConfigurationError: for a value that is not of the option's form.
+        TypeError: a name is not the name of an option.
+        ConfigurationError: a value is not of the option's kind.
     """
     unknown = sorted(given.keys() - OPTION_NAMES)
     if unknown:
@@ -131,15 +133,17 @@ def validate(given: Mapping[str, Any], parameters: Sequence[str] | None = None) 
 
 
 def resolve(given: Mapping[str, Any], defaults: Options, parameters: Sequence[str] | None = None) -> Options:
-    """Put task options and settings together.
+    """Merge a task's options with the app's settings.
+
+    A ``submit_timeout`` from the settings is lowered to ``result_timeout`` if it is above it.
 
     Args:
         given: the task's options, as returned by :func:`validate`.
-        defaults: what the app has set for all tasks.
-        parameters: names of the task's parameters, if known.
+        defaults: the app's settings for all tasks.
+        parameters: names of the task's parameters; None when they are not known.
 
     Raises:
-        ConfigurationError: for a setting that does not fit the task, or deadlines that contradict each other.
+        ConfigurationError: a setting does not fit the task, or options contradict each other.
     """
     values = {name: getattr(defaults, name) for name in OPTION_NAMES} | dict(given)
     if "idempotency" not in given:
@@ -171,15 +175,15 @@ def _checked(name: str, value: Any, parameters: Sequence[str] | None) -> Any:
 
 
 def check_key(name: str, value: Any, parameters: Sequence[str] | None = None) -> None:
-    """Check that a string of ``idempotency`` gives each task a key of its own.
+    """Check that a string for ``idempotency`` gives each task its own key.
 
     Args:
-        name: of the option or setting, for the text of the error.
-        value: its value, of the right kind.
+        name: name of the option or setting, for the error text.
+        value: the value of the option or setting. Its kind is checked already.
         parameters: names of the task's parameters; None when they are not known.
 
     Raises:
-        ConfigurationError: the string is broken or constant, or names what is no parameter.
+        ConfigurationError: the string is malformed or constant, or a placeholder is not a parameter of the task.
     """
     if callable(value) or value in KEY_STRATEGIES:
         return

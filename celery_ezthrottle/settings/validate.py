@@ -1,4 +1,4 @@
-"""Which settings are missing, wrong, or contradict each other. Connects to nothing."""
+"""Check which settings are missing, wrong or contradictory. Nothing here opens a connection."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ __all__ = ["receiver_problems", "report", "validate"]
 
 
 def validate(settings: Settings, app: Celery) -> None:
-    """Refuse settings that are missing or contradict each other: one error that names all of them and the remedies."""
+    """Check the settings that a worker needs.
+
+    Raises:
+        ConfigurationError: settings are missing, wrong or contradictory. The text names all of them and the remedies.
+    """
     problems = receiver_problems(settings)
     if not settings.api_key:
         problems.append(
@@ -45,7 +49,7 @@ def validate(settings: Settings, app: Celery) -> None:
 
 
 def receiver_problems(settings: Settings) -> list[str]:
-    """What keeps a receiver from starting. Webhooks are never taken unsigned: a secret is not optional."""
+    """Return the problems that prevent a receiver from starting. A secret is required: unsigned webhooks are never accepted."""
     problems = _store_problems(settings)
     if not settings.webhook_url:
         problems.append(
@@ -97,12 +101,12 @@ def _as_seconds(value: Any) -> float:
 def _is_http_url(value: str) -> bool:
     try:
         return value.startswith(("http://", "https://")) and bool(urlsplit(value).hostname)
-    except ValueError:  # of a bracket that is not closed
+    except ValueError:  # urlsplit() raises it for a bracket that is not closed
         return False
 
 
 def report(problems: list[str]) -> str:
-    """One text that names every problem."""
+    """Return one text that names every problem."""
     if len(problems) == 1:
         return problems[0]
     return "\n".join([f"{len(problems)} settings need attention:", *(f"- {problem}" for problem in problems)])

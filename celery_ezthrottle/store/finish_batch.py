@@ -1,7 +1,7 @@
-"""Ends of early-acknowledged runs, told to the store many at a time, shortly after.
+"""Report the ends of early-acknowledged runs to the store in batches, shortly after the runs have ended.
 
-No other run would take over from such a run, so nobody waits for the store to know that it has ended: its payload goes, and a
-mark stays. Many runs share the round trip, which would cost each of them as much as its start.
+No other run takes over from an early-acknowledged run, so nobody waits for this report. The store then drops the payload and
+keeps a mark. The runs of a batch share one round trip: a round trip for each run would cost as much as the start of the run.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from .retrying import retry_in_background
 
 __all__ = ["FinishBatch"]
 
-#: Seconds after which an end is told.
+#: Seconds after which an end is reported.
 FLUSH_AFTER = 0.1
-#: In one act, which keeps the whole store waiting.
+#: Most ends in one act: the whole store waits while it does an act.
 BATCH_SIZE = 50
 
 
 class FinishBatch:
-    """Those of one process. Threads may share it.
+    """The batch of one process. Threads may share it.
 
     Args:
-        finish_all: of the store.
+        finish_all: the method of the store.
     """
 
     def __init__(self, finish_all: Callable[[Sequence[tuple[str, str]]], None]) -> None:
@@ -37,17 +37,17 @@ class FinishBatch:
         self._timer: threading.Timer | None = None
 
     def add(self, continuation_id: str, run: str) -> None:
-        """``run``, which held the continuation, has ended."""
+        """Report later that ``run``, which held the continuation, has ended."""
         with self._lock:
             self._ended.append((continuation_id, run))
             if self._timer is None:
                 timer = threading.Timer(FLUSH_AFTER, self.flush)
                 timer.daemon = True
                 timer.start()
-                self._timer = timer  # not one that could not be started: the next end tries again
+                self._timer = timer  # only once it has started: if that fails, the next end tries again
 
     def flush(self) -> None:
-        """Tell what was not told yet; once the store is back, if it is away."""
+        """Report now what was not reported yet. If the store is out of reach, retry in the background."""
         with self._lock:
             ended, self._ended, self._timer = self._ended, [], None
         for first in range(0, len(ended), BATCH_SIZE):

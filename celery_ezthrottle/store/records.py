@@ -1,4 +1,4 @@
-"""What a store is given, and what it gives: plain values."""
+"""The plain values that a store takes and returns."""
 
 from __future__ import annotations
 
@@ -13,54 +13,58 @@ __all__ = [
     "SuspendOutcome", "Suspension", "TaskRecord", "Verdict",
 ]  # fmt: skip
 
-#: Seconds for which what has ended is remembered: a message that comes again in that time does nothing.
+#: Seconds for which the mark of an ended task or continuation is kept. A message that is delivered again in that time does
+#: nothing.
 REMEMBERED = 3 * 24 * 3600
-#: Seconds for which a result is kept that nobody waits for, or nobody any more.
+#: Seconds for which an unclaimed result is kept: no continuation waits for it yet, or none waits for it any more.
 UNCLAIMED_FOR = 24 * 3600
 
 
 class SuspendOutcome(StrEnum):
     SUSPENDED = "suspended"
-    ALREADY = "already"  # another run of this task is suspended, delivered or being resumed
-    STALE = "stale"  # this run was closed, or lost its continuation to another run
-    FULL = "full"  # as many continuations as allowed are there
+    ALREADY = "already"  # another run has suspended the task, and its continuation is not DONE
+    STALE = "stale"  # this run is closed, or does not hold its continuation (any more)
+    FULL = "full"  # the store has as many continuations as allowed
 
 
 class StartOutcome(StrEnum):
     STARTED = "started"
-    TAKEN = "taken"  # another run holds it
-    DONE = "done"  # its resumed run has ended
-    WAITING = "waiting"  # no outcome yet
-    GONE = "gone"  # the store does not know it (any more), or its record is of an unknown version
+    TAKEN = "taken"  # another run holds the continuation, or this run is closed
+    DONE = "done"  # the continuation is DONE: its resumed run has ended
+    WAITING = "waiting"  # the continuation has no outcome yet
+    GONE = "gone"  # the store does not have it, its result or its task (any more), or only in an unknown version
 
 
 class Verdict(StrEnum):
-    """What a delivered result is to the store."""
+    """How a delivered result compares to the first result of its job."""
 
     FIRST = "first"
-    REPEATED = "repeated"  # the same again
-    CONTRADICTING = "contradicting"  # another one than the first, which stays
+    REPEATED = "repeated"  # it equals the first result
+    CONTRADICTING = "contradicting"  # it differs from the first result, which stays
 
 
 @dataclass(frozen=True, kw_only=True)
 class Suspension:
-    """Everything a suspension writes, in one act.
+    """Everything that a suspension writes, in one act.
 
     Attributes:
-        id: of the continuation, unique.
-        task_id: of the task.
-        run: token of the run that suspends.
-        resumed_from: id of the continuation this run resumed, or None for a run that was not resumed.
-        retries: how often Celery had retried the task when this run began.
+        id: unique id of the continuation.
+        task_id: id of the task.
+        run: run id of the run that suspends.
+        resumed_from: id of the continuation that this run resumed; None if the run was not resumed.
+        retries: orders the messages of the task: Celery's count of retries in the message that began this run, plus a large
+            number for each replacement (see ``order_of`` in ``tasks/handoff.py``).
         forward: number of this forward of the task, counted from 1.
         shared: other tasks may wait for the same job, so its result outlives this task (see ``finish``).
         message: body of the parked message.
         envelope: the rest of the parked message.
-        journal: the calls the task has had answered.
-        job: what has to be submitted; dropped once the job is bound or an outcome is there.
+        journal: the answered calls of the task.
+        job: the job to submit. It is dropped once the job is bound or an outcome is there.
         failure: how the forwarded call failed.
-        suspended_at, submit_deadline, deadline: times.
-        submit_at: when a sweeper takes the submission over, should the process that suspended die.
+        suspended_at: Unix seconds, like all times here.
+        submit_deadline: until then, the job is submitted.
+        deadline: until then, the task waits for a result.
+        submit_at: when a sweep takes over the submission, if the process that suspended the task has died.
     """
 
     id: str
@@ -83,12 +87,16 @@ class Suspension:
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """A continuation with something due, claimed until a given time: nobody else gets it before then.
+    """A continuation with something due, claimed until a given time: nobody else can claim it before then.
 
-    ``state`` is STORED, SUBMITTED, DELIVERED or PUBLISHED. ``job`` is b"" except for STORED, ``message`` and ``envelope`` are
-    b"" except for DELIVERED and PUBLISHED.
-    ``attempts`` counts postponed submissions; ``publications`` counts acts of ``published``. ``maybe_accepted`` is
-    True when an earlier attempt to submit it may have been taken (see ``postpone``); only for STORED.
+    Attributes:
+        state: STORED, SUBMITTED, DELIVERED or PUBLISHED.
+        job: b"" unless the state is STORED.
+        message, envelope: the parked message; b"" unless the state is DELIVERED or PUBLISHED.
+        attempts: number of postponed submissions.
+        publications: number of ``published`` acts.
+        maybe_accepted: the service may have taken the job in an earlier attempt to submit it (see ``postpone``). False unless
+            the state is STORED.
     """
 
     id: str
@@ -109,9 +117,9 @@ class Claim:
 
 @dataclass(frozen=True, kw_only=True)
 class Resumption:
-    """What a resumed run gets. All but ``outcome`` are empty unless it is STARTED.
+    """What a resumed run gets. All fields but ``outcome`` are empty unless the outcome is STARTED.
 
-    ``result`` is what was delivered or settled.
+    ``result`` is the delivered result, or the outcome given by ``settle`` or ``cancel``.
     """
 
     outcome: StartOutcome
@@ -129,11 +137,14 @@ class Resumption:
 class TaskRecord:
     """What is kept for a task across its runs.
 
-    ``forwards`` counts its forwards, ``journal`` its answered calls (b"" when none were saved), ``state`` is that of its
-    newest continuation, or None, and ``retries`` what Celery counted for the run that made it (0 when it is not there or DONE).
-    ``ended`` is what Celery counted for the run that ended the task, or None when it has not ended. ``retried`` is what it
-    counted for the last resumed run that it retried, or None: a message with that count has had its run, the next one is on
-    its way.
+    Attributes:
+        forwards: number of forwards of the task.
+        journal: its answered calls; b"" when none were saved.
+        state: state of its newest continuation, or None.
+        retries: ``Suspension.retries`` of the newest continuation; 0 when that is not there or DONE.
+        ended: ``retries`` of the run that ended the task; None when the task has not ended.
+        retried: ``retries`` of the last resumed run that Celery retried, or None. The message with that count has had its run;
+            the next message is on its way.
     """
 
     forwards: int
@@ -146,7 +157,11 @@ class TaskRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class DeliverOutcome:
-    """What became of a delivered result: the continuations that it made DELIVERED, each claimed by the caller."""
+    """The outcome of a delivery.
+
+    Attributes:
+        claims: the continuations that the result made DELIVERED, each claimed by the caller.
+    """
 
     verdict: Verdict
     claims: Sequence[Claim] = ()
@@ -154,10 +169,14 @@ class DeliverOutcome:
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
-    """How full the store is, and what it has seen since its first record (forgotten after seven quiet days).
+    """How full the store is, and what it has counted since its first record. The counters are forgotten after seven quiet days.
 
-    ``suspended`` counts continuations with something due, now or later. ``unclaimed`` and ``unclaimed_bytes`` measure the results
-    that nobody waits for, ``evicted`` counts those given up for the bounds; ``repeated`` and ``contradicting`` count deliveries.
+    Attributes:
+        suspended: number of continuations with something due, now or later.
+        unclaimed: number of results that nobody waits for.
+        unclaimed_bytes: their size in bytes.
+        evicted: number of unclaimed results that were dropped because of the bounds.
+        repeated, contradicting: number of deliveries with that verdict.
     """
 
     suspended: int
@@ -170,13 +189,13 @@ class Counts:
 
 @dataclass(frozen=True, kw_only=True)
 class Health:
-    """What the store says of itself.
+    """What the store reports about itself.
 
     Attributes:
-        clock: its time.
-        receiver_clock: how many seconds the clock of the receiver that started last was ahead of the store's, or None when none
-            has started in 30 days.
-        problems: why it could lose what it keeps, each a sentence with the remedy.
+        clock: its time in Unix seconds.
+        receiver_clock: how many seconds the clock of the receiver that started last was ahead of the store's clock; None when no
+            receiver has started in 30 days.
+        problems: why the store could lose what it keeps; each is a sentence with the remedy.
     """
 
     clock: float

@@ -1,6 +1,6 @@
-"""Acts of the store that must get through: tried again, and where the store is away for longer, once it is back.
+"""Retry acts of the store: briefly in the caller, or in a background thread until the store answers.
 
-Each may be done twice: the try that failed may have been done.
+Each act must be safe to repeat: a try that failed may have been done all the same.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ __all__ = ["report_end", "retry_briefly", "retry_in_background"]
 
 T = TypeVar("T")
 
-#: Seconds before each try after the first, for who waits for the answer; and between two, for who does not.
+#: Seconds before each try after the first, in :func:`retry_briefly`.
 PAUSES = (0.1, 0.5, 2.0)
+#: Seconds between two tries in the background thread.
 PAUSE = 0.5
 
 _lock = threading.Lock()
@@ -27,10 +28,10 @@ _payer: threading.Thread | None = None
 
 
 def retry_briefly(act: Callable[[], T]) -> T:
-    """Do ``act`` until its answer is there.
+    """Do ``act`` and return its result. While the store is out of reach, try again: four times in all, with 2.6 s of pauses.
 
     Raises:
-        StoreError: the store is out of reach for longer than some seconds.
+        StoreError: the store is still out of reach after the last try.
     """
     pause = threading.Event()
     for seconds in PAUSES:
@@ -42,7 +43,10 @@ def retry_briefly(act: Callable[[], T]) -> T:
 
 
 def report_end(task_id: str, act: Callable[[], object]) -> None:
-    """Do ``act``, which says that a run has ended, now or once the store is back: a run that did not say so would be repeated."""
+    """Do ``act``, which reports that a run has ended. If the store is out of reach, retry in the background.
+
+    A run whose end is never reported would be repeated.
+    """
     try:
         act()
     except StoreError as exc:
@@ -51,15 +55,17 @@ def report_end(task_id: str, act: Callable[[], object]) -> None:
 
 
 def retry_in_background(what: str, act: Callable[[], object]) -> None:
-    """Try ``act`` in a thread of this process until the store answers. What ends with the process is left to the leases.
+    """Try ``act`` in a thread of this process until the store answers.
+
+    If the process ends before that, ``act`` is not done; then the lease of the run lapses, if it has one.
 
     Args:
-        what: for the log.
+        what: a text for the log.
     """
-    global _payer  # noqa: PLW0603 -- one thread for all debts, while there are any
+    global _payer  # noqa: PLW0603 -- one thread for all pending acts; it ends when there are none
     with _lock:
         _debts.append((what, act))
-        if _payer is None or not _payer.is_alive():  # in a forked process it is not
+        if _payer is None or not _payer.is_alive():  # a forked process does not have it
             _payer = threading.Thread(target=_pay, name="ezthrottle-owed", daemon=True)
             _payer.start()
 
@@ -79,6 +85,6 @@ def _pay() -> None:
         except StoreError:
             pause.wait(PAUSE)
             continue
-        except Exception:  # noqa: BLE001 -- logged; the others must not wait for ever
+        except Exception:  # noqa: BLE001 -- logged; the acts behind this one must not wait for ever
             logger.exception("The store is back, but this failed: %s.", what)
         _debts.popleft()

@@ -1,8 +1,8 @@
-"""The state machine of a continuation: every state, every act, and what each act makes of each state. No I/O.
+"""The state machine of a continuation: every state, every act, and the new state after each act. No I/O.
 
-A store does each act as one atomic step and must agree with :func:`after`; ``docs/reliability.md`` draws the same table and
-says what holds when a process dies between two acts. Two acts of a resumed run change what it was resumed from as well: that is
-DONE when the run suspends the task anew, and RUNNING again when this is withdrawn.
+A store does each act as one atomic step and must agree with :func:`after`. ``docs/reliability.md`` has the same table and says
+what holds when a process dies between two acts. Two acts of a resumed run also change the continuation that the run was resumed
+from: it becomes DONE when the run suspends the task again, and RUNNING again when the new continuation is withdrawn.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ __all__ = ["PARKED", "TRANSITIONS", "WAITING", "Act", "State", "Transition", "af
 
 
 class State(StrEnum):
-    """Where a continuation is."""
+    """The state of a continuation."""
 
-    STORED = "stored"  # parked; its job has not been taken by the service, as far as we know
+    STORED = "stored"  # the task is suspended; as far as we know, the service has not taken the job
     SUBMITTED = "submitted"  # the service took the job
-    DELIVERED = "delivered"  # an outcome is there; the parked message has to be published
+    DELIVERED = "delivered"  # an outcome is there; the parked message must be published
     PUBLISHED = "published"  # the parked message was published; the resumed run has not started
     RUNNING = "running"  # a resumed run holds it
-    DONE = "done"  # the resumed run has ended, or the task was suspended anew
+    DONE = "done"  # the resumed run has ended, or has suspended the task again
 
 
 class Act(StrEnum):
-    """What moves a continuation."""
+    """What changes the state of a continuation."""
 
     SUSPEND = "suspend"
     WITHDRAW = "withdraw"
@@ -41,21 +41,21 @@ class Act(StrEnum):
     FINISH = "finish"
 
 
-#: No outcome is there yet.
+#: States without an outcome.
 WAITING = frozenset({State.STORED, State.SUBMITTED})
-#: Not held by a run, and not ended.
+#: States in which no run holds the continuation, and it has not ended.
 PARKED = WAITING | {State.DELIVERED, State.PUBLISHED}
 
 
 @dataclass(frozen=True)
 class Transition:
-    """What an act makes of the states in ``sources``; of any other state it makes nothing.
+    """The states that an act changes, and the new state. The act changes no other state.
 
     Attributes:
-        sources: None in it stands for a continuation that is not there.
-        target: None: the continuation is not there any more.
-        who: makes it, in the words of the documentation.
-        dies: what happens when the process dies right after it.
+        sources: None in it means that the continuation does not exist yet.
+        target: None means that the continuation is deleted.
+        who: who does the act, in the words of the documentation.
+        dies: what happens when that process dies right after the act.
     """
 
     act: Act
@@ -126,5 +126,5 @@ _AFTER = {(source, transition.act): transition.target for transition in TRANSITI
 
 
 def after(state: State | None, act: Act) -> State | None:
-    """The state after an act; the same one when the act is not for that state."""
+    """The state after ``act``. If the act does not apply to ``state``, the state stays the same."""
     return _AFTER.get((state, act), state)

@@ -1,4 +1,4 @@
-"""Make a worker's frugal tasks ones that can be suspended."""
+"""Prepare the frugal tasks of a worker, so that they can be suspended."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ADOPTED = "_ezthrottle_adopted"
 
 
 def adopt(task: Any) -> None:
-    """Give a frugal task the request class that lets its runs suspend, and the layer that keeps them so. Idempotent."""
+    """Give a frugal task the request class that lets its runs suspend, and the layer that keeps them suspended. Idempotent."""
     cls = type(task)
     cls.Request = guarded(cls.Request)
     if not vars(task).get(_ADOPTED):

@@ -1,6 +1,6 @@
-"""One execution of the body of a task: answer its calls from the journal, and suspend it if its last call is forwarded.
+"""One execution of the body of a task: answer its calls from the journal, and suspend the task if its last call is forwarded.
 
-Stands inside ``Task.run``, where the error of a call is seen before ``autoretry_for`` sees it.
+This runs inside ``Task.run``, so it sees the error of a call before ``autoretry_for`` sees it.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ __all__ = ["execute", "outermost"]
 
 
 def execute(body: Callable[..., Any], given: Mapping[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Run ``body`` as the body of the current task, with the options ``given`` to it.
+    """Run ``body`` as the body of the current task, with the options ``given`` to the task.
 
-    Where a task cannot be suspended (called directly, eager mode, a worker without our request class) this is a plain
-    call.
+    Where a task cannot be suspended, this is a plain call: when the task is called directly, in eager mode, or in a worker
+    without our request class.
 
     Raises:
         Suspended: the task was suspended.
-        celery.exceptions.Ignore: another run of this task has it.
+        celery.exceptions.Ignore: another run has this task.
     """
     active = _active.get()
     task: Any = get_current_task()
     if active is not None and (task is None or task.request.called_directly or active.run.task is task):
-        return body(*args, **kwargs)  # part of an execution that is recorded already
+        return body(*args, **kwargs)  # part of an execution that is already recorded
     handoff = _handoff(task)
     if task is None or handoff is None:
         return body(*args, **kwargs)
@@ -54,7 +54,7 @@ def execute(body: Callable[..., Any], given: Mapping[str, Any], args: tuple[Any,
     if type(task).retry is Task.retry:
         task.retry = MethodType(_retry, task)
     else:
-        run.mark_retries()  # one of the user's own stays what it is, so the mark is there all the time
+        run.mark_retries()  # the user's own ``retry`` is not replaced, so the mark is set from the start
     return _Execution(run, body, args, kwargs)()
 
 
@@ -75,7 +75,7 @@ def _handoff(task: Task[Any, Any] | None) -> dict[str, Any] | None:
 
 @dataclass
 class _WantedRetry:
-    """The body has called ``self.retry()`` for a call that is forwarded instead."""
+    """The body has called ``self.retry()``, but its last call is forwarded instead. ``stock`` does Celery's retry."""
 
     call: Call
     stock: Callable[[], Any]
@@ -115,7 +115,7 @@ class _Execution:
         """Suspend the task if its body was stopped at a call that must not be sent.
 
         Raises:
-            OutcomeUnknown: that is not possible.
+            OutcomeUnknown: the task cannot be suspended.
         """
         call = self.run.recorder.to_forward
         if call is None:
@@ -128,9 +128,9 @@ class _Execution:
         raise call.error from None
 
     def _left_with(self, leaving: Exception) -> None:
-        """Suspend the task if its last call is wanted again; else do what Celery would do.
+        """Suspend the task if its last call should be forwarded; otherwise do what Celery would do.
 
-        Returns when the error that leaves the body is to go on.
+        Returns if the error that leaves the body should be raised again.
         """
         if self.run.note:
             leaving.add_note(self.run.note)
@@ -140,7 +140,7 @@ class _Execution:
         self.run.leave()
         self.run.save_journal()
         if self.wanted_retry is not None:
-            # The retry that was held back. It raises, as it would have done in the body.
+            # Do the retry that was held back. It raises, as it would have done in the body.
             self.wanted_retry.stock()
 
     def _wanted_call(self, leaving: Exception) -> Call | None:
@@ -163,7 +163,7 @@ class _Execution:
             return None
 
     def _obstacle(self, call: Call) -> str | None:
-        """Why a call that is wanted again is not forwarded, or None. "" = the task does not want it to be."""
+        """Why a call that should be forwarded is not, or None. "" means that the task does not want it to be forwarded."""
         settings = self.run.settings
         try:
             why = decision.obstacle(call, self.run.options, max_request_body=settings.max_request_body)
@@ -176,7 +176,7 @@ class _Execution:
         return why
 
     def hold_back_retry(self, stock: Callable[[], Any]) -> bool:
-        """The body calls ``self.retry()``: whether it is held back, its last call being forwarded instead."""
+        """The body calls ``self.retry()``. Returns True to hold the retry back, because the last call is forwarded instead."""
         if self.wanted_retry is not None:
             return True
         call = self.run.recorder.last
@@ -193,7 +193,7 @@ class _Execution:
         return bound.arguments
 
 
-#: The execution whose body is running in this context.
+#: The execution whose body runs in this context.
 _active: ContextVar[_Execution | None] = ContextVar("celery_ezthrottle_execution", default=None)
 
 
@@ -208,9 +208,9 @@ def _retry(
     max_retries: Any = None,
     **options: Any,
 ) -> Any:
-    """``self.retry()`` of a frugal task: held back when its last call is forwarded instead.
+    """``self.retry()`` of a frugal task. The retry is held back when the last call of the task is forwarded instead.
 
-    A held-back retry raises, or with ``throw=False`` returns, the same ``Retry`` as Celery's: bodies catch it by type and
+    A held-back retry raises the same ``Retry`` as Celery's, or returns it with ``throw=False``: a body may catch it by type and
     raise it again.
     """
     active, request, run = _active.get(), self.request, Run.of(self)
@@ -219,12 +219,12 @@ def _retry(
 
     def stock(throw: bool = True) -> Any:
         if run is not None:
-            run.mark_retries()  # not before: the body does not see the mark
+            run.mark_retries()  # not earlier, so that the body does not see the mark
         return Task.retry(self, args, kwargs, exc=exc, throw=throw, **options)
 
     if active is None or active.run.task is not self or request.called_directly:
         if run is not None and not request.called_directly:
-            run.before_retry()  # from around the body: autoretry, or a decorator of the user's
+            run.before_retry()  # called from outside the body: by autoretry or a user's decorator
         return stock(throw)
     if not (_is_same(args, request.args or ()) and _is_same(kwargs, request.kwargs or {})):
         active.run.before_retry()
@@ -241,14 +241,15 @@ def _is_same(given: Any, earlier: Any) -> bool:
         return True
     try:
         return bool(type(earlier)(given) == earlier)
-    except (TypeError, ValueError):  # arrays and the like have no one answer
+    except (TypeError, ValueError):  # an array, for example, has no single truth value
         return False
 
 
 def outermost(task: Any) -> Callable[..., Any]:
-    """``task.run`` behind a layer that nothing is around: a decorator of the user's may catch what stops a run.
+    """Wrap ``task.run`` in an outermost layer that stops a stopped run again.
 
-    It may also call the body again, or retry the task: that is stopped too.
+    A decorator of the user may catch the exception that stops a run: this layer raises it again. The decorator may also call the
+    body again, or retry the task: that is stopped too.
     """
     run = task.run
 

@@ -1,6 +1,6 @@
-"""Chords outlive waits: what they keep in the result backend gets a new lease of life when a member is suspended.
+"""Let chords live longer than the waits of their members: renew their keys in the result backend when a member is suspended.
 
-Celery gives a chord's counters, and the results of its finished members, their time to live once, when they are written.
+Celery sets the time to live of a chord's counters, and of the results of its finished members, only once: when it writes them.
 """
 
 from __future__ import annotations
@@ -12,15 +12,17 @@ from celery.result import GroupResult
 
 __all__ = ["group_ids", "keep_alive"]
 
-#: What backends keep of a group, by the suffix of its key: the group, its results, and their counts.
+#: Suffixes of the keys that backends keep for a group: the group, its results, and their counts.
 _SUFFIXES = ("", ".j", ".t", ".s", ".d", ".c")
 
 
 def group_ids(request: Any) -> set[str]:
-    """The groups, and so the chords, that wait for a task: its own, those of the rest of its chain, and those around them.
+    """Ids of the groups, and so of the chords, that wait for a task.
+
+    These are the task's own group, the groups of the rest of its chain, and the groups around them.
 
     Args:
-        request: the task's request.
+        request: the request of the task.
     """
     found = {request.group} if request.group else set()
     for signature in (*(request.chain or ()), request.chord):
@@ -40,7 +42,7 @@ def _groups_of(signature: Any) -> Iterator[str]:
 def keep_alive(backend: Any, request: Any) -> None:
     """Let the chords that wait for a task live as long again as they did when they were made."""
     if not hasattr(backend, "get_key_for_group"):
-        return  # no key-value store: the others keep results until a clean-up, or have no chords
+        return  # not a key-value store: such backends keep results until a clean-up, or have no chords
     expires = getattr(backend, "chord_expires", None) or backend.expires
     if not expires:
         return

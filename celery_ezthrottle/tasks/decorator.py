@@ -1,4 +1,4 @@
-"""What users put on a task: ``@frugal``, or ``EZThrottleTask`` as its base class. Both do the same."""
+"""What users put on a task: the decorator ``@frugal``, or the base class ``EZThrottleTask``. Both do the same."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _MARK = "__ezthrottle_options__"
 
 
 class _Frugal(Protocol[Given]):
-    """``frugal`` with its options typed: they are the fields of :class:`~celery_ezthrottle.settings.options.Options`."""
+    """The type of ``frugal``. Its options are the fields of :class:`~celery_ezthrottle.settings.options.Options`."""
 
     @overload
     def __call__(  # type: ignore[overload-overlap]
         self, function: Callable[P, R], /
     ) -> Callable[P, R]: ...
-    # It overlaps only with a call that has no argument at all, which is this one.
+    # The two overlap only for a call without any argument, which is the overload below.
     @overload
     def __call__(self, *args: Given.args, **options: Given.kwargs) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 
@@ -45,36 +45,36 @@ def _with_options_of(_: Callable[Given, Options]) -> Callable[[Callable[..., Any
 
 @_with_options_of(Options)
 def frugal(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
-    """Make a task frugal: its HTTP calls run locally, and a limited or failed one is forwarded to EZThrottle.
+    """Make a task frugal: its HTTP calls run locally, and a limited or failed call is forwarded to EZThrottle.
 
-    Goes below ``@app.task`` or ``@shared_task``, with or without arguments::
+    Put it below ``@app.task`` or ``@shared_task``, with or without arguments::
 
         @app.task(autoretry_for=(DatabaseError,))
         @frugal(forward_on={429, 503})
         def charge(order_id): ...
 
     Args:
-        options: see :class:`celery_ezthrottle.settings.options.Options`; they come before the settings of the app.
+        options: see :class:`celery_ezthrottle.settings.options.Options`. They have precedence over the settings of the app.
 
     Raises:
-        TypeError: used above ``@app.task``, on something that is no function, or with an unknown option.
-        ConfigurationError: for an option of the wrong form.
+        TypeError: used above ``@app.task``, on something that is not a function, or with an unknown option.
+        ConfigurationError: an option has an invalid value.
     """
     if function is None:
-        validate(options)  # before the function is known: an error points at the line of the decorator
+        validate(options)  # checked before the function is known: an error points at the line of the decorator
         return functools.partial(_wrap, given=options)
     return _wrap(function, given=options)
 
 
 def _execute(body: Callable[..., Any], given: Mapping[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    # Imported with the first run: who only sends tasks needs none of it.
+    # Imported at the first run: a process that only sends tasks does not need it.
     from .body import execute
 
     return execute(body, given, args, kwargs)
 
 
 def _wrap(function: Any, *, given: Mapping[str, Any]) -> Any:
-    # By type() first: any other look into Celery's lazy proxy would make the task, now.
+    # type() first: any other access to Celery's lazy proxy would create the task now.
     if issubclass(type(function), Proxy) or isinstance(function, Task):
         raise TypeError(
             "@frugal is above @app.task; swap them: @app.task (or @shared_task) goes on top, @frugal directly above "
@@ -93,14 +93,14 @@ def _wrap(function: Any, *, given: Mapping[str, Any]) -> Any:
     def run(*args: Any, **kwargs: Any) -> Any:
         return _execute(function, options, args, kwargs)
 
-    # Celery makes its argument check from this; without it, it would see (*args, **kwargs).
+    # Celery makes its argument check from this signature. Otherwise it would see (*args, **kwargs).
     run.__signature__ = signature  # type: ignore[attr-defined]
     setattr(run, _MARK, options)
     return run
 
 
 class EZThrottleTask(Task):  # type: ignore[type-arg]
-    """A base class that makes tasks frugal: as ``base=``, as ``task_cls`` of the app, or subclassed with a ``run``.
+    """A base class that makes tasks frugal. Use it as ``base=``, as ``task_cls`` of the app, or derive a class with ``run``.
 
     The options of :class:`celery_ezthrottle.settings.options.Options` are class attributes, so ``@app.task`` takes them too::
 
@@ -112,7 +112,7 @@ class EZThrottleTask(Task):  # type: ignore[type-arg]
         super().__init_subclass__(**kwargs)
         run = cls.__dict__.get("run")
         plain = run.__func__ if isinstance(run, staticmethod) else run
-        # Options are checked here, at the task's definition; those of base classes were when they were defined.
+        # The options of this class are checked here, at its definition. Those of its base classes were checked at theirs.
         parameters = list(inspect.signature(plain).parameters) if callable(plain) else None
         options = validate({name: cls.__dict__[name] for name in OPTION_NAMES if name in cls.__dict__}, parameters)
         for name, value in options.items():
@@ -122,7 +122,7 @@ class EZThrottleTask(Task):  # type: ignore[type-arg]
 
         @functools.wraps(plain)
         def wrapped(*args: Any, **kwargs: Any) -> Any:
-            # A class that inherits this body may have options of its own.
+            # A class that inherits this body may have its own options.
             owner = type(args[0]) if args and isinstance(args[0], cls) else cls
             return _execute(plain, options_of(owner), args, kwargs)
 
@@ -132,23 +132,23 @@ class EZThrottleTask(Task):  # type: ignore[type-arg]
 
 
 def options_of(cls: type) -> dict[str, Any]:
-    """The options that a task class carries as attributes."""
+    """The options that a task class has as attributes."""
     return {name: getattr(cls, name) for name in OPTION_NAMES if hasattr(cls, name)}
 
 
 def is_frugal(task: Any) -> bool:
-    """Whether the body of a task is under ``@frugal`` or of an :class:`EZThrottleTask`."""
+    """Whether a task has ``@frugal`` on its body, or is an :class:`EZThrottleTask`."""
     return isinstance(task, EZThrottleTask) or any(hasattr(function, _MARK) for function in _layers(task))
 
 
 def given_to(task: Any) -> dict[str, Any]:
-    """The options that a frugal task was given, by decorator or as class attributes."""
+    """The options that were given to a frugal task, by the decorator or as class attributes."""
     marks = (getattr(function, _MARK, {}) for function in _layers(task))
     return next(filter(None, marks), None) or options_of(type(task))
 
 
 def _layers(task: Any) -> Iterable[Any]:
-    """The functions that Celery has put around the body: autoretry, pydantic."""
+    """The body of a task, and the functions that Celery has put around it (autoretry, pydantic)."""
     todo = [task.run, getattr(task, "_orig_run", None)]
     while todo:
         function = todo.pop()

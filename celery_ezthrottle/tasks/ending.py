@@ -1,4 +1,4 @@
-"""The end of a run: tell the store, so that nobody resumes it again."""
+"""The end of a run: report it to the store, so that no other run resumes the task again."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from .run import Run
 
 __all__ = ["end_run"]
 
-#: With these no message of the task's will ask the store: not a retry's, nor that of what it was replaced by.
+#: After these states no message of the task will ask the store: neither a retry nor a replacement follows.
 _FINAL = frozenset({SUCCESS, FAILURE})
 
 
 def end_run(task: Any, state: str | None) -> None:
-    """The current run of ``task`` has ended in ``state``, and Celery has recorded that."""
+    """Report that the current run of ``task`` has ended in ``state``. Celery has already recorded the state."""
     run = Run.of(task)
     if run is not None:
         _end(run, state)
@@ -30,16 +30,16 @@ def end_run(task: Any, state: str | None) -> None:
 
 
 def _end(run: Run, state: str | None) -> None:
-    """The run has ended, and Celery has recorded how."""
+    """Report the end of a run. Celery has already recorded its state."""
     store, resumed_from, task_id = run.store, run.resumed_from, run.task.request.id
     runs_again = state == "RETRY"
-    # A retry asks, and leaves the task to what is parked.
+    # A retry asks the store itself, and leaves the task to the continuation if the store has it.
     in_doubt = run.may_be_parked_as is not None and not runs_again
     if in_doubt:
         act = functools.partial(_take_back, run, task_id, run.order)
         retry_in_background(f"task {task_id} has ended, and is not suspended", act)
     if run.suspended or not run.has_record or state == "REJECTED":
-        return  # parked anew; nothing kept; or it is the worker that knows whether the message comes again
+        return  # suspended again; or nothing is kept; or only the worker knows whether the message comes again
     if resumed_from is None:
         if not runs_again:
             end = functools.partial(store.end, task_id, run.order)
@@ -48,7 +48,7 @@ def _end(run: Run, state: str | None) -> None:
     reach("resume.recorded")
     finish = functools.partial(store.finish, resumed_from, run.id, keep_journal=runs_again)
     if in_doubt:
-        retry_in_background(f"task {task_id} has ended", finish)  # it holds nothing until then
+        retry_in_background(f"task {task_id} has ended", finish)  # the run holds nothing until ``_take_back``
     elif state in _FINAL and not run.has_lease:
         run.continuations.finish_batch.add(resumed_from, run.id)
     else:
@@ -57,7 +57,7 @@ def _end(run: Run, state: str | None) -> None:
 
 
 def _end_unbegun(task: Any, state: str | None) -> None:
-    """A run has ended before its body was called: what it was to resume has ended with it."""
+    """A run has ended before its body was called: the continuation that it was to resume ends too."""
     handoff = handoff_of(task)
     if handoff is None or not handoff["resume"] or state == "REJECTED":
         return
@@ -70,6 +70,6 @@ def _end_unbegun(task: Any, state: str | None) -> None:
 
 def _take_back(run: Run, task_id: str, order: int) -> None:
     store = run.store
-    store.withdraw(run.may_be_parked_as or "")  # first: a run that was told of its suspension has it for good
+    store.withdraw(run.may_be_parked_as or "")  # before close_run: once that has said True, nothing can be withdrawn
     store.close_run(run.id)
     store.end(task_id, order)

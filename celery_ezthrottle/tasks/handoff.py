@@ -1,4 +1,4 @@
-"""What passes between the worker's main process and the runs of its tasks: who may run, and how a run ends that is suspended."""
+"""What the worker's main process and the runs of its tasks exchange: who may run, and how a suspended run ends."""
 
 from __future__ import annotations
 
@@ -10,36 +10,40 @@ from celery.exceptions import Ignore
 from celery_ezthrottle.store.records import TaskRecord
 from celery_ezthrottle.store.states import WAITING, State
 
-__all__ = ["HANDOFF", "RECORD_HEADER", "TAKES_OVER", "Revoked", "Suspended", "handoff_of", "order_of", "why_idle"]
+__all__ = ["HANDOFF", "Revoked", "Suspended", "handoff_of", "order_of", "why_idle"]
 
-#: Key in the message properties that a run sees, under which the request hands over what a suspension needs.
-#: Properties are never published again, so nothing of it can leak into a retried message.
+#: Key in the message properties that a run sees. Under it the request hands over what a suspension needs.
+#: Properties are never published again, so a retried message cannot contain it.
 HANDOFF = "ezthrottle"
 
-#: Header of the messages by which Celery retries a task that was suspended: the store keeps something for it.
-RECORD_HEADER = "ezthrottle_record"
-
-#: Value of that header where what is retried is a run that died: it goes on with all of its answers. Else it is True.
-TAKES_OVER = "takes over"
-
-#: No task is retried as often.
+#: More than the retries of any task.
 _MANY = 10**6
 
 
 def handoff_of(task: Any) -> dict[str, Any] | None:
-    """What the worker has handed over to the current run of a task; None where it could not."""
+    """What the worker has handed over to the current run of a task; None if it could not."""
     found: dict[str, Any] | None = (task.request.properties or {}).get(HANDOFF)
     return found
 
 
 def order_of(headers: Mapping[str, Any]) -> int:
-    """Which of the messages of a task is the later: one for each retry, and a replacement has the same id and counts anew."""
+    """The order of a message among those of its task: a later message has a larger number.
+
+    It grows with each retry. A replacement keeps the task id but counts its retries from 0, so each replacement counts more.
+    """
     return int(headers.get("replaced_task_nesting") or 0) * _MANY + int(headers.get("retries") or 0)
 
 
 def why_idle(record: TaskRecord, order: int, *, redelivered: bool) -> Ignore | None:
-    """Why a run that resumes nothing has nothing to do, by what the store keeps for its task; None if it has."""
-    # What it is the retry of may be parked all the same, if nobody could tell. Once it is published, it may be what this retries.
+    """The exception to end a run that resumes nothing and has nothing to do; None if it has something to do.
+
+    Args:
+        record: what the store keeps for the task.
+        order: of the message that began the run; see :func:`order_of`.
+        redelivered: the broker has delivered the message before.
+    """
+    # A waiting continuation counts whatever its order: the run that this one retries may be suspended without having been told.
+    # Once the continuation has an outcome, this may be the retry of its resumed run: then the order decides.
     if record.state in WAITING or (record.state not in {None, State.DONE} and record.retries >= order):
         return Suspended("suspended by an earlier delivery of this message, or by what it is the retry of")
     if redelivered and record.ended is None and record.retried is not None and record.retried >= order:
@@ -50,8 +54,8 @@ def why_idle(record: TaskRecord, order: int, *, redelivered: bool) -> Ignore | N
 
 
 class Suspended(Ignore):
-    """The task is suspended: no result, no callback, no error; its message is acknowledged."""
+    """The task is suspended: the run has no result, no callback and no error; its message is acknowledged."""
 
 
 class Revoked(Ignore):
-    """The task was cancelled while it was suspended: it ends as one that was revoked."""
+    """The task was cancelled while it was suspended: it ends as a revoked task."""

@@ -1,4 +1,4 @@
-"""The beginning of a run: claim what it resumes, and load what earlier runs have had answered."""
+"""The beginning of a run: claim the continuation that it resumes, and load the answered calls of earlier runs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from celery.exceptions import Ignore
 
 from celery_ezthrottle._common.failpoints import reach
 from celery_ezthrottle._common.log import logger
+from celery_ezthrottle.broker.headers import TAKES_OVER
 from celery_ezthrottle.continuations import job_result
 from celery_ezthrottle.continuations.job_result import JobResult
 from celery_ezthrottle.errors import StoreError
@@ -18,14 +19,14 @@ from celery_ezthrottle.http.stored_answer import StoredResponse
 from celery_ezthrottle.store.records import Resumption, StartOutcome
 from celery_ezthrottle.store.retrying import retry_briefly, retry_in_background
 
-from .handoff import TAKES_OVER, Revoked, why_idle
+from .handoff import Revoked, why_idle
 from .run import Run
 
 __all__ = ["begin"]
 
 
 def begin(run: Run) -> None:
-    """Claim what this run resumes, and load what earlier runs have had answered.
+    """Claim the continuation that this run resumes, and load the answered calls of earlier runs.
 
     Raises:
         celery.exceptions.Ignore: this run has nothing to do.
@@ -56,7 +57,7 @@ def _look_up(run: Run) -> tuple[Entry, ...]:
         run.stop(idle)
     run.forwards = record.forwards
     if record.ended is not None:
-        return ()  # an id that is used again
+        return ()  # a task id that is used again
     run.has_record = True
     entries = journal.load_entries(record.journal)
     return journal.for_resume(entries) if run.handoff["record"] == TAKES_OVER else journal.for_retry(entries)
@@ -72,14 +73,14 @@ def _resume(run: Run, continuation_id: str) -> tuple[Entry, ...]:
 
     def give_back() -> None:
         now = time.time()
-        store.start(continuation_id, run.id, now, lease=now)  # over already: a sweep publishes it
+        store.start(continuation_id, run.id, now, lease=now)  # over at once: a sweep publishes it again
 
     try:
         found = retry_briefly(lambda: start(leased=run.has_lease))
     except StoreError as exc:
         logger.warning("Task %s cannot be resumed yet: %s", run.task.request.id, exc)
         if not run.has_lease:
-            # It may have been done all the same, and without a lease no sweep would ever publish it again.
+            # The start may have been done all the same. Without a lease, no sweep would ever publish the message again.
             retry_in_background(f"task {run.task.request.id} is to be resumed by another run", give_back)
         run.stop(Ignore("the store is out of reach; the task will be resumed later"))
     if found.outcome is not StartOutcome.STARTED:
@@ -89,7 +90,7 @@ def _resume(run: Run, continuation_id: str) -> tuple[Entry, ...]:
     reach("resume.started")
     result = job_result.read(found.result, found.failure, elapsed=max(0.0, found.delivered_at - found.suspended_at))
     if result.cancelled:
-        # Held until the worker has announced it, whatever becomes of this process.
+        # With a lease, so that the revocation is announced even if this process dies.
         retry_briefly(lambda: start(leased=True))
         run.stop(Revoked("revoked"))
     run.has_record, run.forwards = True, found.forward
@@ -107,7 +108,7 @@ def _may_forward_again(run: Run, result: JobResult, entries: tuple[Entry, ...]) 
 
 
 def _exhaust_retries(run: Run) -> None:
-    """The service has retried: what the task does at its last retry is due now."""
+    """The service has already retried, so the task now does what it does at its last retry."""
     max_retries = run.task.max_retries
     if max_retries is not None:
         of_autoretry = (getattr(run.task, "retry_kwargs", None) or {}).get("max_retries") or 0

@@ -1,4 +1,4 @@
-"""One run of a task, as the store and the journal know it: what it resumes, what it has had answered, how it ends."""
+"""One run of a task, as the store and the journal see it: what it resumes, which of its calls were answered, how it ends."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from celery.exceptions import Ignore
 
 from celery_ezthrottle._common.failpoints import reach
 from celery_ezthrottle._common.log import logger
+from celery_ezthrottle.broker.headers import RECORD_HEADER, TAKES_OVER
 from celery_ezthrottle.continuations.manager import Continuations
 from celery_ezthrottle.errors import StoreError
 from celery_ezthrottle.http import journal
@@ -21,15 +22,16 @@ from celery_ezthrottle.settings.options import resolve
 from celery_ezthrottle.store.protocol import Store
 from celery_ezthrottle.store.retrying import retry_briefly
 
-from .handoff import RECORD_HEADER, TAKES_OVER, handoff_of, order_of
+from .handoff import handoff_of, order_of
 
 __all__ = ["Run"]
 
-#: Where a task's request keeps its run.
+#: Attribute of a task's request: its run.
 _RUN_OF_REQUEST = "_ezthrottle_run"
-#: Where a request says that its headers are marked, and whether it had any: until a run begins, and the body may see them.
+#: Attribute of a request whose headers are marked: whether it had headers before. The mark is removed when a run begins, because
+#: the body can see the headers.
 _ANNOUNCED = "_ezthrottle_announced"
-#: Where a task keeps its resolved options, for its next run.
+#: Attribute of a task: its resolved options, for its next run.
 _OPTIONS_OF_TASK = "_ezthrottle_options"
 
 
@@ -37,15 +39,15 @@ class Run:
     """A run that may suspend its task.
 
     Attributes:
-        task: whose request is that of this run.
+        task: the task; its current request is the request of this run.
         handoff: what the worker's request has handed over.
-        resumed_from: the continuation that this run holds, or None.
+        resumed_from: id of the continuation that this run holds, or None.
         forwards: how often the task was forwarded before.
-        has_record: the store keeps something for this task.
-        suspended: this run has suspended it.
-        may_be_parked_as: a continuation of which nobody can tell whether the store has it, or None.
-        stopped: what this run was stopped with, or None.
-        note: for the error that leaves the body, or "".
+        has_record: the store has a record of this task.
+        suspended: this run has suspended the task, or leaves it to the run that takes over.
+        may_be_parked_as: id of a continuation that the store may or may not have, because it did not answer; or None.
+        stopped: the exception that stopped this run, or None.
+        note: a note for the error that leaves the body, or "".
     """
 
     recorder: Recorder
@@ -75,19 +77,22 @@ class Run:
 
     @classmethod
     def of(cls, task: Any) -> Run | None:
-        """The run of the task's current request, if it has one."""
+        """The run of the task's current request; None if it has none."""
         found = vars(task.request).get(_RUN_OF_REQUEST)
         return found if isinstance(found, cls) else None
 
     @staticmethod
     def announce(task: Any) -> None:
-        """Before Celery calls the task, and what the user has put around the body: a retry from there has to ask the store."""
+        """Mark the headers of the request before Celery calls the task.
+
+        A retry may come from what the user has put around the body. The mark tells that retry to ask the store.
+        """
         handoff = handoff_of(task)
         if handoff is not None and (handoff["resume"] or handoff["record"]):
             request = vars(task.request)
             headers = request.get("headers")
-            # What others take out of the headers until then stays out: only the mark is taken back.
-            mark = TAKES_OVER if handoff["resume"] else handoff["record"]  # nothing has been answered yet
+            # Later only the mark is removed: headers that others remove until then stay removed.
+            mark = TAKES_OVER if handoff["resume"] else handoff["record"]  # no answer is used yet
             request["headers"] = {**(headers or {}), RECORD_HEADER: mark}
             request[_ANNOUNCED] = headers is not None
 
@@ -101,32 +106,32 @@ class Run:
 
     @property
     def id(self) -> str:
-        """Token of this run."""
+        """The run id."""
         return str(self.handoff["run"])
 
     @property
     def order(self) -> int:
-        """Which of the messages of its task this run was begun by; what the store calls ``retries``."""
+        """The order of the message that began this run, among those of its task. The store calls it ``retries``."""
         return order_of(self.handoff["message"]["headers"])
 
     def stop(self, why: Ignore) -> NoReturn:
-        """End this run here: it has no result. A decorator of the user's that catches this does not change it."""
+        """End this run here, without a result. A user's decorator that catches the exception does not change that."""
         self.stopped = why
         raise why from None
 
     def mark_retries(self) -> None:
-        """Let a message by which Celery retries the task say that its run has to ask the store."""
+        """Mark the headers of the request, and so of the message of a retry by Celery: its run must ask the store."""
         if self.has_record or self.may_be_parked_as is not None:
             request = self.task.request
             request.headers = {**(request.headers or {}), RECORD_HEADER: True}
 
     @property
     def has_lease(self) -> bool:
-        """Whether another run takes over should this one die. An early-acknowledged one is nobody's any more, as in Celery."""
+        """Whether another run takes over if this run dies. As in Celery, none takes over from an early-acknowledged run."""
         return self.resumed_from is not None and bool(self.task.acks_late)
 
     def before_suspension(self) -> None:
-        """See that this run may suspend its task, and what number the forward has.
+        """Check that this run may suspend its task, and find the number of the forward.
 
         Raises:
             celery.exceptions.Ignore: another run has taken over.
@@ -135,22 +140,24 @@ class Run:
         if self.resumed_from is not None:
             self.check_held()
         elif not self.has_record:
-            # Not asked before: a first run costs nothing. An id that is used again goes on counting, or the key of its job would
-            # be that of an earlier one, whose result is known.
+            # The store is asked only now, so that a first run costs nothing. A task id that is used again goes on counting:
+            # otherwise the job would have the key of an earlier job, whose result is known.
             record = self.store.task(self.task.request.id)
             self.forwards = record.forwards if record is not None else 0
 
     def leave(self) -> None:
-        """The body has ended, and is not suspended again."""
+        """The body has ended, and does not suspend the task: check that this run still holds its continuation."""
         if self.resumed_from is not None:
             reach("resume.left")
             self.check_held()
 
     def check_held(self) -> None:
-        """Before anything of a resumed run becomes visible: no other run may have taken over from it.
+        """Check that no other run has taken over, and renew the lease. Called before anything of a resumed run becomes visible.
+
+        If the store is out of reach, the run goes on.
 
         Raises:
-            celery.exceptions.Ignore: another one has.
+            celery.exceptions.Ignore: another run has taken over.
         """
         if not self.has_lease:
             return
@@ -168,7 +175,7 @@ class Run:
         self.stop(Ignore("taken over by another run"))
 
     def before_retry(self) -> None:
-        """Before Celery publishes a retry, unless the run was left for that already.
+        """Check and save what is necessary before Celery publishes a retry. Does nothing if that was done already.
 
         Raises:
             celery.exceptions.Ignore: another run has taken over.
@@ -178,16 +185,17 @@ class Run:
             self.save_journal()
 
     def save_journal(self) -> None:
-        """Before Celery may run the task again: keep what this run has had answered, if the task was ever suspended.
+        """Save the answered calls of this run before Celery may run the task again, if the store has a record of the task.
 
-        The retry asks again for what failed, and a run that takes over from this one does not: that is for them to see.
+        All of them are saved. The next run decides what to use: a retry makes the failed calls again, a run that takes over
+        does not.
         """
         self._is_ready_for_retry = True
         if self.has_record:
             self._save()
 
     def keep_answer(self, call: Call) -> None:
-        """Whoever takes over from this run, should it die, must not repeat a call that changes something."""
+        """Save a call that changes something: a run that takes over, if this one dies, must not repeat it."""
         was_sent = call.last_request is not call.request or not call.library.certainly_not_sent(call.error)
         if call.fingerprint is None or call.is_safe or not was_sent:
             return
@@ -195,7 +203,7 @@ class Run:
             self._stop_taken_over()  # before it makes the next call
 
     def _save(self) -> bool:
-        """Whether this run has a say still, as far as we know."""
+        """Save the journal. Returns False if another run has the task; True also when the store is out of reach."""
         kept = journal.dump_entries((*self.recorder.replay.kept, *self.recorder.entries()))
         act = functools.partial(
             self.store.save_journal,
@@ -205,6 +213,6 @@ class Run:
         try:
             return retry_briefly(act)
         except StoreError as exc:
-            # The task's own outcome matters more; the next run has what was saved before.
+            # The task's own outcome is more important. The next run has what was saved before.
             logger.error("Task %s: what this run had answered is not kept: %s", self.task.request.id, exc)
             return True

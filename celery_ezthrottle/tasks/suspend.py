@@ -1,4 +1,4 @@
-"""Suspend a run: park its message, submit the request of its last call, and stop it."""
+"""Suspend a run: store its message, submit the request of its last call, and stop the run."""
 
 from __future__ import annotations
 
@@ -34,14 +34,15 @@ FORWARDED = "FORWARDED"
 
 
 def suspend(run: Run, call: Call, leaving: Exception, arguments: Mapping[str, Any]) -> None:
-    """Suspend the task of ``run`` for ``call``. Returns, with a note on ``leaving``, when that is not possible.
+    """Suspend the task of ``run`` in order to forward ``call``. If that is not possible, add a note to ``leaving`` and return.
 
     Args:
-        leaving: the error that goes on in that case.
-        arguments: of the task, by name.
+        leaving: the error that leaves the body in that case.
+        arguments: the arguments of the task, by name.
 
     Raises:
-        Suspended: it is suspended, or another run has it.
+        Suspended: the task is suspended, or another run has it.
+        celery.exceptions.Ignore: another run has taken over, or will take over.
     """
     task, settings = run.task, run.settings
     continuation_id = uuid4().hex
@@ -66,7 +67,7 @@ def suspend(run: Run, call: Call, leaving: Exception, arguments: Mapping[str, An
         warn_once(task.name, f"a failed call was not forwarded: {exc}")
         leaving.add_note(f"Not forwarded: {exc}")
         return
-    suspension = _suspension(run, call, job, continuation_id)
+    suspension = suspension_of(run, call, job, continuation_id)
     try:
         _store_state(task, call, suspension)
         chord_expiry.keep_alive(task.backend, task.request)
@@ -76,27 +77,27 @@ def suspend(run: Run, call: Call, leaving: Exception, arguments: Mapping[str, An
         return
     try:
         outcome, refusal = run.continuations.suspend(suspension, job)
-    except Exception as exc:  # the store is away, its answer was lost, or a soft time limit has struck
+    except Exception as exc:  # the store is out of reach, its answer was lost, or a soft time limit was exceeded
         try:
             run.suspended = retry_briefly(lambda: run.store.close_run(run.id))
         except StoreError as unknown:
             logger.error("Task %s: nobody can tell whether it was suspended: %s", task.request.id, unknown)
-            # With a lease, whatever the store has goes on by itself.
+            # With a lease nothing must be done: either the new continuation goes on, or the lease lapses.
             run.may_be_parked_as = None if run.has_lease else suspension.id
         if run.suspended:
-            run.stop(Suspended(_reason(call)))  # what was not submitted yet, a sweep submits
+            run.stop(Suspended(_reason(call)))  # if the job is not submitted yet, a sweep submits it
         if not isinstance(exc, StoreError):
             raise
         if run.has_lease:
-            # It was closed, and holds nothing any more. Ended, the task would be lost: what it was resumed from is left to the
-            # run that takes over once the lease has lapsed.
+            # The run is closed and holds nothing any more. If it ended the task now, the task would be lost. So it leaves its
+            # continuation to the run that takes over once the lease has lapsed.
             run.suspended = True
             run.stop(Ignore("the store is out of reach; another run takes over"))
         leaving.add_note(f"Not forwarded: {exc}")
         return
     if refusal is not None:
-        # The continuation is withdrawn: this run holds again what it was resumed from, if it was, and the task's record stays for
-        # a retry of Celery's.
+        # The continuation is withdrawn. A resumed run holds its own continuation again. The record of the task stays, for a retry
+        # by Celery.
         run.has_record = True
         leaving.add_note(f"Not forwarded: {refusal}")
         warn_once(task.name, "EZThrottle refused to take a failed call; nothing is forwarded.", str(refusal))
@@ -111,7 +112,7 @@ def suspend(run: Run, call: Call, leaving: Exception, arguments: Mapping[str, An
     run.stop(Suspended(_reason(call)))
 
 
-def _suspension(run: Run, call: Call, job: Job, continuation_id: str) -> Suspension:
+def suspension_of(run: Run, call: Call, job: Job, continuation_id: str) -> Suspension:
     assert call.fingerprint is not None  # noqa: S101 -- policy.obstacle() has looked
     body, envelope = envelope_of(run.handoff["message"])
     recorder, options = run.recorder, run.options
@@ -143,7 +144,7 @@ def _suspension(run: Run, call: Call, job: Job, continuation_id: str) -> Suspens
 
 
 def _store_state(task: Any, call: Call, suspension: Suspension) -> None:
-    """Before the job is submitted: after that, the resumed run may have written its own."""
+    """Store the state FORWARDED. Called before the job is submitted: later the resumed run may have stored its own state."""
     ignored = vars(task.request).get("ignore_result")
     if task.ignore_result if ignored is None else ignored:
         return

@@ -1,6 +1,6 @@
-"""The worker-side request: hands the message to the run, and keeps a suspended run from being failed.
+"""The worker-side request: hands the message to the run, and keeps Celery from failing a suspended run.
 
-Stands in ``Task.Request``, Celery's documented hook. Works in the worker's main process.
+It is the class in ``Task.Request``, Celery's documented hook. It works in the worker's main process.
 """
 
 from __future__ import annotations
@@ -18,26 +18,27 @@ from celery.worker.state import active_requests, task_ready
 
 from celery_ezthrottle._common.failpoints import reach
 from celery_ezthrottle._common.log import logger
-from celery_ezthrottle.broker.parked_message import RESUME_HEADER, capture
+from celery_ezthrottle.broker.headers import RECORD_HEADER, RESUME_HEADER, TAKES_OVER
+from celery_ezthrottle.broker.parked_message import capture
 from celery_ezthrottle.continuations.manager import Continuations
 from celery_ezthrottle.errors import StoreError
 from celery_ezthrottle.store.records import StartOutcome
 from celery_ezthrottle.store.retrying import report_end
 
 from .chord_repair import repair_chord
-from .handoff import HANDOFF, RECORD_HEADER, TAKES_OVER, Revoked, Suspended, order_of, why_idle
+from .handoff import HANDOFF, Revoked, Suspended, order_of, why_idle
 
 if TYPE_CHECKING:
     from celery.worker.request import Request
 
 __all__ = ["guarded", "renew_leases"]
 
-#: What the main process says of a run whose child did not end by itself.
+#: Errors that the main process reports for a run whose child process did not end by itself.
 _NOT_BY_ITSELF = (WorkerLostError, Terminated, TimeLimitExceeded, SystemExit, KeyboardInterrupt)
 
 
 def guarded(base: str | type[Request]) -> type[Request]:
-    """The request class ``base``, or the one of that qualified name, with the guard."""
+    """The request class ``base`` with the guard. ``base`` may also be the qualified name of the class."""
     cls: Any = symbol_by_name(base) if isinstance(base, str) else base
     if not getattr(cls, "_ezthrottle_guard", False) and cls not in _classes:
         _classes[cls] = type(f"Guarded{cls.__name__}", (_Guard, cls), {"__module__": __name__})
@@ -47,12 +48,12 @@ def guarded(base: str | type[Request]) -> type[Request]:
 
 _classes: dict[type, Any] = {}
 
-#: Requests of runs that may hold a lease, by their token.
+#: Requests of runs that may hold a lease, by run id.
 _leased: dict[str, _Guard] = {}
 
 
 def renew_leases(continuations: Continuations) -> int:
-    """Hold what the runs of this worker hold for another lease. Gives how many runs there are.
+    """Let the runs of this worker hold their continuations for another lease. Returns how many runs there are.
 
     Raises:
         StoreError: the store is out of reach.
@@ -67,7 +68,7 @@ def renew_leases(continuations: Continuations) -> int:
 
 
 class _Guard:
-    """Mixed in before a request class of Celery's."""
+    """A mixin that stands before a request class of Celery."""
 
     _ezthrottle_guard = True
     _ezthrottle_suspended: bool | None = None
@@ -104,7 +105,7 @@ class _Guard:
             "record": request.pop(RECORD_HEADER, False),
             "redelivered": bool(message.delivery_info.get("redelivered")),
         }
-        # A message of protocol 1 has no body of its own.
+        # A message of protocol 1 has no separate body.
         captured = None if kwargs.get("decoded") else capture(message)
         if captured is not None:
             handoff["message"] = captured
@@ -113,31 +114,31 @@ class _Guard:
     def on_accepted(self, pid: int, time_accepted: float) -> Any:
         returned = super().on_accepted(pid, time_accepted)  # type: ignore[misc]
         if self.ezthrottle_resume is not None and self.task.acks_late:
-            _leased[self._ezthrottle_run] = self  # active by now, or its lease would be given up at once
+            _leased[self._ezthrottle_run] = self  # it is active now; earlier, it would be dropped at once
         return returned
 
     def revoked(self) -> bool:
         if not super().revoked():  # type: ignore[misc]
             if self.ezthrottle_resume is not None and not self.task.acks_late:
-                # The pool gets it next. Celery would acknowledge it once a process has begun; were the worker to die in between,
-                # the broker's second delivery would be refused, for the store has the first run for good. Until one has begun,
-                # the store publishes the message again.
+                # The pool gets the request next. Celery would acknowledge it only once a process has begun the run. If the worker
+                # died in between, the broker would deliver the message again, and that run would be refused: the first run
+                # holds the continuation for good. So acknowledge it now. Until a run begins, a sweep publishes the message again.
                 self.acknowledge()
             return False
-        # It is discarded: nothing may publish it again once Celery has forgotten that it was revoked.
+        # The message is discarded. It must not be published again when Celery has forgotten that the task was revoked.
         self._end_resumption()
         return True
 
     def maybe_expire(self) -> Any:
         if self.expires and self.ezthrottle_resume is None and self._request_dict["properties"][HANDOFF]["redelivered"]:
-            # It may have run before, and suspended its task in time.
+            # An earlier delivery may have run, and suspended the task in time.
             try:
                 record = Continuations.of(self.app).store.task(self.id)
             except StoreError as exc:
                 logger.warning("Task %s: nobody can tell whether it is suspended: %s", self.id, exc)
                 return False  # the run asks again
             if record is not None and why_idle(record, order_of(self._request_dict), redelivered=True):
-                return False  # as the run will see
+                return False  # the run will find the same, and end
         return super().maybe_expire()  # type: ignore[misc]
 
     def reject(self, requeue: bool = False) -> Any:
@@ -155,7 +156,7 @@ class _Guard:
             self._announce_revoked("revoked", False, None, False)
             return self._end_resumption()
         if isinstance(error, Reject) and self.ezthrottle_resume is not None:
-            self._is_suspended()  # closes it: should the message come again, nobody has to wait for its lease
+            self._is_suspended()  # closes the run: if the message comes again, nobody has to wait for the lease
             returned = super().on_failure(exc_info, send_failed_event, return_ok)  # type: ignore[misc]
             self._end_resumption()
             return returned
@@ -173,7 +174,7 @@ class _Guard:
         return returned
 
     def _success_was_stored(self) -> Any:
-        """Celery 5.7 acknowledges a run that was lost after it had stored SUCCESS, and tells its chord nothing."""
+        """Celery 5.7 acknowledges a run that was lost after it had stored SUCCESS, but does not tell its chord. Tell it here."""
         stock = getattr(super(), "_success_was_stored", None)
         stored: Any = stock() if stock is not None else False
         if stored:
@@ -196,19 +197,19 @@ class _Guard:
             return self._leave_suspended_at("terminated")
         returned = super().terminate(pool, signal)  # type: ignore[misc]
         if self.time_start is not None:
-            self._end_resumption()  # not every pool says that it has ended a run
+            self._end_resumption()  # not every pool reports that it has ended a run
         return returned
 
     def cancel(self, pool: Any, signal: str | None = None, **kwargs: Any) -> Any:
         if self.time_start is not None and self._is_suspended():
             self._end_process(pool, signal)
-            # Celery cancels when its connection is lost: the message will come again, and is acknowledged then.
+            # Celery cancels requests when its connection is lost. The message will come again, and is acknowledged then.
             return self._leave_suspended_at("cancelled", acknowledge=False)
         return super().cancel(pool, signal, **kwargs)  # type: ignore[misc]
 
     def _end_process(self, pool: Any, signal: str | None) -> None:
-        """As Celery would do. A submission that is under way is done again by a sweep, under the same key."""
-        with suppress(NotImplementedError):  # a thread cannot be ended from outside, and ends soon
+        """End the pool process, as Celery would. If a submission is under way, a sweep repeats it under the same key."""
+        with suppress(NotImplementedError):  # a thread cannot be ended from outside, but ends soon
             pool.terminate_job(self.worker_pid, signals.signum(signal or TERM_SIGNAME))
 
     def _leave_suspended_at(self, reason: str, *, acknowledge: bool = True) -> None:
@@ -220,13 +221,17 @@ class _Guard:
         task_ready(self)
         if acknowledge:
             self.acknowledge()
-        if not self._ezthrottle_left:  # a process that is ended is heard of once more, when it has ended
-            # Without an event monitors show the task as started for as long as it waits.
+        if not self._ezthrottle_left:  # when we end a process, this is called again once it has ended
+            # Without this event, monitors would show the task as started for as long as it waits.
             self.send_event("task-retried", exception=repr(why), traceback="")
         self._ezthrottle_left = True
 
     def _keep_answer(self) -> None:
-        """Celery publishes a retry by itself: it needs what the run that died was resumed with, or had found in the store."""
+        """Prepare a retry that Celery publishes by itself, for a run that died.
+
+        The retry needs the answer that the dead run was resumed with, or must ask the store for the record that the dead run
+        found.
+        """
         record = TAKES_OVER if self.ezthrottle_resume else self._request_dict["properties"][HANDOFF]["record"]
         if not record:
             return
@@ -240,7 +245,10 @@ class _Guard:
             logger.error("Task %s: its answer is not kept for the retry: %s", self.id, exc)
 
     def _end_resumption(self, *, keep_journal: bool = False) -> None:
-        """The resumed run has ended without saying so. What comes again through the broker goes on, and is left alone."""
+        """Report the end of a resumed run that has not reported it itself.
+
+        If its message comes again through the broker, the task goes on, and nothing is reported.
+        """
         if self.ezthrottle_resume is None or self._ezthrottle_requeued or self._already_cancelled:
             return
         report_end(self.id, lambda: self._finish(keep_journal))
@@ -248,11 +256,11 @@ class _Guard:
     def _finish(self, keep_journal: bool) -> None:
         continuations, continuation_id = Continuations.of(self.app), self.ezthrottle_resume or ""
         if not continuations.store.finish(continuation_id, self._ezthrottle_run, keep_journal=keep_journal):
-            # It has not come to begin, and is closed. What became of it has been said: nobody may publish it again.
+            # The run never began, and is closed. Its outcome is announced already, so its message must not be published again.
             continuations.end_unbegun(continuation_id, token_hex(16), self.id, runs_again=keep_journal)
 
     def _is_taken_over(self) -> bool:
-        """Whether what this run was resumed from is another run's, or done. If not, this one holds it for another lease."""
+        """Whether another run has this run's continuation, or it is DONE. If not, this run holds it for another lease."""
         if self._ezthrottle_taken_over is None:
             if self.ezthrottle_resume is None or not self.task.acks_late or self._ezthrottle_suspended is not None:
                 return False
@@ -264,7 +272,7 @@ class _Guard:
             except StoreError as exc:
                 logger.error("Task %s: nobody can tell whether it was taken over: %s", self.id, exc)
                 return False
-            # The other one may have ended by now. Or this one has: by itself, or by suspending its task anew.
+            # DONE: the other run may have ended by now. Or this run has: by itself, or by suspending its task again.
             done = found.outcome is StartOutcome.DONE
             self._ezthrottle_taken_over = found.outcome is StartOutcome.TAKEN or (done and not self._is_suspended())
         return self._ezthrottle_taken_over
@@ -275,7 +283,7 @@ class _Guard:
         self.acknowledge()
 
     def _is_suspended(self) -> bool:
-        """Whether this run has suspended its task. If not, it never can any more."""
+        """Whether this run has suspended its task. If not, the run is closed: it can never do so any more."""
         if self._ezthrottle_suspended is None:
             try:
                 continuations = Continuations.of(self.app)

@@ -1,4 +1,4 @@
-"""The worker's part: refuse to start on wrong settings, adopt the frugal tasks, sweep, and hold what its runs hold."""
+"""The bootstep of the worker: refuse to start with wrong settings, adopt the frugal tasks, sweep, and renew leases."""
 
 from __future__ import annotations
 
@@ -30,14 +30,15 @@ __all__ = ["EZThrottleStep"]
 
 T = TypeVar("T")
 
-#: Seconds without an outage of the store after which the next one is logged.
+#: Seconds. An error of the store is logged only when the error before it is older than this.
 SAID_AGAIN = 60.0
 
 
 class EZThrottleStep(bootsteps.StartStopStep):
-    """Does in the workers what is due: submits, publishes, expires. A worker without frugal tasks has none.
+    """Sweeps and renews leases in a worker. The step is not enabled in a worker without frugal tasks.
 
-    One worker at a time sweeps for all; each renews the leases of its own runs.
+    A sweep submits, publishes and expires what is due. One worker at a time sweeps for all workers. Each worker renews the
+    leases of its own runs.
     """
 
     requires = ("celery.worker.components:Pool",)
@@ -55,7 +56,7 @@ class EZThrottleStep(bootsteps.StartStopStep):
             try:
                 self.continuations = Continuations.of(worker.app)
                 validate(self.continuations.settings, worker.app)
-                EZThrottle.from_settings(self.continuations.settings)  # refuses what no submission could be made with
+                EZThrottle.from_settings(self.continuations.settings)  # raises when the client cannot be made
                 for task in tasks:
                     resolve(given_to(task), self.continuations.settings)
                 warn_at_start(self.continuations, worker.app)
@@ -68,8 +69,8 @@ class EZThrottleStep(bootsteps.StartStopStep):
             adopt(task)
 
     def start(self, worker: Any) -> None:  # noqa: ARG002 -- Celery's signature
-        # Threads: what is due may take as long as the service takes to answer, and neither the worker's loop nor the leases
-        # must wait for that.
+        # Two threads: a sweep may have to wait for the service. Neither the worker's event loop nor the renewal of leases may
+        # wait for that.
         for name, act in {"ezthrottle-sweeper": self._keep_sweeping, "ezthrottle-leases": self._keep_leases}.items():
             thread = threading.Thread(target=act, name=name, daemon=True)
             thread.start()
@@ -79,7 +80,7 @@ class EZThrottleStep(bootsteps.StartStopStep):
         self._stop.set()
         if self._threads:
             self._threads.pop(0).join(timeout=5.0)
-            self._threads.clear()  # the other one goes on while runs are ending
+            self._threads.clear()  # the thread for leases goes on until the runs have ended
             try:
                 self.continuations.store.resign(self._name)
             except StoreError as exc:
@@ -91,7 +92,7 @@ class EZThrottleStep(bootsteps.StartStopStep):
     def _sweep(self) -> None:
         now, settings = time.time(), self.continuations.settings
         if now < self._store_was_lost_at + settings.lease / 2:
-            return  # while it was away no lease could be renewed: runs that live must not be taken for dead
+            return  # during the outage no lease was renewed; wait, so that live runs are not taken for dead
         if self.continuations.store.lead(self._name, now, now + max(settings.lease / 2, 3 * settings.sweep_interval)):
             sweep(self.continuations)
 
@@ -104,7 +105,7 @@ class EZThrottleStep(bootsteps.StartStopStep):
         held: int | None = 0
         while True:
             if pause.wait(lease / 30 if held is None else lease / 3):
-                pause = threading.Event()  # a warm shutdown waits for the runs that are there
+                pause = threading.Event()  # during a warm shutdown, go on for the runs that still execute
             held = self._try(lambda: renew_leases(self.continuations), "Leases are not renewed")
             if self._stop.is_set() and held == 0:
                 return
@@ -117,6 +118,6 @@ class EZThrottleStep(bootsteps.StartStopStep):
             if now > self._store_was_lost_at + SAID_AGAIN:
                 logger.error("%s until the store is back: %s", without, exc)
             self._store_was_lost_at = now
-        except Exception:  # noqa: BLE001 -- logged; a thread that ends would leave tasks waiting for ever
+        except Exception:  # noqa: BLE001 -- logged; if the thread ended, tasks would wait for ever
             logger.exception("%s failed; it goes on.", threading.current_thread().name)
         return None

@@ -1,4 +1,4 @@
-"""The workers' commands ``revoke`` and ``terminate``, which cancel suspended tasks too."""
+"""Extend the remote-control commands ``revoke`` and ``terminate`` of the worker: they also cancel suspended tasks."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ["extend_revoke"]
 
 
 def extend_revoke() -> None:
-    """Let this worker's commands ``revoke`` and ``terminate`` cancel suspended tasks too. Idempotent.
+    """Let the commands ``revoke`` and ``terminate`` of this worker also cancel suspended tasks. Idempotent.
 
-    Celery's own only remember the id, in this process, until a message of that task comes. Each is extended by itself, for
-    ``terminate`` does not look ``revoke`` up among the commands.
+    Celery's own commands only remember the id in this process until a message of that task comes. Both commands need the
+    extension, because ``terminate`` does not call the registered ``revoke``.
     """
     for name in ("revoke", "terminate"):
         stock: Any = Panel.data[name]
@@ -28,15 +28,15 @@ def extend_revoke() -> None:
 
 
 def _cancelling(stock: Callable[..., Any]) -> Callable[..., Any]:
-    """A command that does what ``stock`` does, then cancels the tasks it was given."""
+    """Return a command that calls ``stock`` and then cancels the same tasks."""
 
     @functools.wraps(stock)
-    def command(state: Any, *, task_id: str | Iterable[str], **arguments: Any) -> Any:  # a message has all by name
+    def command(state: Any, *, task_id: str | Iterable[str], **arguments: Any) -> Any:  # called by keywords only
         ids = [task_id] if isinstance(task_id, str) else list(task_id or ())
         reply = stock(state, task_id=ids, **arguments)
         for each in ids:
             try:
-                # Every worker gets the command; the store lets one of them do it.
+                # Every worker gets the command. The store lets only one of them cancel the task.
                 if cancel(each, app=state.app):
                     logger.info("Task %s was suspended, and is revoked.", each)
             except StoreError as exc:

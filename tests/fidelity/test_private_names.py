@@ -24,28 +24,28 @@ from celery_ezthrottle.broker.parked_message import capture, remember_queues
 pytestmark = pytest.mark.smoke
 
 NAMES = {
-    "billiard.common:TERM_SIGNAME": "request.py ends a suspended run's process by that signal",
-    "celery._state:get_current_app": "cancellation.py cancels for the current app by it",
-    "celery._state:get_current_task": "execution.py finds the task that is running by it",
-    "celery.app.task:Context.called_directly": "execution.py tells a direct call by it",
-    "celery.app.task:Context.is_eager": "execution.py tells eager mode by it",
-    "celery.app.task:Context.properties": "request.py hands the message over in it",
-    "celery.app.task:Task.Request": "task.py puts the guard there",
-    "celery.local:Proxy": "task.py tells @frugal above @app.task by it",
-    "celery.platforms:signals": "request.py gets a signal's number by it",
-    "celery.utils.imports:symbol_by_name": "request.py resolves Task.Request by it",
-    "celery.worker.components:Pool": "worker.py orders the sweeper after it",
-    "celery.worker.control:Panel.data": "cancellation.py extends the commands revoke and terminate there",
-    "celery.worker.request:Request._already_cancelled": "request.py leaves a cancelled run to its redelivery by it",
-    "celery.worker.request:Request._announce_revoked": "request.py ends a cancelled task as a revoked one by it",
-    "celery.worker.request:Request._context": "request.py marks a retry that Celery publishes by itself in it",
-    "celery.worker.request:Request.acknowledge": "request.py acknowledges a suspended message by it",
-    "celery.worker.request:Request.send_event": "request.py tells monitors of a suspension by it",
-    "celery.worker.request:Request.time_start": "request.py tells by it whether a run has begun",
-    "celery.worker.request:Request.worker_pid": "request.py ends the process of a suspended run by it",
-    "celery.worker.state:active_requests": "request.py renews the leases of those by it",
-    "celery.worker.state:task_ready": "request.py ends a suspended run by it",
-    "kombu.transport.virtual:Channel.supports_fanout": "message.py tells by it that a fanout has no queues",
+    "billiard.common:TERM_SIGNAME": "tasks/worker_request.py ends a suspended run's process by that signal",
+    "celery._state:get_current_app": "continuations/cancel.py cancels for the current app by it",
+    "celery._state:get_current_task": "tasks/body.py finds the task that is running by it",
+    "celery.app.task:Context.called_directly": "tasks/body.py tells a direct call by it",
+    "celery.app.task:Context.is_eager": "tasks/body.py tells eager mode by it",
+    "celery.app.task:Context.properties": "tasks/worker_request.py hands the message over in it",
+    "celery.app.task:Task.Request": "tasks/adopt.py puts the guard there",
+    "celery.local:Proxy": "tasks/decorator.py tells @frugal above @app.task by it",
+    "celery.platforms:signals": "tasks/worker_request.py gets a signal's number by it",
+    "celery.utils.imports:symbol_by_name": "tasks/worker_request.py resolves Task.Request by it",
+    "celery.worker.components:Pool": "worker/bootstep.py orders the sweeper after it",
+    "celery.worker.control:Panel.data": "worker/revoke_commands.py extends the commands revoke and terminate there",
+    "celery.worker.request:Request._already_cancelled": "tasks/worker_request.py leaves a cancelled run to its redelivery by it",
+    "celery.worker.request:Request._announce_revoked": "tasks/worker_request.py ends a cancelled task as a revoked one by it",
+    "celery.worker.request:Request._context": "tasks/worker_request.py marks a retry that Celery publishes by itself in it",
+    "celery.worker.request:Request.acknowledge": "tasks/worker_request.py acknowledges a suspended message by it",
+    "celery.worker.request:Request.send_event": "tasks/worker_request.py tells monitors of a suspension by it",
+    "celery.worker.request:Request.time_start": "tasks/worker_request.py tells by it whether a run has begun",
+    "celery.worker.request:Request.worker_pid": "tasks/worker_request.py ends the process of a suspended run by it",
+    "celery.worker.state:active_requests": "tasks/worker_request.py renews the leases of those by it",
+    "celery.worker.state:task_ready": "tasks/worker_request.py ends a suspended run by it",
+    "kombu.transport.virtual:Channel.supports_fanout": "broker/parked_message.py tells by it that a fanout has no queues",
 }
 
 PARAMETERS = {
@@ -89,7 +89,7 @@ def test_autoretry_keeps_the_body() -> None:
     @app.task(autoretry_for=(KeyError,))
     def task() -> None: ...
 
-    assert hasattr(task, "_orig_run"), "Task._orig_run is gone; task.py finds @frugal below autoretry by it."
+    assert hasattr(task, "_orig_run"), "Task._orig_run is gone; tasks/decorator.py finds @frugal below autoretry by it."
 
 
 def test_a_failed_run_of_a_child_arrives_wrapped() -> None:
@@ -97,7 +97,7 @@ def test_a_failed_run_of_a_child_arrives_wrapped() -> None:
         raise KeyError("of the task")
     except KeyError:
         wrapped: Any = ExceptionInfo().exception
-    said = "request.py unwraps what left a run by this name and this attribute."
+    said = "tasks/worker_request.py unwraps what left a run by this name and this attribute."
     assert type(wrapped).__name__ == "ExceptionWithTraceback", said
     assert isinstance(wrapped.exc, KeyError), said
 
@@ -120,7 +120,9 @@ def test_what_a_request_adds_is_what_its_run_sees(connection: Connection) -> Non
     payload["properties"] |= {"delivery_tag": "1", "delivery_info": {"exchange": "", "routing_key": "q"}}
     request = Request(channel.Message(payload, channel=channel), app=app, task=task)
 
-    assert hasattr(request, "_request_dict"), "Request._request_dict is gone; request.py puts the hand-over there."
+    assert hasattr(request, "_request_dict"), (
+        "Request._request_dict is gone; tasks/worker_request.py puts the hand-over there."
+    )
     request._request_dict["properties"] = {"added": 1}
     assert Context(request._request_dict).properties == {"added": 1}, "A run no longer sees Request._request_dict."
 
@@ -153,7 +155,7 @@ def test_each_message_is_captured_with_its_own_queue(connection: Connection, kin
         for _ in queues:
             connection.drain_events(timeout=1)
 
-    said = "Consumers no longer start through Queue.consume, or hand messages over elsewhere; see message.py."
+    said = "Consumers no longer start through Queue.consume, or hand messages over elsewhere; see broker/parked_message.py."
     assert sorted(each and each["routing_key"] for each in captured) == [queue.name for queue in queues], said
 
 
@@ -171,7 +173,7 @@ def test_a_message_of_nobody_knows_where_is_not_captured(connection: Connection)
 
 
 def test_who_has_a_fanout_without_queues() -> None:
-    said = "message.py publishes a fanout's message through its exchange where this is true, else to its queue."
+    said = "broker/parked_message.py publishes a fanout's message through its exchange where this is true, else to its queue."
     assert redis.Channel.supports_fanout is True, said
     assert virtual.Channel.supports_fanout is False, said
     assert not hasattr(pyamqp.Channel, "supports_fanout"), said

@@ -18,6 +18,7 @@ from celery.app.trace import build_tracer
 from celery.exceptions import Ignore, Retry
 
 from celery_ezthrottle import frugal
+from celery_ezthrottle.broker.headers import RECORD_HEADER, TAKES_OVER
 from celery_ezthrottle.continuations import job_result
 from celery_ezthrottle.continuations.manager import Continuations
 from celery_ezthrottle.errors import JobFailed, OutcomeUnknown, StoreError, SubmitRefused
@@ -27,7 +28,7 @@ from celery_ezthrottle.store import finish_batch, retrying
 from celery_ezthrottle.store.records import SuspendOutcome, Suspension
 from celery_ezthrottle.store.redis.store import RedisStore
 from celery_ezthrottle.store.states import State
-from celery_ezthrottle.tasks.handoff import HANDOFF, RECORD_HEADER, TAKES_OVER, Suspended
+from celery_ezthrottle.tasks.handoff import HANDOFF, Suspended
 from tests.store.conftest import RedisBench
 from tests.support.lab import wait_until
 from tests.support.servers import free_port

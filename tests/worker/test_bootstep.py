@@ -35,7 +35,7 @@ def test_a_worker_refuses_settings_before_it_consumes(lab: Lab) -> None:
     queue = "refused"
     app.send_task(fetch.name, ("/never",), queue=queue)
 
-    wrong = {"EZTHROTTLE_API_KEY": "", "EZTHROTTLE_WEBHOOK_SECRET": "short", "EZTHROTTLE_FORWARD_ON": "4290"}
+    wrong = {"EZTHROTTLE_API_KEY": "", "EZTHROTTLE_WEBHOOK_SECRET": "short"}
     done = run_celery(lab, "worker", "-P", "solo", "-Q", queue, **wrong)
 
     assert done.returncode == 2
@@ -49,7 +49,7 @@ def test_a_worker_refuses_a_wrong_default_of_an_option(lab: Lab) -> None:
     done = run_celery(lab, "worker", "-P", "solo", "-Q", "refused", EZTHROTTLE_FORWARD_ON="4290")
 
     assert done.returncode == 2
-    assert "forward_on must be a collection of HTTP error statuses" in done.stderr
+    assert "EZTHROTTLE_FORWARD_ON must be a collection of HTTP error statuses" in done.stderr
 
 
 @pytest.mark.parametrize("name", ["WEBHOOK_SECRET", "WEBHOOK_URL"])

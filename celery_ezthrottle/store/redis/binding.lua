@@ -1,5 +1,5 @@
--- STORED, or SUBMITTED under another job → SUBMITTED under this one; when it is due is for the caller to say. `job` has
--- `unclaimed`, or is nil. (Into a foreign job nothing is written: then only the deadline wakes.)
+-- STORED, or SUBMITTED under another job → SUBMITTED under this job. The caller sets when it is due. `job` is nil, or has
+-- `unclaimed`. (A job of an unknown version is not written to: then only the deadline wakes the continuation.)
 local function bind(id, record, job_id, job, foreign)
   local at, stored = job_key(job_id), record.state == 'stored'
   if not stored and record.job_id ~= job_id then unbind(id, record) end
@@ -15,5 +15,5 @@ local function bind(id, record, job_id, job, foreign)
       expire(at, goes)
     end
   end
-  if stored then leave_stored(id) end -- now that it is bound: the job may be that of what ends
+  if stored then leave_stored(id) end -- after it is bound: what ends here may be bound to the same job, and would drop it
 end

@@ -1,4 +1,4 @@
--- ARGV: task id, result, now. Gives the id of the continuation that has its outcome from here, or nil.
+-- ARGV: task id, result, now. Gives the id of the continuation that this act has cancelled, or nil.
 local task_id, result, now = unpack(ARGV)
 local task = read(task_key(task_id), 'c')
 if not task then return false end

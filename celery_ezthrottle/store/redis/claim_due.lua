@@ -2,7 +2,7 @@
 local now, due, limit = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local found, passed = {}, 0
 
--- Those found stay where they are until the search ends, so that no one is found twice.
+-- Nothing is claimed until the search ends: the order of the set stays the same, so no continuation is found twice.
 while #found < limit do
   local ids = redis.call('ZRANGEBYSCORE', DUE, '-inf', now, 'LIMIT', #found + passed, limit - #found)
   if #ids == 0 then break end
@@ -11,7 +11,7 @@ while #found < limit do
     if record and record.state ~= 'done' then
       found[#found + 1] = {id, record}
     elseif foreign then
-      passed = passed + 1 -- due for somebody who knows its version
+      passed = passed + 1 -- it stays due, for a process that knows its version
     else
       redis.call('ZREM', DUE, id)
     end

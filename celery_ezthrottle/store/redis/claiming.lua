@@ -2,14 +2,14 @@ local CLAIM = {'state', 'facts', 'job_id', 'failure', 'attempts', 'publications'
 
 local function read_claim(id) return read(continuation_key(id), unpack(CLAIM)) end
 
--- The fields of a Claim; `record` was read by read_claim, and has something due. RUNNING with something due is a lapsed lease.
+-- Gives the fields of a Claim. `record` was read by read_claim, and has something due. For RUNNING, that is a lapsed lease.
 local function claim(id, record, due)
   if record.state == 'running' then
     redis.call('HSET', continuation_key(id), 'state', 'delivered', 'run', '')
     record.state = 'delivered'
   elseif record.state == 'stored' then
     record.open = open_of(record)
-    redis.call('HSET', continuation_key(id), 'open', record.open + 1) -- whoever claims it submits it
+    redis.call('HSET', continuation_key(id), 'open', record.open + 1) -- this claim begins an attempt to submit
   end
   schedule(id, due, record)
   if not is_delivered(record) then record.parked = '' end

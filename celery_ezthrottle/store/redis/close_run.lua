@@ -1,4 +1,4 @@
--- ARGV: run. Gives 1 when the run suspended its task, and notes that it was told; else the run is closed, and 0.
+-- ARGV: run. Gives 1 when the run suspended its task, and notes that this was told; else closes the run and gives 0.
 local key = run_key(ARGV[1])
 local known = redis.call('GET', key)
 local suspended = known == SUSPENDED or known == TOLD

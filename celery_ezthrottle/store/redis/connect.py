@@ -1,4 +1,4 @@
-"""From the URL of a store and its options to a client: redis-py's URLs, and what Celery and kombu make of them."""
+"""Make a Redis client from the URL and the options of a store: in the form of redis-py, or as Celery and kombu write them."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from celery_ezthrottle.errors import ConfigurationError
 
 __all__ = ["address", "connect"]
 
-TIMEOUT = 5.0  # seconds, to connect and for an answer
-HEALTH_CHECK = 30  # seconds a connection may be idle before it is tried with a PING
+TIMEOUT = 5.0  # seconds to connect, and to wait for an answer
+HEALTH_CHECK = 30  # idle seconds after which a connection is tested with PING
 SENTINEL_PORT = 26379
-#: Options that only mean something over TCP.
+#: Options that apply only to TCP connections.
 _TCP = {"host", "port", "socket_connect_timeout", "socket_keepalive", "socket_keepalive_options"}
 
 
 def connect(url: str, **kwargs: Any) -> redis.Redis:
-    """A client for a URL. Nothing is sent yet.
+    """Make a client for a URL. Nothing is sent yet.
 
     Args:
-        url: redis://, rediss://, unix:// or redis+socket://; or sentinel://, several of which are parted by semicolons.
-        kwargs: as the connections of redis-py take them, and for Sentinel ``master_name``, ``sentinel_kwargs`` and
-            ``min_other_sentinels``. TLS is used when there is one of TLS. What the URL says goes first.
+        url: redis://, rediss://, unix:// or redis+socket://; or one or more sentinel:// URLs, separated by semicolons.
+        kwargs: options of redis-py's connections; for Sentinel also ``master_name``, ``sentinel_kwargs`` and
+            ``min_other_sentinels``. Any option ``ssl_...`` turns TLS on. The URL has precedence over them.
 
     Raises:
-        ConfigurationError: the URL or an option cannot be read. The parts of the URL, a password among them, stay out of
-            its text and chain.
+        ConfigurationError: the URL or an option is invalid. No part of the URL (it may hold a password) is in the text of the
+            error or in its chain.
     """
     try:
         client = _by_sentinel(url, kwargs) if url.startswith("sentinel://") else _directly(url, kwargs)
         pool = client.connection_pool
-        pool.connection_class(**pool.connection_kwargs)  # which has its say about the options, and connects later
+        pool.connection_class(**pool.connection_kwargs)  # checks the options, and does not connect yet
     except ValueError:
         raise ConfigurationError(
             "The URL of the store cannot be read: it should look like redis://:PASSWORD@HOST:6379/0 (or rediss://, "
@@ -64,12 +64,12 @@ def _directly(url: str, kwargs: dict[str, Any]) -> redis.Redis:
 
 
 def _by_sentinel(urls: str, kwargs: dict[str, Any]) -> redis.Redis:
-    """Of whichever Redis the sentinels call the master, now and after each loss of a connection."""
+    """A client of the Redis that the sentinels name as master. They are asked again after each lost connection."""
     parts = [_parsed(f"redis://{url.strip().removeprefix('sentinel://')}") for url in urls.split(";") if url.strip()]
     sentinels = [(part.pop("host", "localhost"), part.pop("port", SENTINEL_PORT)) for part in parts]
     said: dict[str, Any] = {}
     for part in reversed(parts):
-        said |= part  # of several URLs, the first one's word counts
+        said |= part  # of several URLs, the first one has precedence
     options = _options(kwargs, said)
     for name in ("host", "port"):
         options.pop(name, None)
@@ -88,7 +88,7 @@ def _by_sentinel(urls: str, kwargs: dict[str, Any]) -> redis.Redis:
 
 
 def _options(kwargs: dict[str, Any], said: dict[str, Any]) -> dict[str, Any]:
-    """What a connection is made with: what the URL has ``said``, then ``kwargs``, then what is good for a store."""
+    """The options of a connection: those of the URL (``said``) come first, then ``kwargs``, then the defaults for a store."""
     options: dict[str, Any] = {
         "socket_timeout": TIMEOUT,
         "socket_connect_timeout": TIMEOUT,
@@ -104,7 +104,7 @@ def _options(kwargs: dict[str, Any], said: dict[str, Any]) -> dict[str, Any]:
         options["ssl_cert_reqs"] = required.removeprefix("CERT_").lower()
     if options.get("credential_provider"):
         options["credential_provider"] = _credential_provider(options["credential_provider"])
-        # Redis takes one kind or the other; Celery, this one.
+        # redis-py accepts a provider or a password, not both. Celery prefers the provider.
         options.pop("username", None)
         options.pop("password", None)
     return options
@@ -121,10 +121,10 @@ def _credential_provider(given: Any) -> redis.CredentialProvider:
 
 
 def _parsed(url: str) -> dict[str, Any]:
-    """What a URL says, also one as Celery writes it."""
+    """The options in a URL. It may have the form that Celery writes."""
     parts = urlsplit(url)
     query = dict(parse_qsl(parts.query))
-    if "virtual_host" in query:  # kombu's name for the number of the database
+    if "virtual_host" in query:  # kombu's name for the database number
         query["db"] = query.pop("virtual_host").strip("/")
     scheme = "unix" if parts.scheme == "redis+socket" else parts.scheme
     said: dict[str, Any] = parse_url(  # type: ignore[no-untyped-call]
@@ -136,8 +136,8 @@ def _parsed(url: str) -> dict[str, Any]:
 
 
 def address(client: redis.Redis) -> str:
-    """Where a client connects to, without its credentials."""
-    pool = getattr(client, "connection_pool", None)  # a cluster has none of its own
+    """The address that a client connects to, without credentials."""
+    pool = getattr(client, "connection_pool", None)  # the client of a cluster has no such attribute
     options = pool.connection_kwargs if pool else {}
     if "path" in options:
         return f"{options['path']}?db={options.get('db') or 0}"

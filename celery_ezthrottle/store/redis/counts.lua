@@ -1,4 +1,4 @@
--- Gives the fields of Counts in its order.
+-- Gives the fields of Counts, in their order.
 prune_unclaimed(server_time())
 local unclaimed = redis.call('ZCARD', UNCLAIMED)
 local counted = redis.call('HMGET', COUNTERS, 'unclaimed_bytes', 'evicted', 'repeated', 'contradicting')

@@ -12,7 +12,7 @@ end
 if job.v and job.v ~= VERSION then return redis.error_reply('VERSION The record of this job is of an unknown version.') end
 
 local named = id ~= '' and read_claim(id)
--- Also when it has lost its job's record.
+-- Bind it also when it was bound to this job, but the record of the job is lost.
 if named and is_waiting(named) and not job['w:' .. id] then
   bind(id, named, job_id, job.v and job)
   waiters[#waiters + 1] = id

@@ -1,4 +1,4 @@
-"""What a Redis says of itself, and what that means for what it keeps for us."""
+"""Find out whether a Redis server could lose what it keeps for us, from what it reports about itself."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ __all__ = ["problems"]
 
 
 def problems(info: str, save_points: str | None) -> tuple[str, ...]:
-    """Why a server could lose what it keeps, each a sentence with the remedy.
+    """Why a server could lose what it keeps; each reason is a sentence with the remedy.
 
     Args:
-        info: the sections memory and persistence of INFO; what a server does not tell is not held against it.
-        save_points: its setting "save", or None when it may not be asked.
+        info: the sections memory and persistence of INFO. A field that the server does not report counts as good.
+        save_points: the server's setting "save"; None when the server does not permit reading it.
     """
     said = dict(line.split(":", 1) for line in info.splitlines() if ":" in line)
     return tuple(filter(None, (_eviction(said), _disk(said, save_points), _failures(said))))
@@ -18,7 +18,7 @@ def problems(info: str, save_points: str | None) -> tuple[str, ...]:
 
 def _eviction(said: dict[str, str]) -> str:
     policy = said.get("maxmemory_policy", "noeviction")
-    # Every key of ours has a lifetime, so that the policies "volatile-…" drop them too.
+    # All our keys have a lifetime, so the policies "volatile-…" drop them too.
     if policy == "noeviction" or int(said.get("maxmemory", 0)) == 0:
         return ""
     return (

@@ -1,5 +1,5 @@
--- RUNNING → DONE: a mark stays, with the digest of the result, for a delivery that comes again. `record` has `job_id`, `facts` and
--- `own`. (The record is dropped first, because a large hash that shrinks stays large.)
+-- RUNNING → DONE: a mark stays, with the digest of the result, to compare it with a later delivery. `record` has `job_id`,
+-- `facts` and `own`. (The record is deleted first, because a large hash that shrinks keeps its size in memory.)
 local function finish(id, record)
   local key = continuation_key(id)
   local digest = unbind(id, record)
@@ -9,13 +9,13 @@ local function finish(id, record)
   redis.call('ZREM', DUE, id)
 end
 
--- RUNNING → DONE, but kept whole, with the journal of its task, while what its run has parked in its place may be withdrawn.
--- What is DONE and has `facts` is kept so.
+-- RUNNING → DONE, but kept whole, with the journal of its task, while the new continuation of its run may be withdrawn.
+-- A continuation that is DONE and has `facts` is kept in this way.
 local function set_aside(id, journal)
   redis.call('HSET', continuation_key(id), 'state', 'done', 'journal', journal, 'leased', redis.call('ZREM', DUE, id))
 end
 
--- What was STORED cannot be withdrawn any more: what it was parked in place of ends for good.
+-- A continuation leaves STORED and can no longer be withdrawn: the one before it, which it replaces, ends for good.
 local function leave_stored(id)
   local key = continuation_key(id)
   local before = redis.call('HGET', key, 'before')
@@ -24,7 +24,7 @@ local function leave_stored(id)
   if aside and aside.state == 'done' and aside.facts ~= '' then finish(before, aside) end
 end
 
--- The task has ended: a mark stays. `task` has `forwards` and `c`.
+-- The task has ended: only a mark stays. `task` has `forwards` and `c`.
 local function end_task(id, task, retries)
   local key = task_key(id)
   redis.call('DEL', key)
@@ -32,7 +32,7 @@ local function end_task(id, task, retries)
   redis.call('EXPIRE', key, REMEMBERED)
 end
 
--- RUNNING under this run → DONE, and with it the task, unless Celery will run it again. Gives whether the run held it.
+-- RUNNING under this run → DONE. The task ends too, unless Celery will run it again. Gives whether the run held it.
 local function finish_run(id, run, keep_journal)
   local record = read(continuation_key(id), 'state', 'run', 'job_id', 'facts', 'own')
   if not record or record.state ~= 'running' or record.run ~= run then return false end

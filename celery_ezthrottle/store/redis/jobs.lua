@@ -1,5 +1,5 @@
--- Continuations and the jobs they wait for: the job's hash has a field w:<continuation id> for each that is bound to it, whatever
--- its state. Once there is a result, it also has `result` and `digest`.
+-- Continuations and their jobs. The hash of a job has a field w:<continuation id> for each continuation that is bound to it, in
+-- any state. Once there is a result, the hash also has `result` and `digest`.
 
 -- Whether any continuation is bound to a job.
 local function is_awaited(job)
@@ -9,9 +9,9 @@ local function is_awaited(job)
   return false
 end
 
--- Take a continuation out of its job. With the last one the result is dropped; but one that others may share, or that came after
--- this one was settled, so that a retry will ask for it, is unclaimed from now on. Gives the digest of the result, or "".
--- `record` has `job_id`, `facts` and, unless it waits, `own`.
+-- Remove a continuation from its job. With the last one, the result is dropped. But a result becomes unclaimed when others may
+-- share it, or when it came after the continuation was settled (then a retry will ask for it). Gives the digest of the result,
+-- or "". `record` has `job_id` and `facts`; unless the continuation waits for its outcome, it also has `own`.
 local function unbind(id, record)
   local key = job_key(record.job_id)
   local job = read(key, 'digest')

@@ -1,6 +1,7 @@
-"""The Lua scripts of the acts, each with those of the shared functions that it needs, and no more.
+"""The Lua scripts of the acts. Each script contains the shared functions that it needs, and no others.
 
-Lua defines its functions anew in each call: one that is not called would still cost time, on every act and for all clients.
+Lua defines the functions anew in each call. A function that is not called would still cost time, in every act and for all
+clients.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ ACTS = (
     "bind", "cancel", "claim", "claim_due", "close_run", "counts", "deliver", "end", "finish", "finish_all", "health", "hold",
     "lead", "note_receiver", "postpone", "published", "resign", "save_journal", "settle", "start", "suspend", "task", "withdraw",
 )  # fmt: skip
-#: Files of shared functions; each may use what is in those before it.
+#: Files of shared functions. The functions of a file may use those of the files before it.
 PARTS = ("prelude", "counting", "unclaimed", "jobs", "ending", "binding", "waking", "claiming")
 
 _NAMES = re.compile(r"local (?:function )?(\w+(?:, \w+)*)")
@@ -26,7 +27,7 @@ _COMMENT = re.compile(r"(^|\s)--.*")
 
 @cache
 def source(act: str) -> str:
-    """The script of an act; the head of its file says what it takes and gives."""
+    """The script of an act. The first lines of its file say what it takes and returns."""
     script, used = [_read(act)], set(re.findall(r"\w+", _read(act)))
     for names, definition in reversed(_definitions()):
         if names & used:
@@ -37,7 +38,7 @@ def source(act: str) -> str:
 
 @cache
 def _definitions() -> tuple[tuple[frozenset[str], str], ...]:
-    """What the shared files define, in order: the names, and the text that defines them."""
+    """The definitions of the shared files, in order: the names that each one defines, and its text."""
     text = f"local REMEMBERED = {REMEMBERED}\nlocal UNCLAIMED_FOR = {UNCLAIMED_FOR}\n" + "\n".join(map(_read, PARTS))
     return tuple(
         (frozenset(found.group(1).split(", ")), definition.strip())

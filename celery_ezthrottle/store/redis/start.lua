@@ -20,7 +20,7 @@ else
   local job = read(job_key(record.job_id), 'result', 'digest')
   result = job and job.digest ~= '' and job.result
 end
--- Without its result or its journal a run would send again what was already executed.
+-- Without the result or the journal, the run would send requests again that were already executed.
 if not result or not task then return {'gone'} end
 
 redis.call('HSET', key, 'state', 'running', 'run', run)

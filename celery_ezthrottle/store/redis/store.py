@@ -1,17 +1,17 @@
 """Continuations in Redis 6.2 or newer, or in Valkey: one Lua script for each act.
 
-Under the prefix there are::
+The keys, all under the prefix::
 
-    c:<continuation id>  hash: the continuation and its payload; when it is DONE for good, a mark
-    t:<task id>          hash: forwards, journal, c (its newest continuation), retried; when it has ended, a mark
+    c:<continuation id>  hash: the continuation and its payload; only a mark once it is DONE for good
+    t:<task id>          hash: forwards, journal, c (its newest continuation), retried; only a mark once it has ended
     j:<job id>           hash: result, digest, w:<continuation id> for each continuation bound to it, or unclaimed
-    r:<run>              string: the run suspended its task, and whether somebody was told; or it may do nothing any more
+    r:<run>              string: the run suspended its task, and whether close_run has said so; or the run is closed
     due                  sorted set: continuation ids by the time at which something is due for them
-    unclaimed            sorted set: results that nobody waits for, by the time at which they go
-    counters             hash: what has been seen
-    leader, receiver     who sweeps, and how the receiver's clock goes
+    unclaimed            sorted set: results that nobody waits for, by the time at which they expire
+    counters             hash: counters of deliveries and of unclaimed results
+    leader, receiver     who sweeps, and how far the receiver's clock is ahead
 
-Every key expires. Times that decide come from the caller; only lifetimes are measured with the clock of the server.
+Every key expires. All decisions use the times that the caller passes; the clock of the server is used for lifetimes only.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ MAX_UNCLAIMED_BYTES = 64 * 2**20
 class RedisStore:
     """A :class:`~celery_ezthrottle.store.protocol.Store`. Threads may share it, and it may be used after a fork.
 
-    Acts are not retried: when the answer to one is lost, its caller gets a StoreError and has to know.
+    Acts are not retried: when the answer to an act is lost, the caller gets a StoreError and must handle it.
     """
 
     def __init__(
@@ -71,13 +71,13 @@ class RedisStore:
         """Nothing is sent yet.
 
         Args:
-            client_or_url: a client without ``decode_responses``, which stays its owner's to close, or a URL.
-            prefix: of every key; on a cluster it must hold a hash tag such as "{ezthrottle}:".
+            client_or_url: a URL, or a client without ``decode_responses``. The store does not close a client that it was given.
+            prefix: the prefix of every key. On a cluster it must contain a hash tag, as in "{ezthrottle}:".
             max_unclaimed: how many results that nobody waits for are kept.
-            max_unclaimed_bytes: how many bytes of them.
+            max_unclaimed_bytes: how many bytes of such results are kept.
 
         Raises:
-            ConfigurationError: the URL cannot be read, or the client decodes responses.
+            ConfigurationError: the URL is invalid, or the client decodes responses.
         """
         self._owned = isinstance(client_or_url, str)
         self._client = connect(client_or_url) if isinstance(client_or_url, str) else client_or_url
@@ -100,9 +100,9 @@ class RedisStore:
         """A store with connections of its own.
 
         Args:
-            url: redis://, rediss://, unix:// or redis+socket://, as redis-py or Celery read it.
-            prefix, max_unclaimed, max_unclaimed_bytes: as above.
-            kwargs: for ``redis.Redis.from_url``; what the URL says goes first.
+            url: redis://, rediss://, unix://, redis+socket:// or sentinel://, in the form of redis-py or Celery.
+            prefix, max_unclaimed, max_unclaimed_bytes: see ``__init__``.
+            kwargs: options of :func:`~celery_ezthrottle.store.redis.connect.connect`. The URL has precedence over them.
         """
         client = connect(url, **kwargs)
         store = cls(client, prefix=prefix, max_unclaimed=max_unclaimed, max_unclaimed_bytes=max_unclaimed_bytes)
@@ -141,7 +141,7 @@ class RedisStore:
     def deliver(
         self, continuation_id: str | None, job_id: str, result: bytes, now: float, until: float
     ) -> DeliverOutcome:
-        # Hashed here, because a script keeps the whole server waiting.
+        # Hashed here, because the whole server waits while a script runs.
         digest = blake2b(result, digest_size=16).digest()
         answer = self._act("deliver", continuation_id or "", job_id, result, digest, now, until)
         return DeliverOutcome(verdict=Verdict(answer[0].decode()), claims=tuple(map(_claim, answer[1:])))
@@ -221,7 +221,7 @@ class RedisStore:
         seconds, microseconds, ahead, memory, persistence = self._act("health")
         try:
             save_points = self._client.config_get("save").get("save")
-        except ResponseError:  # managed servers forbid it
+        except ResponseError:  # managed servers forbid CONFIG
             save_points = None
         except (RedisError, RedisClusterException, OSError) as exc:
             raise StoreError(_complaint(exc, address(self._client))) from exc
@@ -239,9 +239,9 @@ class RedisStore:
             self._client.close()
 
     def _act(self, act: str, *args: str | bytes | float) -> Any:
-        """Run the script of an act; the head of its file says what it takes and gives. Each gets the bounds last.
+        """Run the script of an act. The first lines of its file say what it takes and returns.
 
-        redis-py writes a float as its repr, so that no digit of a time is lost.
+        Each script gets the bounds as its last arguments. redis-py writes a float as its repr, so no digit of a time is lost.
         """
         try:
             return self._scripts[act](keys=[self._prefix], args=(*args, *self._bounds))
@@ -272,7 +272,7 @@ def _claim(values: Sequence[bytes]) -> Claim:
 
 
 def _joined(message: bytes, envelope: bytes) -> bytes:
-    """Two values as one: beside its payload, each field of a hash costs memory."""
+    """Two values as one, because each field of a hash costs memory beside its payload."""
     return b"%d:%b%b" % (len(message), message, envelope)
 
 
@@ -282,7 +282,7 @@ def _parted(joined: bytes) -> tuple[bytes, bytes]:
 
 
 def _complaint(exc: Exception, address: str) -> str:
-    # The text of the cause may quote arguments, which are payload: it stays in the chain.
+    # The text of the cause may quote arguments, which are payload. It is not copied, and stays in the exception chain.
     where, kind = f"The continuation store at {address}", type(exc).__name__
     if isinstance(exc, (NoConnection, NoAnswer, OSError)):
         return f"{where} cannot be reached ({kind}): check that this Redis is up and that ezthrottle_store names it."

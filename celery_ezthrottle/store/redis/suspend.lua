@@ -1,4 +1,4 @@
--- ARGV: the fields of Parked in its order, but the message and the envelope as one; then the limit. Gives a SuspendOutcome.
+-- ARGV: the fields of Suspension in their order, but message and envelope as one; then the limit. Gives a SuspendOutcome.
 local id, task_id, run, resumed_from, retries, forward, shared, parked, journal, job, failure, suspended_at,
   submit_deadline, deadline, submit_at, limit = unpack(ARGV)
 local key, task = continuation_key(id), task_key(task_id)
@@ -7,7 +7,7 @@ if is_closed(run) then return 'stale' end
 local before, foreign_task = read(task, 'c', 'ended', 'journal')
 local same, foreign = read(key, 'state', 'run')
 if foreign_task or foreign then return 'stale' end
-if same then -- the answer to this very act was lost
+if same then -- this act is repeated: its answer was lost
   if same.state == 'stored' and same.run == run then return 'suspended' end
   return same.state == 'done' and 'stale' or 'already'
 end
@@ -17,7 +17,7 @@ if resumed_from ~= '' then
   local resumed = read(continuation_key(resumed_from), 'state', 'run')
   if not resumed or resumed.state ~= 'running' or resumed.run ~= run then return 'stale' end
 end
-local retried -- its run was retried by this one, and has not said yet that it has ended
+local retried -- a continuation whose run Celery retried by this one; the end of that run is not reported yet
 if newest ~= resumed_from and newest ~= '' then
   local other = read(continuation_key(newest), 'state', 'job_id', 'facts', 'own')
   if other and is_in_the_way(other, retries) then return 'already' end

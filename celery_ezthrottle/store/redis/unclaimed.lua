@@ -1,13 +1,14 @@
--- Results of jobs to which no continuation is bound, or none any more: webhooks that overtake `bind`, what others may share or a
--- retry may ask for, what nobody will ever ask for. The job of an unclaimed result has a field `unclaimed`: its bytes.
+-- Unclaimed results: no continuation is bound to their job, or none any more. They come from webhooks that arrive before `bind`;
+-- or others may share them, or a retry may ask for them; or nobody will ever ask for them. The job of an unclaimed result has a
+-- field `unclaimed`: the size of the result in bytes.
 
-local UNCLAIMED = PREFIX .. 'unclaimed' -- sorted set: "<bytes>:<job id>" by the time at which the result goes
+local UNCLAIMED = PREFIX .. 'unclaimed' -- sorted set: "<bytes>:<job id>" by the time at which the result expires
 
--- Drop the result of a member that is no longer in the set. Gives its bytes.
+-- Drop the result of a member that is no longer in the set. Gives its size in bytes.
 local function drop_unclaimed(member)
   local bytes, job_id = string.match(member, '^(%d+):(.*)$')
   local job = job_key(job_id)
-  -- The server may have dropped it by its own clock, and another may have come in its place.
+  -- The server may have expired the result by its own clock, and another one may be in its place.
   if redis.call('HGET', job, 'unclaimed') == bytes then redis.call('DEL', job) end
   return tonumber(bytes)
 end
@@ -21,12 +22,12 @@ local function prune_unclaimed(now)
   end
 end
 
--- Keep account of a result that is stored, within the bounds: the oldest go first. The bounds are the last two arguments of
--- every act: how many are kept, and how many bytes of them.
+-- Register a stored result as unclaimed, within the bounds: the oldest results are dropped first. The bounds are the last two
+-- arguments of every act: how many results are kept, and how many bytes of them.
 local function add_unclaimed(job_id, bytes, now)
   local most, most_bytes = tonumber(ARGV[#ARGV - 1]), tonumber(ARGV[#ARGV])
   local job, goes = job_key(job_id), now + UNCLAIMED_FOR
-  if bytes > most_bytes then -- it would drive out all others in vain
+  if bytes > most_bytes then -- it does not fit, even without all others
     redis.call('DEL', job)
     return count('evicted', 1)
   end
@@ -34,7 +35,7 @@ local function add_unclaimed(job_id, bytes, now)
   expire(job, goes)
   prune_unclaimed(now)
   local held = redis.call('ZCARD', UNCLAIMED)
-  if held == 0 then redis.call('HDEL', COUNTERS, 'unclaimed_bytes') end -- the set may have expired with all that was in it
+  if held == 0 then redis.call('HDEL', COUNTERS, 'unclaimed_bytes') end -- the set may have expired with all its members
   local added = redis.call('ZADD', UNCLAIMED, goes, bytes .. ':' .. job_id)
   local total = count('unclaimed_bytes', bytes * added)
   held = held + added
@@ -45,7 +46,7 @@ local function add_unclaimed(job_id, bytes, now)
   if held > 0 then keep(UNCLAIMED, goes) end
 end
 
--- A result found who waits for it: it lives as long as that.
+-- A continuation now waits for the result, which is not unclaimed any more. (The caller sets its new lifetime.)
 local function claim_unclaimed(job_id, bytes)
   redis.call('HDEL', job_key(job_id), 'unclaimed')
   if redis.call('ZREM', UNCLAIMED, bytes .. ':' .. job_id) == 1 then count('unclaimed_bytes', -bytes) end

@@ -4,7 +4,7 @@ local key = continuation_key(id)
 local record, foreign = read(key, 'state', 'facts', 'before', 'run', 'open')
 if not record then return foreign and 0 or 1 end
 if record.state ~= 'stored' or open_of(record) > 1 then return 0 end
--- Whoever gave the run up has left the task to this: there may be no message any more.
+-- The caller of close_run has left the task to this continuation: its message may be acknowledged already.
 if redis.call('GET', run_key(record.run)) == TOLD then return 0 end
 
 local due = redis.call('ZSCORE', DUE, id)
@@ -15,7 +15,7 @@ local task = read(task_record, 'journal')
 local forwards = task and redis.call('HINCRBY', task_record, 'forwards', -1)
 
 local aside = read(before, 'state', 'facts', 'journal', 'leased')
-if aside and aside.state == 'done' and aside.facts ~= '' then -- the run goes on with what it was resumed from
+if aside and aside.state == 'done' and aside.facts ~= '' then -- the run goes on with the continuation that it was resumed from
   redis.call('HSET', before, 'state', 'running')
   redis.call('HDEL', before, 'journal', 'leased')
   if aside.leased == '1' then schedule(record.before, due or 0, aside) end

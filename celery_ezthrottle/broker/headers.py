@@ -1,0 +1,15 @@
+"""The message headers of the package. Messages of earlier versions contain them too, so they must never change."""
+
+from __future__ import annotations
+
+__all__ = ["RECORD_HEADER", "RESUME_HEADER", "TAKES_OVER"]
+
+#: In a parked message that is published again: the id of its continuation, nothing else.
+RESUME_HEADER = "ezthrottle_resume"
+
+#: In a message by which Celery retries a task that was suspended: the store has a record for the retry. True, or
+#: :data:`TAKES_OVER`.
+RECORD_HEADER = "ezthrottle_record"
+
+#: Value of :data:`RECORD_HEADER` when the retried run has died: the retry gets all answers of that run.
+TAKES_OVER = "takes over"
