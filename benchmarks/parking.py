@@ -19,7 +19,7 @@ from celery_ezthrottle.broker.parked_message import capture
 from celery_ezthrottle.continuations import job_result
 from celery_ezthrottle.continuations.build_job import build_job
 from celery_ezthrottle.http.call import Call
-from celery_ezthrottle.http.journal import fingerprint
+from celery_ezthrottle.http.fingerprint import fingerprint
 from celery_ezthrottle.http.recorder import Recorder
 from celery_ezthrottle.http.requests_adapter import REQUESTS
 from celery_ezthrottle.settings.app_settings import Settings
@@ -117,7 +117,7 @@ class Parking:
             ids = {
                 copied.id: uuid4().hex,
                 copied.task_id: str(uuid4()),
-                copied.run: uuid4().hex,
+                copied.run_id: uuid4().hex,
                 str(first): str(order_id),
             }
             texts = {name: getattr(copied, name) for name in ("id", "task_id", "run")}

@@ -157,36 +157,36 @@ class Continuations:
         self.publish_now(continuation_id)
         return True
 
-    def keep_answer(self, continuation_id: str, run: str, task_id: str) -> None:
+    def keep_answer(self, continuation_id: str, run_id: str, task_id: str) -> None:
         """Save the answer that a run was resumed with in the journal of its task, for a retry that the run itself cannot prepare.
 
         Raises:
             StoreError: the store is out of reach.
         """
         now = time.time()
-        found = self.store.start(continuation_id, run, now, lease=now + self.settings.lease)
+        found = self.store.start(continuation_id, run_id, now, lease=now + self.settings.lease)
         if found.outcome is StartOutcome.STARTED:
             result = job_result.read(
                 found.result, found.failure, elapsed=max(0.0, found.delivered_at - found.suspended_at)
             )
             entries = journal.for_resume(journal.load_entries(found.journal), result.answer)
-            self.store.save_journal(task_id, run, continuation_id, journal.dump_entries(entries))
+            self.store.save_journal(task_id, run_id, continuation_id, journal.dump_entries(entries))
 
-    def end_unbegun(self, continuation_id: str, run: str, task_id: str, *, runs_again: bool) -> None:
-        """End the continuation that ``run`` was to resume: the run has ended before it began. No-op when another run holds it.
+    def end_unbegun(self, continuation_id: str, run_id: str, task_id: str, *, runs_again: bool) -> None:
+        """End the continuation that ``run_id`` was to resume: the run has ended before it began. No-op when another run holds it.
 
         Args:
-            run: run id. The run holds the continuation, or has never held it.
+            run_id: of the run. It holds the continuation, or has never held it.
             runs_again: Celery will run the task again, as a retry. The retry gets the answer.
 
         Raises:
             StoreError: the store is out of reach.
         """
         if runs_again:
-            self.keep_answer(continuation_id, run, task_id)
+            self.keep_answer(continuation_id, run_id, task_id)
         else:
-            self.store.start(continuation_id, run, time.time(), lease=None)
-        self.store.finish(continuation_id, run, keep_journal=runs_again)
+            self.store.start(continuation_id, run_id, time.time(), lease=None)
+        self.store.finish(continuation_id, run_id, keep_journal=runs_again)
 
     def publish_now(self, continuation_id: str) -> None:
         """Publish the parked message of a delivered continuation. If that fails, a sweep publishes it."""

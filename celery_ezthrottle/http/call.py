@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from .journal import Entry, Fingerprint
+from .fingerprint import Fingerprint
+from .journal import Entry
 from .library import Library, SentRequest
 from .stored_answer import StoredAnswer
 

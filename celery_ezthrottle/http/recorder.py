@@ -14,7 +14,8 @@ from typing import Any, NoReturn
 from celery_ezthrottle.errors import OutcomeUnknown, ReplayMismatch
 
 from .call import Call, Source
-from .journal import Entry, Fingerprint, Match, Replay, fingerprint, varying
+from .fingerprint import Fingerprint, fingerprint, varying
+from .journal import Entry, Match, Replay
 from .library import Library, SentRequest
 from .stored_answer import StoredError
 

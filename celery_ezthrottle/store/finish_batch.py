@@ -36,10 +36,10 @@ class FinishBatch:
         self._ended: list[tuple[str, str]] = []
         self._timer: threading.Timer | None = None
 
-    def add(self, continuation_id: str, run: str) -> None:
-        """Report later that ``run``, which held the continuation, has ended."""
+    def add(self, continuation_id: str, run_id: str) -> None:
+        """Report later that ``run_id``, which held the continuation, has ended."""
         with self._lock:
-            self._ended.append((continuation_id, run))
+            self._ended.append((continuation_id, run_id))
             if self._timer is None:
                 timer = threading.Timer(FLUSH_AFTER, self.flush)
                 timer.daemon = True

@@ -146,11 +146,11 @@ class Store(Protocol):
     def published(self, continuation_id: str, due: float) -> None:
         """The parked message was published: DELIVERED or PUBLISHED → PUBLISHED, ``publications`` + 1, due again at ``due``."""
 
-    def start(self, continuation_id: str, run: str, now: float, *, lease: float | None) -> Resumption:
-        """A resumed run begins: DELIVERED or PUBLISHED → RUNNING under ``run``.
+    def start(self, continuation_id: str, run_id: str, now: float, *, lease: float | None) -> Resumption:
+        """A resumed run begins: DELIVERED or PUBLISHED → RUNNING under ``run_id``.
 
         If the continuation is RUNNING under another run, the outcome is TAKEN. Exception: the other run had a lease, and either
-        the lease has lapsed by ``now`` or the other run is closed; then ``run`` takes over. If it is RUNNING under the same
+        the lease has lapsed by ``now`` or the other run is closed; then ``run_id`` takes over. If it is RUNNING under the same
         run, the outcome is STARTED again, with the new lease. A closed run gets TAKEN.
 
         Args:
@@ -158,14 +158,14 @@ class Store(Protocol):
                 early: it holds the continuation for good, and nothing is due any more.
         """
 
-    def hold(self, continuation_id: str, run: str, until: float) -> bool:
-        """Whether the continuation is RUNNING under ``run``, and the run is not closed.
+    def hold(self, continuation_id: str, run_id: str, until: float) -> bool:
+        """Whether the continuation is RUNNING under ``run_id``, and the run is not closed.
 
         If so, and if the run has a lease, the lease now lapses at ``until``; it never lapses earlier than before.
         """
 
     def save_journal(
-        self, task_id: str, run: str, continuation_id: str | None, journal: bytes, *, retries: int = 0
+        self, task_id: str, run_id: str, continuation_id: str | None, journal: bytes, *, retries: int = 0
     ) -> bool:
         """Replace the journal of a task that has a record and has not ended.
 
@@ -174,13 +174,13 @@ class Store(Protocol):
 
             - The task has no record, or has ended.
             - The run is closed.
-            - ``continuation_id`` is given, and is not RUNNING under ``run``.
+            - ``continuation_id`` is given, and is not RUNNING under ``run_id``.
             - ``continuation_id`` is None, and the task has a continuation that is not DONE: the journal belongs to another run.
               Exception: that continuation is RUNNING for fewer ``retries`` (see ``suspend``).
         """
 
-    def finish(self, continuation_id: str, run: str, *, keep_journal: bool) -> bool:
-        """The resumed run has ended: RUNNING under ``run`` → DONE. False in other states or under another run.
+    def finish(self, continuation_id: str, run_id: str, *, keep_journal: bool) -> bool:
+        """The resumed run has ended: RUNNING under ``run_id`` → DONE. False in other states or under another run.
 
         All payload of the continuation is dropped. If no other continuation is bound to its job, the result of the job is
         dropped too. Exception: the result becomes unclaimed (see ``deliver``) when it is shared, or when it came after the
@@ -204,7 +204,7 @@ class Store(Protocol):
     def task(self, task_id: str) -> TaskRecord | None:
         """What is kept for a task; None if nothing is kept."""
 
-    def close_run(self, run: str) -> bool:
+    def close_run(self, run_id: str) -> bool:
         """The process of the run died, or the run was given up. Did the run suspend its task?
 
         True if it did. The answer stays True for at least a day, whatever became of the task since; and from now on the

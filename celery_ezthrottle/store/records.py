@@ -50,7 +50,7 @@ class Suspension:
     Attributes:
         id: unique id of the continuation.
         task_id: id of the task.
-        run: run id of the run that suspends.
+        run_id: of the run that suspends.
         resumed_from: id of the continuation that this run resumed; None if the run was not resumed.
         retries: orders the messages of the task: Celery's count of retries in the message that began this run, plus a large
             number for each replacement (see ``order_of`` in ``tasks/handoff.py``).
@@ -69,7 +69,7 @@ class Suspension:
 
     id: str
     task_id: str
-    run: str
+    run_id: str
     resumed_from: str | None
     retries: int
     forward: int

@@ -23,8 +23,8 @@ PAUSES = (0.1, 0.5, 2.0)
 PAUSE = 0.5
 
 _lock = threading.Lock()
-_debts: deque[tuple[str, Callable[[], object]]] = deque()
-_payer: threading.Thread | None = None
+_pending: deque[tuple[str, Callable[[], object]]] = deque()
+_retrier: threading.Thread | None = None
 
 
 def retry_briefly(act: Callable[[], T]) -> T:
@@ -62,23 +62,23 @@ def retry_in_background(what: str, act: Callable[[], object]) -> None:
     Args:
         what: a text for the log.
     """
-    global _payer  # noqa: PLW0603 -- one thread for all pending acts; it ends when there are none
+    global _retrier  # noqa: PLW0603 -- one thread for all pending acts; it ends when there are none
     with _lock:
-        _debts.append((what, act))
-        if _payer is None or not _payer.is_alive():  # a forked process does not have it
-            _payer = threading.Thread(target=_pay, name="ezthrottle-owed", daemon=True)
-            _payer.start()
+        _pending.append((what, act))
+        if _retrier is None or not _retrier.is_alive():  # a forked process does not have it
+            _retrier = threading.Thread(target=_retry_pending, name="ezthrottle-retry", daemon=True)
+            _retrier.start()
 
 
-def _pay() -> None:
-    global _payer  # noqa: PLW0603
+def _retry_pending() -> None:
+    global _retrier  # noqa: PLW0603
     pause = threading.Event()
     while True:
         with _lock:
-            if not _debts:
-                _payer = None
+            if not _pending:
+                _retrier = None
                 return
-            what, act = _debts[0]
+            what, act = _pending[0]
         try:
             act()
             logger.info("The store is back: %s.", what)
@@ -87,4 +87,4 @@ def _pay() -> None:
             continue
         except Exception:  # noqa: BLE001 -- logged; the acts behind this one must not wait for ever
             logger.exception("The store is back, but this failed: %s.", what)
-        _debts.popleft()
+        _pending.popleft()

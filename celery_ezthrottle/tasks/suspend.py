@@ -126,7 +126,7 @@ def suspension_of(run: Run, call: Call, job: Job, continuation_id: str) -> Suspe
     return Suspension(
         id=continuation_id,
         task_id=run.task.request.id,
-        run=run.id,
+        run_id=run.id,
         resumed_from=run.resumed_from,
         retries=run.order,
         forward=run.forwards + 1,

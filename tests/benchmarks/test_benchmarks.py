@@ -14,6 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 TINY = {
+    "import_time": ("--samples", "1"),
     "resume": ("--blocks", "2", "--block", "5", "--resumes", "4", "--waits", "2"),
     "suspended": ("--tasks", "200", "--rounds", "1", "--block", "20", "--passes", "4"),
 }

@@ -12,7 +12,8 @@ import requests
 from celery_ezthrottle.continuations.build_job import build_job, webhook_url
 from celery_ezthrottle.errors import InvalidJob
 from celery_ezthrottle.http.call import Call
-from celery_ezthrottle.http.journal import Entry, fingerprint
+from celery_ezthrottle.http.fingerprint import fingerprint
+from celery_ezthrottle.http.journal import Entry
 from celery_ezthrottle.http.requests_adapter import REQUESTS
 from celery_ezthrottle.service.job import Job, RetryPolicy, Webhook
 from celery_ezthrottle.service.signatures import mac_token, split_token

@@ -10,19 +10,17 @@ from uuid import uuid4
 
 import pytest
 
+from celery_ezthrottle.http.fingerprint import Fingerprint, fingerprint, varying
 from celery_ezthrottle.http.journal import (
     Entry,
-    Fingerprint,
     Match,
     Replay,
     dump_entries,
-    fingerprint,
     for_resume,
     for_retry,
     for_suspension,
     forwarded_entry,
     load_entries,
-    varying,
 )
 from celery_ezthrottle.http.stored_answer import StoredAnswer, StoredError, StoredResponse, dump_answer, load_answer
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import tomllib
-from importlib.metadata import metadata
+from email import message_from_string
+from importlib.metadata import distribution, metadata
 from pathlib import Path
 
 import celery_ezthrottle
@@ -18,7 +19,7 @@ def test_the_version_is_that_of_the_distribution() -> None:
 
 
 def test_every_link_of_the_description_works_on_pypi() -> None:
-    description = metadata("celery-ezthrottle").get_payload()
+    description = message_from_string(str(distribution("celery-ezthrottle").read_text("METADATA"))).get_payload()
     links = re.findall(r"\]\(([^)]+)\)", str(description))
     assert len(links) > 5
     assert [link for link in links if not link.startswith(("https://", "#"))] == []

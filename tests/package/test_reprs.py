@@ -18,7 +18,8 @@ from celery_ezthrottle.checks.findings import Finding
 from celery_ezthrottle.continuations.job_result import JobResult
 from celery_ezthrottle.gateway import GatewayConfig, database, exchange
 from celery_ezthrottle.http.call import Call
-from celery_ezthrottle.http.journal import Entry, fingerprint
+from celery_ezthrottle.http.fingerprint import fingerprint
+from celery_ezthrottle.http.journal import Entry
 from celery_ezthrottle.http.library import SentRequest
 from celery_ezthrottle.http.requests_adapter import REQUESTS
 from celery_ezthrottle.http.stored_answer import StoredError, StoredResponse

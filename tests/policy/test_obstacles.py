@@ -9,7 +9,7 @@ import pytest
 import requests
 
 from celery_ezthrottle.http.call import Call
-from celery_ezthrottle.http.journal import fingerprint
+from celery_ezthrottle.http.fingerprint import fingerprint
 from celery_ezthrottle.http.requests_adapter import REQUESTS
 from celery_ezthrottle.policy.decision import obstacle
 from celery_ezthrottle.settings.options import Options

@@ -75,14 +75,14 @@ class CancelContract(Contract):
 
     def test_it_is_the_newest_that_is_cancelled(self, store: Store) -> None:
         reach(store, State.RUNNING)
-        store.suspend(park("c2", run="r2", resumed_from="c1"), ROOM)
+        store.suspend(park("c2", run_id="r2", resumed_from="c1"), ROOM)
         assert store.cancel("t1", b"revoked", NOW) == "c2"
 
     def test_the_next_suspension_of_the_task_can_be_cancelled(self, store: Store) -> None:
         reach(store, State.SUBMITTED)
         store.cancel("t1", b"revoked", NOW)
         store.start("c1", "r2", NOW, lease=None)
-        store.suspend(park("c2", run="r2", resumed_from="c1"), ROOM)
+        store.suspend(park("c2", run_id="r2", resumed_from="c1"), ROOM)
         assert store.cancel("t1", b"revoked", NOW) == "c2"
 
     def test_nothing_to_cancel(self, store: Store, bench: Bench) -> None:

@@ -90,7 +90,7 @@ class DeliverContract(Contract):
 
     def test_and_after_the_task_was_suspended_anew(self, store: Store) -> None:
         reach(store, State.RUNNING)
-        store.suspend(park("c2", run="r2", resumed_from="c1"), ROOM)
+        store.suspend(park("c2", run_id="r2", resumed_from="c1"), ROOM)
         assert deliver(store, "c1", "j1") == (REPEATED, [])
         assert deliver(store, "c1", "j1", b"another") == (CONTRADICTING, [])
 

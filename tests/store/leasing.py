@@ -45,7 +45,7 @@ class LeaseContract(Contract):
         assert not store.hold("c1", "r2", LEASE + 60)
         assert not store.save_journal("t1", "r2", "c1", b"mine")
         assert not store.finish("c1", "r2", keep_journal=False)
-        assert store.suspend(park("c2", run="r2", resumed_from="c1"), ROOM) is SuspendOutcome.STALE
+        assert store.suspend(park("c2", run_id="r2", resumed_from="c1"), ROOM) is SuspendOutcome.STALE
         assert store.start("c1", "r2", LEASE, lease=None) == TAKEN
         assert is_never_due(store)
         assert store.finish("c1", "r3", keep_journal=False)
@@ -108,7 +108,7 @@ class LeaseContract(Contract):
         assert not store.hold("c1", "r2", LEASE + 120)
         assert not store.finish("c1", "r2", keep_journal=False)
         assert not store.save_journal("t1", "r2", "c1", b"mine")
-        assert store.suspend(park("c2", run="r2", resumed_from="c1"), ROOM) is SuspendOutcome.STALE
+        assert store.suspend(park("c2", run_id="r2", resumed_from="c1"), ROOM) is SuspendOutcome.STALE
 
     @pytest.mark.parametrize("run", ["r2", "r3"])
     def test_what_lapsed_is_started_again(self, store: Store, run: str) -> None:
@@ -128,7 +128,7 @@ class LeaseContract(Contract):
     def test_a_run_with_a_lease_that_suspends_is_not_due(self, store: Store, retries: int) -> None:
         """Also one that Celery retried, and whose next run suspends."""
         reach(store, State.RUNNING, lease=LEASE)
-        again = park("c2", run="r3", retries=1) if retries else park("c2", run="r2", resumed_from="c1")
+        again = park("c2", run_id="r3", retries=1) if retries else park("c2", run_id="r2", resumed_from="c1")
         assert store.suspend(again, ROOM) is SuspendOutcome.SUSPENDED
         assert is_never_due(store)
         assert store.counts().suspended == 1

@@ -92,7 +92,7 @@ class Machine(RuleBasedStateMachine):
         return park(
             self.name("c"),
             task_id=task_id,
-            run=run,
+            run_id=run,
             retries=retries,
             shared=shared,
             forward=(record.forwards if record else 0) + 1,
@@ -320,7 +320,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.runs or self.parked)
     @rule(index=INDEX, resumed=st.booleans())
     def a_run_is_given_up(self, index: int, resumed: bool) -> None:
-        runs = [run for _, run in self.runs[::-1]] if resumed else [parked.run for parked in self.parked[::-1]]
+        runs = [run for _, run in self.runs[::-1]] if resumed else [parked.run_id for parked in self.parked[::-1]]
         self.both("close_run", pick(runs or [self.name("r")], index))
 
     @precondition(lambda self: self.ids(State.DONE))

@@ -75,14 +75,14 @@ class ModelStore:
     @atomic
     def suspend(self, parked: Suspension, limit: int) -> SuspendOutcome:
         id_, task_id = parked.id, parked.task_id
-        if self._is_closed(parked.run) or {("continuation", id_), ("task", task_id)} & self._.foreign:
+        if self._is_closed(parked.run_id) or {("continuation", id_), ("task", task_id)} & self._.foreign:
             return SuspendOutcome.STALE
         same = self._one(id_)
         if same:
-            if same.state is State.STORED and same.run == parked.run:
+            if same.state is State.STORED and same.run == parked.run_id:
                 return SuspendOutcome.SUSPENDED
             return SuspendOutcome.STALE if same.state is State.DONE else SuspendOutcome.ALREADY
-        if parked.resumed_from is not None and not self._held(parked.resumed_from, parked.run):
+        if parked.resumed_from is not None and not self._held(parked.resumed_from, parked.run_id):
             return SuspendOutcome.STALE
         before = self._.newest.get(task_id, "")
         newest = self._one(before)
@@ -91,12 +91,12 @@ class ModelStore:
             return SuspendOutcome.ALREADY
         if parked.resumed_from is None and self.counts().suspended >= limit:
             return SuspendOutcome.FULL
-        self._.continuations[id_] = Continuation(parked, before, parked.run, due=parked.submit_at)
+        self._.continuations[id_] = Continuation(parked, before, parked.run_id, due=parked.submit_at)
         task = self._.tasks.get(task_id)
         retried = other.parked.retries if other else task.retried if task else None
         self._.tasks[task_id] = TaskRecord(forwards=parked.forward, journal=parked.journal, state=None, retried=retried)
         self._.newest[task_id] = id_
-        self._.runs[parked.run] = "suspended"
+        self._.runs[parked.run_id] = "suspended"
         if other:
             self._finish(before, other)
         elif newest and newest.state is State.RUNNING:
@@ -111,7 +111,7 @@ class ModelStore:
             return ("continuation", continuation_id) not in self._.foreign
         if after(found.state, Act.WITHDRAW) is not None or found.open > 1 or self._.runs.get(found.run) == "told":
             return False
-        del self._.continuations[continuation_id], self._.runs[found.parked.run]
+        del self._.continuations[continuation_id], self._.runs[found.parked.run_id]
         task_id = found.parked.task_id
         task = self._known("task", task_id)
         resumed = self._one(found.before)

@@ -187,22 +187,22 @@ class FinishContract(Contract):
         """Whatever becomes of the run that follows."""
         reach(store, State.DONE, retries=2)
         assert retried(store) == 2
-        store.suspend(park("c2", run="r3", retries=3, forward=2), ROOM)
+        store.suspend(park("c2", run_id="r3", retries=3, forward=2), ROOM)
         assert retried(store) == 2
         store.withdraw("c2")
         assert retried(store) == 2
-        reach(store, State.DONE, "c3", job_id="j3", run="r4", retries=3, forward=2)
+        reach(store, State.DONE, "c3", job_id="j3", run_id="r4", retries=3, forward=2)
         assert retried(store) == 3
         store.end("t1", 4)
         assert retried(store) is None
-        store.suspend(park("c4", run="r5", forward=3), ROOM)
+        store.suspend(park("c4", run_id="r5", forward=3), ROOM)
         assert retried(store) is None
 
     def test_a_run_was_retried_when_the_next_one_suspends(self, store: Store) -> None:
         """Before it has said so itself."""
         reach(store, State.RUNNING, retries=2)
         assert retried(store) is None
-        store.suspend(park("c2", run="r3", retries=3, forward=2), ROOM)
+        store.suspend(park("c2", run_id="r3", retries=3, forward=2), ROOM)
         assert retried(store) == 2
         store.withdraw("c2")
         assert store.task("t1") == TaskRecord(forwards=1, journal=b"journal", state=State.DONE, retried=2)
@@ -222,7 +222,7 @@ class FinishContract(Contract):
     def test_finish_all_is_finish_for_each(self, store: Store) -> None:
         ended = [(f"c{number}", f"r2{number}") for number in range(3)]
         for number, (id_, run) in enumerate(ended):
-            task: dict[str, Any] = {"task_id": f"t{number}", "run": f"r1{number}", "retries": number}
+            task: dict[str, Any] = {"task_id": f"t{number}", "run_id": f"r1{number}", "retries": number}
             reach(store, State.PUBLISHED, id_, job_id=f"j{number}", shared=number == 2, **task)
             store.start(id_, run, NOW, lease=None)
         store.finish_all(ended)
@@ -265,7 +265,7 @@ class FinishContract(Contract):
             journal=b"<payload>",
         )
         if again:
-            store.suspend(park("c2", run="r2", resumed_from="c1", journal=b""), ROOM)
+            store.suspend(park("c2", run_id="r2", resumed_from="c1", journal=b""), ROOM)
             store.bind("c2", "j2", NOW)
         else:
             store.finish("c1", "r2", keep_journal=False)

@@ -37,7 +37,7 @@ class TaskContract(Contract):
     def test_retries_are_those_of_the_newest(self, store: Store, retries: int) -> None:
         reach(store, State.DONE, retries=7)
         assert store.task("t1") == TaskRecord(forwards=1, journal=b"journal", state=State.DONE, retries=0, retried=7)
-        store.suspend(park("c2", run="r3", forward=2, retries=retries), ROOM)
+        store.suspend(park("c2", run_id="r3", forward=2, retries=retries), ROOM)
         assert store.task("t1") == TaskRecord(
             forwards=2, journal=b"journal", state=State.STORED, retries=retries, retried=7
         )
@@ -96,7 +96,7 @@ class EndContract(Contract):
         reach(store, State.RUNNING)
         store.finish("c1", "r2", keep_journal=not finish)
         store.end("t1", 2)
-        again = park("c2", run="r3", forward=2, journal=b"anew")
+        again = park("c2", run_id="r3", forward=2, journal=b"anew")
         assert store.suspend(again, ROOM) is SuspendOutcome.SUSPENDED
         assert store.task("t1") == TaskRecord(forwards=2, journal=b"anew", state=State.STORED)
         store.withdraw("c2")
@@ -124,7 +124,7 @@ class CloseRunContract(Contract):
 
     def test_it_stays_so_when_a_later_one_is_withdrawn(self, store: Store) -> None:
         reach(store, State.RUNNING)
-        store.suspend(park("c2", run="r2", resumed_from="c1", forward=2), ROOM)
+        store.suspend(park("c2", run_id="r2", resumed_from="c1", forward=2), ROOM)
         store.withdraw("c2")
         assert store.close_run("r1")
         assert not store.close_run("r2")
@@ -133,11 +133,11 @@ class CloseRunContract(Contract):
         assert not store.close_run("r1")
         assert not store.close_run("r1")
         assert store.suspend(park(), ROOM) is SuspendOutcome.STALE
-        assert store.suspend(park(run="r2"), ROOM) is SuspendOutcome.SUSPENDED
+        assert store.suspend(park(run_id="r2"), ROOM) is SuspendOutcome.SUSPENDED
 
     def test_a_run_that_suspended_earlier(self, store: Store) -> None:
         reach(store, State.RUNNING)
-        store.suspend(park("c2", run="r2", resumed_from="c1"), ROOM)
+        store.suspend(park("c2", run_id="r2", resumed_from="c1"), ROOM)
         assert store.close_run("r1")
         assert store.close_run("r2")
 
@@ -149,7 +149,7 @@ class CloseRunContract(Contract):
     def test_a_resumed_run_is_closed(self, store: Store) -> None:
         reach(store, State.RUNNING)
         assert not store.close_run("r2")
-        assert store.suspend(park("c2", run="r2", resumed_from="c1"), ROOM) is SuspendOutcome.STALE
+        assert store.suspend(park("c2", run_id="r2", resumed_from="c1"), ROOM) is SuspendOutcome.STALE
         assert not store.save_journal("t1", "r2", "c1", b"longer")
         assert not store.hold("c1", "r2", NOW)
         assert store.start("c1", "r2", NOW, lease=None).outcome is StartOutcome.TAKEN
@@ -162,7 +162,7 @@ class CloseRunContract(Contract):
 
             def suspend(barrier: Barrier = barrier, task: str = task, run: str = run) -> bool:
                 barrier.wait(30)
-                return stores[0].suspend(park(f"c-{task}", task_id=task, run=run), ROOM) is SuspendOutcome.SUSPENDED
+                return stores[0].suspend(park(f"c-{task}", task_id=task, run_id=run), ROOM) is SuspendOutcome.SUSPENDED
 
             def close(barrier: Barrier = barrier, task: str = task, run: str = run) -> bool:
                 barrier.wait(30)

@@ -49,15 +49,15 @@ class TestLifetimes:
     def test_the_set_of_what_is_due_is_made_anew(self, bench: RedisBench, store: Store) -> None:
         reach(store, State.RUNNING)
         assert not bench.client.exists(PREFIX + "due")
-        store.suspend(park("c2", run="r2", resumed_from="c1", deadline=DEADLINE - 60), ROOM)
+        store.suspend(park("c2", run_id="r2", resumed_from="c1", deadline=DEADLINE - 60), ROOM)
         assert bench.expiry("due") == about(DEADLINE - 60 + WEEK)
 
     def test_a_task_lives_as_long_as_its_longest_continuation(self, bench: RedisBench, store: Store) -> None:
         reach(store, State.DONE)
-        store.suspend(park("c2", run="r3", deadline=DEADLINE - 60), ROOM)
+        store.suspend(park("c2", run_id="r3", deadline=DEADLINE - 60), ROOM)
         assert bench.expiry("t:t1") == about(DEADLINE + WEEK)
         store.withdraw("c2")
-        store.suspend(park("c3", run="r3", deadline=DEADLINE + 60), ROOM)
+        store.suspend(park("c3", run_id="r3", deadline=DEADLINE + 60), ROOM)
         assert bench.expiry("t:t1") == about(DEADLINE + 60 + WEEK)
 
     def test_a_result_nobody_waits_for(self, bench: RedisBench, store: Store) -> None:
@@ -86,12 +86,12 @@ class TestLifetimes:
         reach(store, State.DONE)
         store.end("t1", 0)
         assert bench.expiry("t:t1") == from_now(REMEMBERED)
-        store.suspend(park("c2", run="r3"), ROOM)
+        store.suspend(park("c2", run_id="r3"), ROOM)
         assert bench.expiry("t:t1") == about(DEADLINE + WEEK)
 
     def test_a_mark_of_what_was_replaced(self, bench: RedisBench, store: Store) -> None:
         reach(store, State.RUNNING)
-        store.suspend(park("c2", run="r2", resumed_from="c1", deadline=DEADLINE + 60), ROOM)
+        store.suspend(park("c2", run_id="r2", resumed_from="c1", deadline=DEADLINE + 60), ROOM)
         for name in ("c:c1", "j:j1"):  # as if it were running, for it may come to that
             assert bench.expiry(name) == about(DEADLINE + WEEK)
         store.bind("c2", "j2", NOW)

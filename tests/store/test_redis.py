@@ -67,7 +67,7 @@ class TestRecords:
         def submit(count: int) -> None:
             for _ in range(count):
                 id_, task_id, run, job_id = (str(uuid.uuid4()) for _ in range(4))
-                store.suspend(park(id_, task_id=task_id, run=run, job=b"x" * 700, **payload), count * 2)
+                store.suspend(park(id_, task_id=task_id, run_id=run, job=b"x" * 700, **payload), count * 2)
                 store.bind(id_, job_id, NOW)
 
         submit(50)  # connections and scripts cost once
@@ -113,7 +113,7 @@ class TestRecords:
         assert deliver(other, "c1", "j1") == ("first", [])
         assert other.counts().suspended == store.counts().unclaimed == 0
         assert other.close_run("r1") is False
-        assert other.suspend(park(run="r2"), ROOM) is SuspendOutcome.SUSPENDED
+        assert other.suspend(park(run_id="r2"), ROOM) is SuspendOutcome.SUSPENDED
 
 
 class TestScripts:

@@ -73,7 +73,7 @@ def test_a_task_is_suspended_and_resumed(store: RedisStore) -> None:
     assert is_due(store, NOW + 90)  # lapsed
     assert store.start("c1", "r3", NOW, lease=None).result == b"result"
     assert store.save_journal("t1", "r3", "c1", b"longer")
-    assert store.suspend(park("c2", run="r3", resumed_from="c1", forward=2), ROOM) is SuspendOutcome.SUSPENDED
+    assert store.suspend(park("c2", run_id="r3", resumed_from="c1", forward=2), ROOM) is SuspendOutcome.SUSPENDED
     assert store.withdraw("c2")
     assert store.finish("c1", "r3", keep_journal=True)
     store.end("t1", 1)

@@ -22,7 +22,7 @@ def unclaimed(store: Store) -> tuple[int, int, int]:
 def is_kept(store: Store, job_id: str) -> bool:
     """Whether a waiter finds the job's result. It is claimed then."""
     name = f"of {job_id}"
-    store.suspend(park(name, task_id=name, run=name), ROOM)
+    store.suspend(park(name, task_id=name, run_id=name), ROOM)
     return store.bind(name, job_id, NOW) is State.DELIVERED
 
 
@@ -55,7 +55,7 @@ class UnclaimedContract(Contract):
 
     def test_a_shared_result_is_one_when_its_last_waiter_has_ended(self, store: Store) -> None:
         reach(store, State.SUBMITTED, shared=True)
-        reach(store, State.SUBMITTED, "c2", task_id="t2", run="r2", shared=True)
+        reach(store, State.SUBMITTED, "c2", task_id="t2", run_id="r2", shared=True)
         deliver(store, None, "j1", b"12345")
         for number, expected in (1, (0, 0, 0)), (2, (1, 5, 0)):
             store.start(f"c{number}", f"run {number}", NOW, lease=None)
@@ -74,9 +74,9 @@ class UnclaimedContract(Contract):
         assert deliver(store, "c1", "j1", b"12345") == (FIRST, [])
         store.start("c1", "r2", NOW, lease=None)
         if how == "retried, and it says so late":
-            store.suspend(park("c2", run="r3", retries=1), ROOM)
+            store.suspend(park("c2", run_id="r3", retries=1), ROOM)
         elif how == "parked anew":
-            store.suspend(park("c2", run="r2", resumed_from="c1"), ROOM)
+            store.suspend(park("c2", run_id="r2", resumed_from="c1"), ROOM)
             assert unclaimed(store) == (0, 0, 0)  # it may be withdrawn
             store.bind("c2", "j2", NOW)
         else:
@@ -92,7 +92,7 @@ class UnclaimedContract(Contract):
         store.start("c1", "r2", NOW, lease=None)
         deliver(store, "c1", "j1")
         store.finish("c1", "r2", keep_journal=True)
-        store.suspend(park("c2", run="r3", retries=1, forward=2), ROOM)
+        store.suspend(park("c2", run_id="r3", retries=1, forward=2), ROOM)
         assert store.bind("c2", "j1", NOW) is State.DELIVERED
         assert store.start("c2", "r4", NOW, lease=None).result == b"result"
         store.finish("c2", "r4", keep_journal=False)  # which has had it

@@ -50,7 +50,7 @@ class SuspendContract(Contract):
 
     def test_suspend_again_of_a_resumed_run(self, store: Store) -> None:
         reach(store, State.RUNNING)
-        again = park("c2", run="r2", resumed_from="c1", forward=2)
+        again = park("c2", run_id="r2", resumed_from="c1", forward=2)
         assert store.suspend(again, ROOM) is SuspendOutcome.SUSPENDED
         assert store.suspend(again, ROOM) is SuspendOutcome.SUSPENDED
         assert store.task("t1") == TaskRecord(forwards=2, journal=b"journal", state=State.STORED)
@@ -58,21 +58,21 @@ class SuspendContract(Contract):
     def test_a_run_that_celery_retried_makes_way(self, store: Store) -> None:
         """The retried run may suspend before the one before it has said that it has ended."""
         reach(store, State.RUNNING)
-        assert store.suspend(park("c2", run="r3", forward=2), ROOM) is SuspendOutcome.ALREADY
-        assert store.suspend(park("c2", run="r3", forward=2, retries=1), ROOM) is SuspendOutcome.SUSPENDED
+        assert store.suspend(park("c2", run_id="r3", forward=2), ROOM) is SuspendOutcome.ALREADY
+        assert store.suspend(park("c2", run_id="r3", forward=2, retries=1), ROOM) is SuspendOutcome.SUSPENDED
         assert store.task("t1") == TaskRecord(forwards=2, journal=b"journal", state=State.STORED, retries=1, retried=0)
         assert not store.finish("c1", "r2", keep_journal=True)
 
     @pytest.mark.parametrize("state", [State.STORED, State.SUBMITTED, State.DELIVERED, State.PUBLISHED])
     def test_a_run_that_is_suspended_makes_no_way(self, store: Store, state: State) -> None:
         reach(store, state)
-        assert store.suspend(park("c2", run="r3", forward=2, retries=1), ROOM) is SuspendOutcome.ALREADY
+        assert store.suspend(park("c2", run_id="r3", forward=2, retries=1), ROOM) is SuspendOutcome.ALREADY
 
     def test_an_id_is_not_used_twice(self, store: Store, bench: Bench) -> None:
         store.suspend(park(), ROOM)
         before = bench.snapshot()
-        assert store.suspend(park(run="other"), ROOM) is SuspendOutcome.ALREADY
-        assert store.suspend(park(run="other", task_id="other"), ROOM) is SuspendOutcome.ALREADY
+        assert store.suspend(park(run_id="other"), ROOM) is SuspendOutcome.ALREADY
+        assert store.suspend(park(run_id="other", task_id="other"), ROOM) is SuspendOutcome.ALREADY
         assert bench.snapshot() == before
 
     @pytest.mark.parametrize("state", NOT_STORED)
@@ -86,12 +86,12 @@ class SuspendContract(Contract):
     def test_a_task_is_suspended_once(self, store: Store, bench: Bench, state: State) -> None:
         reach(store, state)
         before = bench.snapshot()
-        assert store.suspend(park("c2", run="other"), ROOM) is SuspendOutcome.ALREADY
+        assert store.suspend(park("c2", run_id="other"), ROOM) is SuspendOutcome.ALREADY
         assert bench.snapshot() == before
 
     def test_a_task_is_suspended_again_when_its_continuation_is_done(self, store: Store) -> None:
         reach(store, State.DONE)
-        assert store.suspend(park("c2", run="r3", forward=2), ROOM) is SuspendOutcome.SUSPENDED
+        assert store.suspend(park("c2", run_id="r3", forward=2), ROOM) is SuspendOutcome.SUSPENDED
         assert store.task("t1") == TaskRecord(forwards=2, journal=b"journal", state=State.STORED, retried=0)
 
     def test_tasks_do_not_hinder_each_other(self, store: Store) -> None:
@@ -100,7 +100,7 @@ class SuspendContract(Contract):
 
     def test_suspending_a_resumed_run_ends_what_it_resumed(self, store: Store) -> None:
         reach(store, State.RUNNING)
-        outcome = store.suspend(park("c2", run="r2", resumed_from="c1", forward=2, journal=b"longer"), ROOM)
+        outcome = store.suspend(park("c2", run_id="r2", resumed_from="c1", forward=2, journal=b"longer"), ROOM)
         assert outcome is SuspendOutcome.SUSPENDED
         assert store.start("c1", "r2", NOW, lease=None).outcome is StartOutcome.DONE
         assert store.task("t1") == TaskRecord(forwards=2, journal=b"longer", state=State.STORED)
@@ -109,7 +109,7 @@ class SuspendContract(Contract):
     def test_a_run_that_does_not_hold_its_continuation_is_stale(self, store: Store, bench: Bench, state: State) -> None:
         reach(store, state)
         before = bench.snapshot()
-        assert store.suspend(park("c2", run="other", resumed_from="c1"), ROOM) is SuspendOutcome.STALE
+        assert store.suspend(park("c2", run_id="other", resumed_from="c1"), ROOM) is SuspendOutcome.STALE
         assert bench.snapshot() == before
 
     def test_a_run_whose_continuation_is_gone_is_stale(self, store: Store) -> None:
@@ -119,12 +119,12 @@ class SuspendContract(Contract):
     def test_a_run_that_was_taken_over_is_stale(self, store: Store) -> None:
         reach(store, State.RUNNING, lease=NOW)
         assert store.start("c1", "r3", NOW, lease=None).outcome is StartOutcome.STARTED
-        assert store.suspend(park("c2", run="r2", resumed_from="c1"), ROOM) is SuspendOutcome.STALE
-        assert store.suspend(park("c2", run="r3", resumed_from="c1"), ROOM) is SuspendOutcome.SUSPENDED
+        assert store.suspend(park("c2", run_id="r2", resumed_from="c1"), ROOM) is SuspendOutcome.STALE
+        assert store.suspend(park("c2", run_id="r3", resumed_from="c1"), ROOM) is SuspendOutcome.SUSPENDED
 
     def test_a_run_that_has_ended_is_stale(self, store: Store) -> None:
         reach(store, State.DONE)
-        assert store.suspend(park("c2", run="r2", resumed_from="c1"), ROOM) is SuspendOutcome.STALE
+        assert store.suspend(park("c2", run_id="r2", resumed_from="c1"), ROOM) is SuspendOutcome.STALE
 
     def test_a_closed_run_is_stale(self, store: Store, bench: Bench) -> None:
         assert not store.close_run("r1")
@@ -138,7 +138,7 @@ class SuspendContract(Contract):
         reach(store, state)
         before = bench.snapshot()
         parked = state not in {State.RUNNING, State.DONE}
-        again = park("c2", task_id="t2", run="r9")
+        again = park("c2", task_id="t2", run_id="r9")
         assert store.suspend(again, 0) is SuspendOutcome.FULL
         assert bench.snapshot() == before
         assert store.suspend(again, 1) is (SuspendOutcome.FULL if parked else SuspendOutcome.SUSPENDED)
@@ -147,17 +147,17 @@ class SuspendContract(Contract):
 
     def test_a_full_store_takes_whom_it_resumed(self, store: Store) -> None:
         reach(store, State.RUNNING)
-        assert store.suspend(park("c2", run="r2", resumed_from="c1"), 0) is SuspendOutcome.SUSPENDED
+        assert store.suspend(park("c2", run_id="r2", resumed_from="c1"), 0) is SuspendOutcome.SUSPENDED
         assert store.counts().suspended == 1
 
     def test_a_full_store_repeats_its_answers(self, store: Store) -> None:
         """To who was suspended, who has no say, and whose task is suspended."""
         assert store.suspend(park(), 1) is SuspendOutcome.SUSPENDED
         assert store.suspend(park(), 1) is SuspendOutcome.SUSPENDED
-        assert store.suspend(park("c2", run="r2", resumed_from="c1"), 1) is SuspendOutcome.STALE
-        assert store.suspend(park("c2", run="r2"), 1) is SuspendOutcome.ALREADY
+        assert store.suspend(park("c2", run_id="r2", resumed_from="c1"), 1) is SuspendOutcome.STALE
+        assert store.suspend(park("c2", run_id="r2"), 1) is SuspendOutcome.ALREADY
         store.close_run("r3")
-        assert store.suspend(park("c3", task_id="t3", run="r3"), 1) is SuspendOutcome.STALE
+        assert store.suspend(park("c3", task_id="t3", run_id="r3"), 1) is SuspendOutcome.STALE
 
     @pytest.mark.parametrize(("kind", "known", "again"), [("task", "t1", "c2"), ("continuation", "c1", "c1")])
     def test_an_unknown_version_is_not_written_over(
@@ -180,7 +180,7 @@ class SuspendContract(Contract):
         store.published("c1", NOW)
         assert not store.finish("c1", "r1", keep_journal=False)
         assert bench.snapshot() == before
-        assert store.suspend(park("c2", run="r2"), ROOM) is SuspendOutcome.SUSPENDED
+        assert store.suspend(park("c2", run_id="r2"), ROOM) is SuspendOutcome.SUSPENDED
 
 
 class WithdrawContract(Contract):
@@ -200,7 +200,7 @@ class WithdrawContract(Contract):
         """Its worker has acknowledged the message: there would be neither that nor the continuation."""
         if resumed:
             reach(store, State.RUNNING, lease=NOW + 60)
-        store.suspend(park("c2", run="r2", resumed_from="c1" if resumed else None, forward=2), ROOM)
+        store.suspend(park("c2", run_id="r2", resumed_from="c1" if resumed else None, forward=2), ROOM)
         assert store.close_run("r2")
         before = bench.snapshot()
         assert not store.withdraw("c2")
@@ -219,18 +219,18 @@ class WithdrawContract(Contract):
         store.suspend(park(), ROOM)
         assert store.withdraw("c1")
         assert store.task("t1") == TaskRecord(forwards=0, journal=b"journal", state=None)
-        assert store.suspend(park("c2", run="r2"), ROOM) is SuspendOutcome.SUSPENDED
+        assert store.suspend(park("c2", run_id="r2"), ROOM) is SuspendOutcome.SUSPENDED
 
     def test_the_count_goes_back_by_one(self, store: Store) -> None:
         reach(store, State.DONE)
-        store.suspend(park("c2", run="r3", forward=2, journal=b""), ROOM)
+        store.suspend(park("c2", run_id="r3", forward=2, journal=b""), ROOM)
         assert store.withdraw("c2")
         assert store.task("t1") == TaskRecord(forwards=1, journal=b"", state=State.DONE, retried=0)
 
     @pytest.mark.parametrize("resumed", [False, True])
     def test_withdraw_again_after_a_lost_answer(self, store: Store, bench: Bench, resumed: bool) -> None:
         reach(store, State.RUNNING if resumed else State.DONE)
-        store.suspend(park("c2", run="r2", resumed_from="c1" if resumed else None, forward=2), ROOM)
+        store.suspend(park("c2", run_id="r2", resumed_from="c1" if resumed else None, forward=2), ROOM)
         assert store.withdraw("c2")
         before = bench.snapshot()
         assert store.withdraw("c2")
@@ -315,7 +315,7 @@ class TakeBackContract(Contract):
             assert not store.hold("c1", run, LATER)
             assert not store.save_journal("t1", run, "c1", b"mine")
             assert not store.finish("c1", run, keep_journal=False)
-            assert store.suspend(park("c3", run=run, resumed_from="c1"), ROOM) is SuspendOutcome.STALE
+            assert store.suspend(park("c3", run_id=run, resumed_from="c1"), ROOM) is SuspendOutcome.STALE
         assert not store.withdraw("c1")
         assert not store.settle("c1", b"given up", NOW)
         store.postpone("c1", NOW, maybe_accepted=False)
@@ -371,7 +371,7 @@ class TakeBackContract(Contract):
 
 
 def _park_again(store: Store, **changes: Any) -> None:
-    again = park("c2", run="r2", resumed_from="c1", forward=2, journal=b"anew", **changes)
+    again = park("c2", run_id="r2", resumed_from="c1", forward=2, journal=b"anew", **changes)
     assert store.suspend(again, 0) is SuspendOutcome.SUSPENDED
 
 

@@ -32,7 +32,7 @@ def parked(id_: str, task_id: str, *, key: str, queue: str, path: str = "/v1/cha
     return Suspension(
         id=id_,
         task_id=task_id,
-        run=f"r-{id_}",
+        run_id=f"r-{id_}",
         resumed_from=None,
         retries=0,
         forward=1,

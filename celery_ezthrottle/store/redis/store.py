@@ -156,8 +156,8 @@ class RedisStore:
     def published(self, continuation_id: str, due: float) -> None:
         self._act("published", continuation_id, due)
 
-    def start(self, continuation_id: str, run: str, now: float, *, lease: float | None) -> Resumption:
-        outcome, *values = self._act("start", continuation_id, run, now, "" if lease is None else lease)
+    def start(self, continuation_id: str, run_id: str, now: float, *, lease: float | None) -> Resumption:
+        outcome, *values = self._act("start", continuation_id, run_id, now, "" if lease is None else lease)
         if not values:
             return Resumption(outcome=StartOutcome(outcome.decode()))
         facts, job_id, failure, delivered_at, journal, result = values
@@ -174,16 +174,16 @@ class RedisStore:
             delivered_at=float(delivered_at),
         )
 
-    def hold(self, continuation_id: str, run: str, until: float) -> bool:
-        return bool(self._act("hold", continuation_id, run, until))
+    def hold(self, continuation_id: str, run_id: str, until: float) -> bool:
+        return bool(self._act("hold", continuation_id, run_id, until))
 
     def save_journal(
-        self, task_id: str, run: str, continuation_id: str | None, journal: bytes, *, retries: int = 0
+        self, task_id: str, run_id: str, continuation_id: str | None, journal: bytes, *, retries: int = 0
     ) -> bool:
-        return bool(self._act("save_journal", task_id, run, continuation_id or "", journal, retries))
+        return bool(self._act("save_journal", task_id, run_id, continuation_id or "", journal, retries))
 
-    def finish(self, continuation_id: str, run: str, *, keep_journal: bool) -> bool:
-        return bool(self._act("finish", continuation_id, run, int(keep_journal)))
+    def finish(self, continuation_id: str, run_id: str, *, keep_journal: bool) -> bool:
+        return bool(self._act("finish", continuation_id, run_id, int(keep_journal)))
 
     def finish_all(self, ended: Sequence[tuple[str, str]]) -> None:
         self._act("finish_all", *(name for pair in ended for name in pair))
@@ -205,8 +205,8 @@ class RedisStore:
             retried=int(retried) if retried else None,
         )
 
-    def close_run(self, run: str) -> bool:
-        return bool(self._act("close_run", run))
+    def close_run(self, run_id: str) -> bool:
+        return bool(self._act("close_run", run_id))
 
     def lead(self, owner: str, now: float, until: float) -> bool:
         return bool(self._act("lead", owner, now, until))

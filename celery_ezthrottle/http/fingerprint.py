@@ -1,0 +1,68 @@
+"""What identifies a request in the journal: digests, never the request itself. No I/O."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+__all__ = ["Fingerprint", "fingerprint", "varying"]
+
+#: Safe methods: they change nothing at the origin server (RFC 9110, section 9.2.1).
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+
+_VARYING = re.compile(
+    rb"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"  # UUID
+    rb"|(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])"  # UUID as plain hex
+    rb"|\d{4}-\d\d-\d\d(?:[T ]|%20|\+)\d\d(?::|%3a)\d\d(?:(?::|%3a)\d\d(?:[.,]\d+)?)?(?:z|(?:[+-]|%2b)\d\d(?::|%3a)?\d\d)?"
+    rb"|(?<![\d.])1[5-9]\d{8}(?:\.\d+|\d{3}|\d{6}|\d{9})?(?![\d.])",  # Unix time in s, ms, us or ns
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What identifies a request in the journal.
+
+    Attributes:
+        exact: digest of method, URL and body.
+        loose: the same digest with the UUIDs and times in the body masked.
+        place: digest of origin and path.
+        safe: True when the method is safe (RFC 9110, section 9.2.1).
+    """
+
+    exact: str
+    loose: str
+    place: str
+    safe: bool
+
+
+def varying(text: str) -> frozenset[bytes]:
+    """Return the parts of ``text`` that look like a UUID or a time, in lower case."""
+    return frozenset(found.lower() for found in _VARYING.findall(text.encode("utf-8", "surrogatepass")))
+
+
+def fingerprint(
+    method: str, url: str, body: bytes | None, stable: Callable[[], frozenset[bytes]] = frozenset
+) -> Fingerprint:
+    """Return the fingerprint of a request. A body of None and an empty body are the same.
+
+    Args:
+        stable: returns the UUIDs and times that are the same on every run, see :func:`varying`. They are not masked. Called
+            only if the body contains UUIDs or times.
+    """
+    method, body, sent = method.upper(), body or b"", url.partition("#")[0]  # a fragment is never sent
+    head = f"{method} {sent}\n"
+    masked = _VARYING.sub(lambda found: found[0] if found[0].lower() in stable() else b"*", body)
+    exact = _digest(head, body)
+    return Fingerprint(
+        exact=exact,
+        loose=exact if masked == body else _digest(head, masked),
+        place=_digest(sent.partition("?")[0]),
+        safe=method in SAFE_METHODS,
+    )
+
+
+def _digest(head: str, body: bytes = b"") -> str:
+    return hashlib.sha256(head.encode("utf-8", "surrogatepass") + body).hexdigest()[:32]
