@@ -9,7 +9,7 @@ from typing import Any
 
 __all__ = [
     "ANYTHING", "CALLABLE", "COUNT", "FLAG", "MAPPING", "SECONDS", "SIZE", "STATUSES", "STRINGS", "TEXT", "WEBHOOKS",
-    "Kind", "choice",
+    "Kind", "choice", "seconds_of",
 ]  # fmt: skip
 
 
@@ -170,3 +170,8 @@ def choice(*choices: str) -> Kind:
         return value
 
     return Kind("one of " + ", ".join(map(repr, choices)), check)
+
+
+def seconds_of(duration: Any) -> float:
+    """A duration as Celery's settings have it: seconds, a ``timedelta``, or None, which is 0."""
+    return float(duration.total_seconds() if hasattr(duration, "total_seconds") else duration or 0)

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import requests
 from celery.backends.base import DisabledBackend
 
+from celery_ezthrottle._common.validators import seconds_of
 from celery_ezthrottle.continuations.build_job import build_job
 from celery_ezthrottle.errors import ConfigurationError, InvalidJob
 from celery_ezthrottle.http.call import Call
@@ -202,7 +203,7 @@ def _of_task(settings: Settings, task: Any, app: Celery) -> Iterator[Finding]:
     if not _refused(settings, Options()) and (refused := _refused(settings, options)):
         yield error(f"nothing is ever forwarded: {refused}")
     yield from _of_options(options)
-    expires = _seconds(app.conf.result_expires)
+    expires = seconds_of(app.conf.result_expires)
     if expires and expires <= options.result_timeout != settings.result_timeout:
         yield warning(
             f"result_timeout ({options.result_timeout:g} s) is not below result_expires ({expires:g} s): a chord would lose its "
@@ -253,10 +254,6 @@ def _parameters(task: Any) -> list[str] | None:
         return list(inspect.signature(inspect.unwrap(task.run)).parameters)
     except (TypeError, ValueError):
         return None
-
-
-def _seconds(value: Any) -> float:
-    return float(value.total_seconds() if hasattr(value, "total_seconds") else value or 0)
 
 
 def _listed(names: list[str]) -> str:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import click
 
 from celery_ezthrottle.checks import runtime, setup
+from celery_ezthrottle.checks.broker import look_at_broker
 from celery_ezthrottle.checks.findings import Finding, Level, of_error
 from celery_ezthrottle.continuations.manager import Continuations
 from celery_ezthrottle.errors import ConfigurationError, StoreError
 from celery_ezthrottle.settings.app_settings import Settings
 from celery_ezthrottle.settings.load import load_settings
 
-from .broker import look_at_broker
 from .text import number_of
 
 if TYPE_CHECKING:

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from celery_ezthrottle.checks.broker import look_at_broker
 from celery_ezthrottle.checks.findings import Level
 from celery_ezthrottle.continuations import sweep as sweeper
 from celery_ezthrottle.continuations.manager import Continuations
 from celery_ezthrottle.errors import ConfigurationError
 from celery_ezthrottle.settings.validate import validate
 
-from .broker import look_at_broker
 from .errors import configuration_errors, store_errors
 from .text import number_of
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from celery_ezthrottle._common.validators import seconds_of
 from celery_ezthrottle.errors import ConfigurationError
 
 from .app_settings import DIALECTS, MIN_SECRET, Settings
@@ -38,7 +39,7 @@ def validate(settings: Settings, app: Celery) -> None:
             "has given up; lower the first or raise the second."
         )
     for name in ("result_expires", "result_chord_expires"):
-        expires = _as_seconds(getattr(app.conf, name, None))
+        expires = seconds_of(getattr(app.conf, name, None))
         if expires and settings.result_timeout >= expires:
             problems.append(
                 f"ezthrottle_result_timeout ({settings.result_timeout:g} s) is not below {name} ({expires:g} s): "
@@ -90,12 +91,6 @@ def _store_problems(settings: Settings) -> list[str]:
 
 def _both(name: str) -> str:
     return f"app.conf.ezthrottle_{name} or the environment variable EZTHROTTLE_{name.upper()}"
-
-
-def _as_seconds(value: Any) -> float:
-    if value is None:
-        return 0.0
-    return float(value.total_seconds() if hasattr(value, "total_seconds") else value)
 
 
 def _is_http_url(value: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from celery_ezthrottle.checks.findings import Finding, Level
+from .findings import Finding, Level
 
 if TYPE_CHECKING:
     from celery import Celery
