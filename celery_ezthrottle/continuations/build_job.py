@@ -78,10 +78,11 @@ def build_job(
         if (value := getattr(options, name)) is not None
     }
     fields["webhooks"] = (*options.webhooks, ours)
-    if call.forwards and call.response is not None:
-        # The delivered response may say when to try again.
+    if call.response is not None:
         due = parse_retry_after(call.response.headers.get("Retry-After", ""), now)
-        fields["retry_at"] = due and math.ceil(due * 1000)
+        # A job that begins after its task has given up would be executed for nobody.
+        if due is not None and due < now + options.result_timeout:
+            fields["retry_at"] = math.ceil(due * 1000)
     return Job(
         url=sent.url,
         method=sent.method,

@@ -63,6 +63,8 @@ class Recorder:
         self._send_unmatched = send_unmatched
         self._known = known
         self._on_ended = on_ended
+        #: The calls of this run that ended in OutcomeUnknown, by their exact fingerprint.
+        self._unknown: dict[str, Call] = {}
         #: The call that stopped the body instead of being sent. It can only be forwarded.
         self.to_forward: Call | None = None
         self._replayed = sum(entry.answer.size for entry in self.replay.entries if entry.answer)
@@ -132,7 +134,7 @@ class Recorder:
         call = Call(library, request, arguments, _fingerprint(sent, lambda: self._stable))
         if call.fingerprint is not None:
             match, entry = self.replay.match(call.fingerprint)
-            if match is Match.MISMATCH and not self._send_unmatched:
+            if match is Match.MISMATCH and not self._send_unmatched and call.fingerprint.exact not in self._unknown:
                 raise ReplayMismatch(
                     f"The resumed task makes a {sent.method} call to a place it has called before, with another "
                     "body; it was not sent, since that might execute it twice. Derive the body from the task's "
@@ -143,8 +145,22 @@ class Recorder:
                 return self._answer(call, entry, owner)
             if match is Match.FORWARD and entry is not None:
                 self._stop_to_forward(call, entry)
+        if call.fingerprint is not None and (unknown := self._unknown.get(call.fingerprint.exact)) is not None:
+            self._fail_again(call, unknown)
         self.calls.append(call)
         return self._send(call, send)
+
+    def _fail_again(self, call: Call, earlier: Call) -> NoReturn:
+        """Raise the error of ``earlier``: the same call, whose outcome nobody knows. It is final: the run does not send it."""
+        assert earlier.error is not None  # noqa: S101 -- that is why it is kept
+        call.source, call.entry, call.forwards, call.error = (
+            earlier.source,
+            earlier.entry,
+            earlier.forwards,
+            earlier.error,
+        )
+        self.calls.append(call)
+        raise earlier.error
 
     def _stop_to_forward(self, call: Call, entry: Entry) -> NoReturn:
         """Stop the body. The service may have executed this call already, and only the service can tell, under the same key."""
@@ -205,6 +221,8 @@ class Recorder:
         call.entry, call.forwards = entry, entry.forwards
         if isinstance(entry.answer, StoredError):
             call.error = call.library.build_error(entry.answer, call.request)
+            if isinstance(call.error, OutcomeUnknown) and call.fingerprint is not None:
+                self._unknown[call.fingerprint.exact] = call
             raise call.error
         assert entry.answer is not None  # noqa: S101 -- Match.ANSWERED says so
         call.response = call.library.build_response(entry.answer, call.request, owner)

@@ -5,6 +5,7 @@ Each act must be safe to repeat: a try that failed may have been done all the sa
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -88,3 +89,13 @@ def _retry_pending() -> None:
         except Exception:  # noqa: BLE001 -- logged; the acts behind this one must not wait for ever
             logger.exception("The store is back, but this failed: %s.", what)
         _pending.popleft()
+
+
+def _start_anew() -> None:
+    """In a forked child: the pending acts are the parent's, and another of its threads may have held the lock."""
+    global _lock, _retrier
+    _lock, _retrier = threading.Lock(), None
+    _pending.clear()
+
+
+os.register_at_fork(after_in_child=_start_anew)

@@ -263,6 +263,9 @@ def outermost(task: Any) -> Callable[..., Any]:
         _stop_again(task)
         return returned
 
+    # wraps(), here and in Celery's autoretry, copies the signature of the function below, which may have ``self``. Celery binds
+    # the arguments of a retry by what it sees here, and has to see what it would see in a task without us.
+    vars(keeps_suspended)["__signature__"] = inspect.signature(getattr(task, "_orig_run", run))
     return keeps_suspended
 
 

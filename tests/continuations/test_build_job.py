@@ -227,9 +227,15 @@ def test_the_service_waits_as_long_as_its_own_answer_asks(asked: str | None, due
     assert again.retry_at == (due and due * 1000)
 
 
-def test_what_the_task_itself_was_told_is_the_business_of_the_service() -> None:
+def test_what_the_task_itself_was_told_goes_along_with_its_first_forward() -> None:
     response = limited(**{"Retry-After": "30"})
-    assert job_of(response.request, response=response).retry_at is None
+    assert job_of(response.request, response=response).retry_at == (NOW + 30) * 1000
+
+
+def test_a_job_does_not_begin_after_its_task_has_given_up() -> None:
+    response = limited(**{"Retry-After": "30"})
+    assert job_of(response.request, response=response, result_timeout=31.0).retry_at == (NOW + 30) * 1000
+    assert job_of(response.request, response=response, result_timeout=30.0).retry_at is None
 
 
 @pytest.mark.parametrize("idempotency", ["order-{order}", lambda request: "mine"])

@@ -30,6 +30,8 @@ NAMES = {
     "celery.app.task:Context.called_directly": "tasks/body.py tells a direct call by it",
     "celery.app.task:Context.is_eager": "tasks/body.py tells eager mode by it",
     "celery.app.task:Context.properties": "tasks/worker_request.py hands the message over in it",
+    "celery.backends.base:KeyValueStoreBackend.get_key_for_group": "tasks/chord_expiry.py finds what is kept of a chord by it",
+    "celery.backends.redis:RedisBackend._chord_zset": "tasks/chord_repair.py tells only an ordered chord by it",
     "celery.app.task:Task.Request": "tasks/adopt.py puts the guard there",
     "celery.local:Proxy": "tasks/decorator.py tells @frugal above @app.task by it",
     "celery.platforms:signals": "tasks/worker_request.py gets a signal's number by it",

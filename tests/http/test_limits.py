@@ -17,7 +17,7 @@ from celery_ezthrottle.http.call import Source
 from celery_ezthrottle.http.journal import Entry, for_resume, for_retry
 from celery_ezthrottle.http.recorder import recording
 from celery_ezthrottle.http.requests_adapter import install
-from celery_ezthrottle.http.stored_answer import StoredResponse
+from celery_ezthrottle.http.stored_answer import StoredError, StoredResponse
 from tests.support.recorded_body import DELIVERED, recorded, recorder, resumed
 from tests.support.upstream import Answer as Reply
 from tests.support.upstream import Upstream, running
@@ -313,3 +313,39 @@ def test_installing_again_changes_nothing() -> None:
 def test_a_context_that_was_copied_before_records_nothing(upstream: Upstream) -> None:
     before = contextvars.copy_context()
     assert recorded(lambda: before.run(requests.get, f"{upstream.url}/a")).calls == []
+
+
+UNKNOWN = StoredError(name="OutcomeUnknown", text="nobody knows")
+
+
+@pytest.mark.parametrize("method", ["POST", "GET"])
+def test_a_call_whose_outcome_is_unknown_fails_again_when_the_body_tries_it_again(
+    upstream: Upstream, method: str
+) -> None:
+    def call() -> None:
+        requests.request(method, f"{upstream.url}/a", json={"order": 7})
+
+    run = resumed(recorded(call), UNKNOWN)
+    with recording(run):
+        for _ in range(3):
+            with pytest.raises(OutcomeUnknown, match="nobody knows"):
+                call()
+        requests.request(method, f"{upstream.url}/a", json={"order": 8})  # another call
+    assert [received.body for received in upstream.received("/a")] == ['{"order": 7}', '{"order": 8}']
+    assert [call.source for call in run.calls] == [Source.SERVICE] * 3 + [Source.SENT]
+    assert len(run.entries()) == 1
+
+
+def test_a_second_call_of_that_kind_has_its_own_answer(upstream: Upstream) -> None:
+    """Two equal calls: the first was answered before the suspension, and the second has an unknown outcome."""
+
+    def body() -> None:
+        for _ in range(2):
+            requests.post(f"{upstream.url}/a", json={"order": 7})
+
+    with recording(resumed(recorded(body), UNKNOWN)):
+        assert requests.post(f"{upstream.url}/a", json={"order": 7}).json()["n"] == 1
+        for _ in range(2):
+            with pytest.raises(OutcomeUnknown):
+                requests.post(f"{upstream.url}/a", json={"order": 7})
+    assert len(upstream.received("/a")) == 2

@@ -10,11 +10,13 @@ from typing import Any, cast
 
 import pytest
 from celery import Celery, Task, shared_task
+from celery.exceptions import Retry
 from celery.local import PromiseProxy, Proxy
 from pydantic import BaseModel
 
 from celery_ezthrottle import ConfigurationError, EZThrottleTask, frugal
 from celery_ezthrottle.settings.options import Options
+from celery_ezthrottle.tasks.adopt import adopt
 from celery_ezthrottle.tasks.decorator import given_to, is_frugal
 from celery_ezthrottle.tasks.handoff import HANDOFF
 
@@ -356,3 +358,75 @@ def test_callables_are_options_and_no_methods(app: Celery) -> None:
 def test_an_app_of_plain_tasks_is_not_touched() -> None:
     assert not issubclass(Task, EZThrottleTask)
     assert not hasattr(Task, "forward_on")
+
+
+# Adopted by a worker
+
+RETRIES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
+    "other positions": ((1,), {"y": 2}, {"args": (5,), "kwargs": {"y": 6}}),
+    "positions for keywords": ((), {"x": 1, "y": 2}, {"args": (5, 6)}),
+    "keywords for positions": ((1, 2), {}, {"kwargs": {"y": 6}}),
+}
+
+
+@WAYS
+@pytest.mark.parametrize("bind", [True, False])
+@pytest.mark.parametrize(
+    "more", [{}, {"autoretry_for": (KeyError,)}, {"pydantic": True}], ids=["", "autoretry", "pydantic"]
+)
+def test_celery_sees_the_same_signature_of_an_adopted_task(app: Celery, how: str, bind: bool, more: Any) -> None:
+    if bind:
+
+        def body(self: Any, x: int, y: int = 1) -> int:
+            return x + y
+    else:
+
+        def body(x: int, y: int = 1) -> int:  # type: ignore[misc]
+            return x + y
+
+    task = register(app, how, body, bind=bind, **more)
+    stock = cast("Any", app).task(name="stock", base=Task, bind=bind, **more)(body)
+    adopt(task)
+    adopt(task)
+    assert inspect.signature(task.run) == inspect.signature(stock.run)
+
+
+@WAYS
+@pytest.mark.parametrize("bind", [True, False])
+@pytest.mark.parametrize("case", RETRIES)
+def test_a_retry_of_an_adopted_task_binds_its_arguments_as_stock(
+    app: Celery, how: str, bind: bool, case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if bind:
+
+        def body(self: Any, x: int, y: int = 1) -> int:
+            return x + y
+    else:
+
+        def body(x: int, y: int = 1) -> int:  # type: ignore[misc]
+            return x + y
+
+    args, kwargs, changed = RETRIES[case]
+    sent = []
+    for made in (cast("Any", app).task(name="stock", base=Task, bind=bind)(body), register(app, how, body, bind=bind)):
+        task = made._get_current_object() if isinstance(made, Proxy) else made
+        if is_frugal(task):
+            adopt(task)
+        monkeypatch.setattr(type(task), "apply_async", lambda *_, **__: None, raising=False)
+        signatures: list[Any] = []
+        kept = task.signature_from_request
+
+        def note(*given: Any, kept: Any = kept, signatures: list[Any] = signatures, **named: Any) -> Any:
+            signatures.append(kept(*given, **named))
+            return signatures[-1]
+
+        monkeypatch.setattr(task, "signature_from_request", note)
+        task.push_request(id="t1", args=args, kwargs=kwargs, called_directly=False, retries=0, is_eager=False)
+        try:
+            with pytest.raises(Retry):
+                Task.retry(task, **changed)
+        finally:
+            task.pop_request()
+        sent.append((tuple(signatures[0].args), dict(signatures[0].kwargs)))
+    stock, ours = sent
+    assert ours == stock
