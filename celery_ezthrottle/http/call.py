@@ -35,7 +35,8 @@ class Call:
         source: where the answer came from.
         response: the library's response object for the last hop; None when there was none.
         error: the exception that the call raised, or None.
-        forwards: how often the call was forwarded before, as ``max_forwards`` counts.
+        forwards: how often the call was forwarded before, as ``max_forwards`` counts. A call tried again after the service
+            has given it up goes on counting.
         key: the idempotency key under which the call must be forwarded again, or None.
         raised: ``response.raise_for_status()``, or a hook of the user, has raised for ``response``.
         forgotten: the content of the response was dropped, because it is too large.

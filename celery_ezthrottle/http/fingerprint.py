@@ -27,7 +27,7 @@ class Fingerprint:
 
     Attributes:
         exact: digest of method, URL and body.
-        loose: the same digest with the UUIDs and times in the body masked.
+        loose: the same digest with the UUIDs and times in the query and the body masked.
         place: digest of origin and path.
         safe: True when the method is safe (RFC 9110, section 9.2.1).
     """
@@ -53,15 +53,22 @@ def fingerprint(
             only if the body contains UUIDs or times.
     """
     method, body, sent = method.upper(), body or b"", url.partition("#")[0]  # a fragment is never sent
-    head = f"{method} {sent}\n"
-    masked = _VARYING.sub(lambda found: found[0] if found[0].lower() in stable() else b"*", body)
-    exact = _digest(head, body)
+    place, mark, query = sent.partition("?")
+    raw = query.encode("utf-8", "surrogatepass")
+    exact = _digest(f"{method} {sent}\n", body)
+    masked_query, masked = _masked(raw, stable), _masked(body, stable)
+    alike = masked_query == raw and masked == body
+    head = f"{method} {place}{mark}{masked_query.decode('utf-8', 'surrogatepass')}\n"
     return Fingerprint(
         exact=exact,
-        loose=exact if masked == body else _digest(head, masked),
-        place=_digest(sent.partition("?")[0]),
+        loose=exact if alike else _digest(head, masked),
+        place=_digest(place),
         safe=method in SAFE_METHODS,
     )
+
+
+def _masked(content: bytes, stable: Callable[[], frozenset[bytes]]) -> bytes:
+    return _VARYING.sub(lambda found: found[0] if found[0].lower() in stable() else b"*", content)
 
 
 def _digest(head: str, body: bytes = b"") -> str:

@@ -17,7 +17,7 @@ from .call import Call, Source
 from .fingerprint import Fingerprint, fingerprint, varying
 from .journal import Entry, Match, Replay
 from .library import Library, SentRequest
-from .stored_answer import StoredError
+from .stored_answer import StoredAnswer, StoredError, StoredResponse
 
 __all__ = ["ForwardNow", "Recorder", "current", "recording"]
 
@@ -65,6 +65,8 @@ class Recorder:
         self._on_ended = on_ended
         #: The calls of this run that ended in OutcomeUnknown, by their exact fingerprint.
         self._unknown: dict[str, Call] = {}
+        #: The calls of this run that the service has given up, by their exact fingerprint.
+        self._given_up: dict[str, Call] = {}
         #: The call that stopped the body instead of being sent. It can only be forwarded.
         self.to_forward: Call | None = None
         self._replayed = sum(entry.answer.size for entry in self.replay.entries if entry.answer)
@@ -147,6 +149,9 @@ class Recorder:
                 self._stop_to_forward(call, entry)
         if call.fingerprint is not None and (unknown := self._unknown.get(call.fingerprint.exact)) is not None:
             self._fail_again(call, unknown)
+        if call.fingerprint is not None and (earlier := self._given_up.get(call.fingerprint.exact)) is not None:
+            # The same request tried again: what the service has tried already counts for it too, or a loop would never end.
+            call.forwards = earlier.forwards
         self.calls.append(call)
         return self._send(call, send)
 
@@ -219,6 +224,8 @@ class Recorder:
     def _answer(self, call: Call, entry: Entry, owner: Any) -> Any:
         call.source = Source.SERVICE if entry.forwards else Source.JOURNAL
         call.entry, call.forwards = entry, entry.forwards
+        if entry.forwards and call.fingerprint is not None and _was_given_up(entry.answer):
+            self._given_up[call.fingerprint.exact] = call
         if isinstance(entry.answer, StoredError):
             call.error = call.library.build_error(entry.answer, call.request)
             if isinstance(call.error, OutcomeUnknown) and call.fingerprint is not None:
@@ -232,6 +239,13 @@ class Recorder:
             call.error, call.raised = exc, True
             raise
         return call.response
+
+
+def _was_given_up(answer: StoredAnswer | None) -> bool:
+    """Whether the service has tried, and gives up. Of the other statuses, such as 401, it delivers the first that comes."""
+    if not isinstance(answer, StoredResponse):
+        return True
+    return answer.status_code in {408, 425, 429} or answer.status_code >= 500
 
 
 def _fingerprint(sent: SentRequest, stable: Callable[[], frozenset[bytes]]) -> Fingerprint | None:

@@ -41,13 +41,15 @@ def failure_of(call: Call, options: Options) -> Failure | None:
     """Return how ``call`` failed; None when it did not fail, or not in a way that is forwarded.
 
     A call that the service answered has not failed, unless the answer is still limited and the call may be forwarded more
-    often. An answer from an earlier run counts like an answer of this run, because the earlier run may have died before it
-    could forward the call.
+    often. The same call tried again in that run counts on from there: a loop around it would forward it without end.
+
+    An answer from an earlier run counts like an answer of this run, because the earlier run may have died before it could
+    forward the call.
 
     Raises:
         OptionFailed: the callable ``is_limited`` raised an error.
     """
-    if call.source is Source.SERVICE and (call.response is None or call.forwards >= options.max_forwards):
+    if call.forwards >= options.max_forwards or (call.source is Source.SERVICE and call.response is None):
         return None
     if call.response is not None:
         limited = call.response.status_code in options.forward_on

@@ -221,6 +221,21 @@ def test_a_body_with_a_fresh_uuid_and_time_is_answered() -> None:
     assert answers(entries, call(f"key={uuid4()}&at=1763674999")) == ["charged"]
 
 
+def test_a_query_with_a_fresh_uuid_or_time_is_answered() -> None:
+    def search(request_id: object, until: str) -> Fingerprint:
+        return fingerprint("GET", f"{URL}?q=tracks&to={until}&request_id={request_id}", None)
+
+    entries = [Entry(fingerprint=search(uuid4(), "1763674210.123"), answer=ok("found"), forwards=1)]
+    assert answers(entries, search(uuid4(), "1763674299.456")) == ["found"]
+    assert search(1, "1763674210") != search(2, "1763674210")
+
+
+def test_items_whose_queries_uuids_tell_apart_never_get_each_others_answer() -> None:
+    one, two, three = (fingerprint("GET", f"{URL}?order={uuid4()}", None) for _ in range(3))
+    entries = [Entry(fingerprint=each, answer=ok(name)) for each, name in ((one, "one"), (two, "two"))]
+    assert answers(entries, three, one, two) == [Match.SEND, "one", "two"]
+
+
 def test_items_that_uuids_tell_apart_never_get_each_others_answer() -> None:
     one, two, three = (f"order={uuid4()}" for _ in range(3))
     entries = [entry(one, ok("one")), entry(two, ok("two"), forwarded=True)]

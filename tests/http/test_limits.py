@@ -7,12 +7,13 @@ import threading
 import uuid
 import weakref
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
 import requests
 
-from celery_ezthrottle.errors import OutcomeUnknown, ReplayMismatch
+from celery_ezthrottle.errors import JobFailed, OutcomeUnknown, ReplayMismatch
 from celery_ezthrottle.http.call import Source
 from celery_ezthrottle.http.journal import Entry, for_resume, for_retry
 from celery_ezthrottle.http.recorder import recording
@@ -349,3 +350,30 @@ def test_a_second_call_of_that_kind_has_its_own_answer(upstream: Upstream) -> No
             with pytest.raises(OutcomeUnknown):
                 requests.post(f"{upstream.url}/a", json={"order": 7})
     assert len(upstream.received("/a")) == 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "forwards"),
+    [
+        (StoredResponse(status_code=429), 1),
+        (StoredResponse(status_code=503), 1),
+        (StoredError(name="JobFailed", text="gave up"), 1),
+        (StoredResponse(status_code=401), 0),  # the first answer of its kind: the service has not tried again
+        (DELIVERED, 0),
+    ],
+)
+def test_a_call_tried_again_counts_on_from_what_the_service_has_tried(
+    upstream: Upstream, answer: StoredError | StoredResponse, forwards: int
+) -> None:
+    def call() -> None:
+        with suppress(JobFailed):
+            requests.get(f"{upstream.url}/a")
+
+    run = resumed(recorded(call), answer)
+    upstream.plan("/a", 429, 429)
+    with recording(run):
+        for _ in range(3):
+            call()
+        requests.get(f"{upstream.url}/b")
+    assert [call.source for call in run.calls] == [Source.SERVICE, *[Source.SENT] * 3]
+    assert [call.forwards for call in run.calls] == [1, forwards, forwards, 0]

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
+from contextlib import suppress
 from typing import Any
 
 import redis
+import requests
 
 from celery_ezthrottle import OutcomeUnknown, frugal
 
@@ -108,3 +111,21 @@ if "TEST_DIES_BEFORE_CHORD" in os.environ:
         return goes_on(*args, **kwargs)
 
     setattr(app.backend, point, die_first)
+
+
+@app.task
+@frugal
+def searches_until_now(path: str) -> str:
+    note(path, "start")
+    return str(get(f"{path}?to={time.time():.6f}")["path"])
+
+
+@app.task
+@frugal
+def tries_three_times(path: str) -> str:
+    """As the clients of many APIs do by themselves."""
+    note(path, "start")
+    for _ in range(2):
+        with suppress(requests.HTTPError):
+            return str(get(path)["path"])
+    return str(get(path)["path"])

@@ -338,6 +338,28 @@ def test_an_unknown_outcome_is_not_retried_by_itself(lab: Lab, path: str) -> Non
 # Forward again
 
 
+def test_a_query_with_the_time_in_it_is_answered(lab: Lab, path: str) -> None:
+    lab.upstream.plan(path, 429)
+    assert lasting_tasks.searches_until_now.delay(path).get(timeout=PATIENCE) == path
+    assert lab.effects(path) == ["start", "start"]
+    assert (lab.upstream.by_worker(path), lab.upstream.by_service(path), len(lab.service.jobs(path))) == (1, 1, 1)
+
+
+def test_a_body_that_tries_again_what_the_service_has_given_up_is_not_forwarded_for_ever(lab: Lab, path: str) -> None:
+    lab.upstream.plan(path, *[429] * 20)
+    with pytest.raises(requests.HTTPError, match="429"):
+        lasting_tasks.tries_three_times.delay(path).get(timeout=PATIENCE)
+    assert lab.effects(path) == ["start", "start"]
+    # Three tries of the first run, one of the service, and two more of the resumed run.
+    assert (lab.upstream.by_worker(path), lab.upstream.by_service(path), len(lab.service.jobs(path))) == (5, 1, 1)
+
+
+def test_a_body_that_tries_again_goes_on_when_the_limit_is_over(lab: Lab, path: str) -> None:
+    lab.upstream.plan(path, *[429] * 5)
+    assert lasting_tasks.tries_three_times.delay(path).get(timeout=PATIENCE) == path
+    assert (lab.upstream.by_worker(path), lab.upstream.by_service(path), len(lab.service.jobs(path))) == (5, 1, 1)
+
+
 def test_a_delivered_limit_is_forwarded_again_as_often_as_allowed(lab: Lab, path: str) -> None:
     lab.upstream.plan(path, 429, Answer(429, "{}", {"Retry-After": "1"}), 503)
     assert lasting_tasks.forwards_thrice.delay(path).get(timeout=PATIENCE) == path
