@@ -12,7 +12,7 @@ import threading
 import time
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from weakref import WeakSet
 
 from celery_ezthrottle._common.failpoints import reach
 from celery_ezthrottle._common.log import logger
@@ -42,6 +42,10 @@ __all__ = ["Continuations", "back_off", "flush_finish_batches"]
 REPUBLISH_AFTER = 5
 REPUBLISH_AT_MOST_EVERY = 6 * 3600.0  # seconds
 MAX_BACKOFF = 60.0  # seconds
+
+
+#: Where an app keeps its continuations. Not in a table of ours: they know their app, and would keep it alive.
+_OF_APP = "_ezthrottle_continuations"
 
 
 class Continuations:
@@ -81,9 +85,10 @@ class Continuations:
             ConfigurationError: a setting has the wrong type.
         """
         with _lock:
-            found = _instances.get(app)
+            found: Continuations | None = vars(app).get(_OF_APP)
             if found is None:
-                found = _instances[app] = cls(app, load_settings(app))
+                found = vars(app)[_OF_APP] = cls(app, load_settings(app))
+                _apps.add(app)
             return found
 
     def suspend(self, suspension: Suspension, job: Job) -> tuple[SuspendOutcome, EZThrottleError | None]:
@@ -256,22 +261,24 @@ def back_off(attempts: int) -> float:
 def flush_finish_batches(**_: Any) -> None:
     """Signal handler: report the ended runs when a worker, or a process of its pool, ends."""
     with _lock:
-        used = [
-            continuations.finish_batch for continuations in _instances.values() if "finish_batch" in vars(continuations)
-        ]
+        known: list[Continuations] = [vars(app)[_OF_APP] for app in _apps]
+        used = [continuations.finish_batch for continuations in known if "finish_batch" in vars(continuations)]
     for finish_batch in used:
         finish_batch.flush()
 
 
 _lock = threading.Lock()
-_instances: WeakKeyDictionary[Celery, Continuations] = WeakKeyDictionary()
+#: The apps that have continuations in this process.
+_apps: WeakSet[Celery] = WeakSet()
 
 
 def _start_anew() -> None:
     """In a forked child: the connections are the parent's, and another thread of the parent may have held the lock."""
     global _lock  # noqa: PLW0603
     _lock = threading.Lock()
-    _instances.clear()
+    for app in list(_apps):
+        vars(app).pop(_OF_APP, None)
+    _apps.clear()
 
 
 os.register_at_fork(after_in_child=_start_anew)

@@ -64,7 +64,7 @@ def _lookup(app: Celery, environ: Mapping[str, str], name: str) -> tuple[Any, st
     if value is not None:
         return value, f"ezthrottle_{name}"
     variable = f"EZTHROTTLE_{name.upper()}"
-    return environ.get(variable), variable
+    return environ.get(variable) or None, variable  # an empty variable is one that is not set
 
 
 def _default_prefix(app: Celery) -> str:

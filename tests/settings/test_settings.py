@@ -126,7 +126,11 @@ def test_add_defaults_is_read(app: Celery) -> None:
 @pytest.mark.parametrize("name", ["forward_hosts", "forward_signed_hosts", "regions"])
 def test_lists_are_comma_separated_in_the_environment(app: Celery, name: str) -> None:
     assert getattr(read(app, **{name: " a, b,,c "}), name) == ("a", "b", "c")
-    assert getattr(read(app, **{name: ""}), name) == ()
+
+
+@pytest.mark.parametrize("name", ["forward_hosts", "result_timeout", "exhaust_retries", "store_options", "url"])
+def test_an_empty_variable_is_one_that_is_not_set(app: Celery, name: str) -> None:
+    assert read(app, **{name: ""}) == read(app)
 
 
 def test_statuses_are_comma_separated_in_the_environment(app: Celery) -> None:
