@@ -8,7 +8,11 @@ __all__ = ["forget_warnings", "logger", "warn_once"]
 
 logger = logging.getLogger("celery_ezthrottle")
 
-_given: set[tuple[str, str]] = set()
+#: How many warnings are remembered. A reason whose text varies must not fill the memory.
+MOST = 1000
+
+#: The warnings that were logged, the oldest first.
+_given: dict[tuple[str, str], None] = {}
 
 
 def warn_once(task_name: str, reason: str, detail: str = "") -> None:
@@ -21,7 +25,9 @@ def warn_once(task_name: str, reason: str, detail: str = "") -> None:
     """
     if (task_name, reason) in _given:
         return
-    _given.add((task_name, reason))
+    _given[task_name, reason] = None
+    if len(_given) > MOST:
+        del _given[next(iter(_given))]
     logger.warning("Task %s: %s%s", task_name, reason, f" ({detail})" if detail else "")
 
 

@@ -98,6 +98,7 @@ class Receiver:
         try:
             return self._take(query, headers, body)
         except _Refused as exc:
+            logger.warning("A webhook was refused with %d: %s", exc.reply.status, exc)
             return exc.reply
         except BadSignature as exc:
             logger.warning("A webhook was refused: %s", exc)
@@ -118,6 +119,7 @@ class Receiver:
         continuation_id = split_token(tokens[-1], self._secrets) if tokens else None
         job_id, result = self._read(body)
         verdict = self._continuations.deliver(continuation_id, job_id, result)
+        logger.info("The webhook of job %r was taken: %s.", job_id, verdict)
         return Reply(200, {"status": "accepted" if verdict is Verdict.FIRST else "duplicate"})
 
     def _read(self, body: bytes) -> tuple[str, bytes]:

@@ -95,6 +95,9 @@ def _resume(run: Run, continuation_id: str) -> tuple[Entry, ...]:
         run.stop(Revoked("revoked"))
     run.has_record, run.forwards = True, found.forward
     run.note = result.note
+    answered = result.answer.status_code if isinstance(result.answer, StoredResponse) else result.answer.name
+    waited = max(0.0, time.time() - found.suspended_at)
+    logger.info("Task %s is resumed after %.1f s, answered %s.", run.task.request.id, waited, answered)
     entries = journal.for_resume(journal.load_entries(found.journal), result.answer)
     if result.given_up and run.options.exhaust_retries and not _may_forward_again(run, result, entries):
         _exhaust_retries(run)

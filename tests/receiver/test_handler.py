@@ -316,3 +316,13 @@ def test_a_lost_store_is_503_with_a_time_to_try_again(kept: Kept, caplog: pytest
 def test_it_does_not_start_without_what_it_needs(changed: dict[str, Any], named: str) -> None:
     with pytest.raises(ConfigurationError, match=named):
         Receiver(Kept(replace(SETTINGS, **changed)))
+
+
+def test_what_is_refused_is_logged_with_its_status_and_reason(kept: Kept, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "celery_ezthrottle"):
+        assert post(kept, body=b"[").status == 400
+        assert post(kept, []).status == 422
+    assert [record.getMessage() for record in caplog.records] == [
+        "A webhook was refused with 400: The body is not JSON.",
+        "A webhook was refused with 422: The body must be a JSON object.",
+    ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from celery import chain, chord
 
 from tests.support.lab import PATIENCE, Lab
@@ -22,6 +24,16 @@ def test_a_limited_task_is_resumed(lab: Lab, path: str) -> None:
 
     assert lab.effects(path) == ["start", "start", "end"]
     assert (lab.upstream.by_worker(path), lab.upstream.by_service(path)) == (1, 1)
+
+
+def test_worker_and_receiver_log_a_line_for_it(lab: Lab, path: str) -> None:
+    lab.upstream.plan(path, 429)
+    result = fetch.delay(path)
+    assert result.get(timeout=PATIENCE) == path
+    (job,) = lab.service.jobs(path)
+    worker, receiver = ((lab.folder / f"{name}.log").read_text() for name in ("worker", "receiver"))
+    assert re.search(rf"Task {result.id} is resumed after \d+\.\d s, answered 200\.", worker)
+    assert f"The webhook of job {job.id!r} was taken: first." in receiver
 
 
 def test_a_chord_of_suspended_chains(lab: Lab, path: str) -> None:
