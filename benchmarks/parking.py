@@ -120,7 +120,7 @@ class Parking:
                 copied.run_id: uuid4().hex,
                 str(first): str(order_id),
             }
-            texts = {name: getattr(copied, name) for name in ("id", "task_id", "run")}
+            texts = {name: getattr(copied, name) for name in ("id", "task_id", "run_id")}
             payload = {name: getattr(copied, name) for name in ("message", "envelope", "journal", "job", "failure")}
             for old, new in ids.items():
                 texts = {name: text.replace(old, new) for name, text in texts.items()}
