@@ -1,8 +1,8 @@
 """Celery tasks that meet a rate limit or an outage are suspended, and resumed when EZThrottle has the answer.
 
-Importing the package is cheap, since each web process that sends a task pays for it: the names of ``__all__`` load what they
-need when they are first used. What must be there from the start is: the recorder in front of ``requests``, before others patch
-it, and the handlers of Celery's signals.
+Each web process that sends a task imports this package, so the import is cheap: a name of ``__all__`` loads its module when it is
+first used. Two things happen at once. The recorder wraps ``requests`` before other packages patch it. The handlers of Celery's
+signals are connected.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ __all__ = [
     "frugal",
 ]
 
-#: Where each name lives that is not one of the errors.
+#: The module of each name. The other names are errors.
 _HOMES = {
     "EZThrottle": "service.client",
     "EZThrottleTask": "tasks.decorator",

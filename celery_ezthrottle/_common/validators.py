@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 __all__ = [
-    "ANYTHING", "CALLABLE", "COUNT", "FLAG", "MAPPING", "SECONDS", "SIZE", "STATUSES", "STRINGS", "TEXT", "WEBHOOKS",
+    "CALLABLE", "COUNT", "FLAG", "MAPPING", "SECONDS", "SIZE", "STATUSES", "STRINGS", "TEXT", "WEBHOOKS",
     "Kind", "choice", "seconds_of",
 ]  # fmt: skip
 
@@ -148,7 +148,6 @@ def _json_of_text(value: Any) -> Any:
     return json.loads(value) if isinstance(value, str) else value
 
 
-ANYTHING = Kind("anything", _is_given)
 TEXT = Kind("a string", _text)
 SECONDS = Kind("a number of seconds above 0", _seconds, _number_of_text)
 COUNT = Kind("a whole number above 0", _count, _count_of_text)

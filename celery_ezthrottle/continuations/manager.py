@@ -193,6 +193,10 @@ class Continuations:
             self.store.start(continuation_id, run_id, time.time(), lease=None)
         self.store.finish(continuation_id, run_id, keep_journal=runs_again)
 
+    def finish_soon(self, continuation_id: str, run_id: str) -> None:
+        """Report, together with others, that a run whose message was acknowledged early has ended the task."""
+        self.finish_batch.add(continuation_id, run_id)
+
     def publish_now(self, continuation_id: str) -> None:
         """Publish the parked message of a delivered continuation. If that fails, a sweep publishes it."""
         try:

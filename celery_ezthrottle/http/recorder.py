@@ -150,13 +150,13 @@ class Recorder:
         if call.fingerprint is not None and (unknown := self._unknown.get(call.fingerprint.exact)) is not None:
             self._fail_again(call, unknown)
         if call.fingerprint is not None and (earlier := self._given_up.get(call.fingerprint.exact)) is not None:
-            # The same request tried again: what the service has tried already counts for it too, or a loop would never end.
+            # The body tries the same request again. The forwards count on: a loop in the body would forward it without end.
             call.forwards = earlier.forwards
         self.calls.append(call)
         return self._send(call, send)
 
     def _fail_again(self, call: Call, earlier: Call) -> NoReturn:
-        """Raise the error of ``earlier``: the same call, whose outcome nobody knows. It is final: the run does not send it."""
+        """Raise the error of ``earlier``, which is the same call. Its outcome is unknown, so this run never sends it again."""
         assert earlier.error is not None  # noqa: S101 -- that is why it is kept
         call.source, call.entry, call.forwards, call.error = (
             earlier.source,
@@ -242,7 +242,7 @@ class Recorder:
 
 
 def _was_given_up(answer: StoredAnswer | None) -> bool:
-    """Whether the service has tried, and gives up. Of the other statuses, such as 401, it delivers the first that comes."""
+    """Return whether the service retried the call and gave up. It does not retry other statuses, such as 401."""
     if not isinstance(answer, StoredResponse):
         return True
     return answer.status_code in {408, 425, 429} or answer.status_code >= 500

@@ -50,7 +50,7 @@ def _end(run: Run, state: str | None) -> None:
     if in_doubt:
         retry_in_background(f"task {task_id} has ended", finish)  # the run holds nothing until ``_take_back``
     elif state in _FINAL and not run.has_lease:
-        run.continuations.finish_batch.add(resumed_from, run.id)
+        run.continuations.finish_soon(resumed_from, run.id)
     else:
         report_end(task_id, functools.partial(retry_briefly, finish))
     reach("resume.finished")

@@ -1,4 +1,7 @@
-"""The handlers of Celery's signals. Connected when the package is imported, so they import nothing before they are needed."""
+"""The handlers of Celery's signals.
+
+They are connected when the package is imported. So each handler imports what it needs when it is first called.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ __all__ = ["connect"]
 
 
 def connect() -> None:
-    """Connect to Celery. Idempotent."""
+    """Connect the handlers to Celery's signals. Idempotent."""
     for signal, handler in (
         (signals.worker_init, _add_bootstep),
         (signals.task_prerun, _before_run),
@@ -23,7 +26,7 @@ def connect() -> None:
 
 
 def _add_bootstep(sender: Any = None, **_: Any) -> None:
-    """The tasks are imported by now, and the worker has not looked at the steps yet."""
+    """Add the bootstep to a worker. The worker has imported its tasks, and has not started its steps."""
     from .bootstep import EZThrottleStep
 
     sender.app.steps["worker"].add(EZThrottleStep)
@@ -37,17 +40,17 @@ def _before_run(task: Any = None, **_: Any) -> None:
 
 
 def _after_run(task: Any = None, state: str | None = None, **_: Any) -> None:
-    """Result, callbacks and chain are out, whatever the outcome."""
+    """Report the end of a run. Celery has stored the result, and has sent the callbacks and the chain."""
     stopped_by = sys.exc_info()[1]
     if task is None or (stopped_by is not None and not isinstance(stopped_by, Exception)):
-        return  # its process, thread or greenlet is made to end here, and what becomes of the task the worker knows
+        return  # something stops this process, thread or greenlet: the main process decides what happens to the task
     from celery_ezthrottle.tasks.ending import end_run
 
     end_run(task, state)
 
 
 def _flush(**_: Any) -> None:
-    """A worker, or a process of its pool, ends."""
+    """Report the ended runs before a worker, or a process of its pool, ends."""
     from celery_ezthrottle.continuations.manager import flush_finish_batches
 
     flush_finish_batches()
