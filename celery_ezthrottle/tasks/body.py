@@ -263,8 +263,8 @@ def outermost(task: Any) -> Callable[..., Any]:
         _stop_again(task)
         return returned
 
-    # wraps(), here and in Celery's autoretry, copies the signature of the inner function, which may have ``self``. Celery binds the
-    # arguments of a retry by this signature. It must be the signature that the task has without this package.
+    # wraps(), here and in Celery's autoretry, copies the signature of the inner function, which may have ``self``. Celery binds
+    # the arguments of a retry by this signature. It must be the signature that the task has without this package.
     vars(keeps_suspended)["__signature__"] = inspect.signature(getattr(task, "_orig_run", run))
     return keeps_suspended
 
