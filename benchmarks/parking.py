@@ -19,7 +19,6 @@ from celery_ezthrottle.broker.parked_message import capture
 from celery_ezthrottle.continuations import job_result
 from celery_ezthrottle.continuations.build_job import build_job
 from celery_ezthrottle.http.call import Call
-from celery_ezthrottle.http.fingerprint import fingerprint
 from celery_ezthrottle.http.recorder import Recorder
 from celery_ezthrottle.http.requests_adapter import REQUESTS
 from celery_ezthrottle.settings.app_settings import Settings
@@ -181,13 +180,10 @@ class Parking:
         )
         response.headers.update(_LIMITED)
         response._content = b'{"error": "rate limited", "limit": 100.0}'
-        body = request.body
-        called = fingerprint("POST", CHARGES, body.encode() if isinstance(body, str) else body)
         return Call(
             library=REQUESTS,
             request=request,
             arguments={"stream": False},
-            fingerprint=called,
             response=response,
             raised=True,
         )

@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
-from kombu import Exchange, Queue
+from kombu import Exchange, Queue, serialization
 from kombu.utils import json
 
 from . import confirmed_publish
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from celery import Celery
     from kombu import Message
 
-__all__ = ["capture", "envelope_of", "publish", "remember_queues"]
+__all__ = ["capture", "envelope_of", "publish", "remember_queues", "text_of"]
 
 #: Properties that are not kept. They describe this delivery, are kept elsewhere, say when the message expires, or name the
 #: login that published it.
@@ -35,6 +35,7 @@ _DROPPED_HEADERS = (
     "x-first-death-exchange", "x-first-death-queue", "x-first-death-reason",
     "x-last-death-exchange", "x-last-death-queue", "x-last-death-reason",
 )  # fmt: skip
+_TEXT = {"application/json", "application/x-yaml", "application/yaml"}
 _PLAIN = {str, int, type(None), bool, float}
 
 
@@ -98,6 +99,20 @@ def _copied(value: Any) -> Any:
     if kind is dict:
         return {name: part if type(part) in _PLAIN else _copied(part) for name, part in value.items()}
     return [_copied(part) for part in value] if kind is list else deepcopy(value)
+
+
+def text_of(captured: Mapping[str, Any]) -> str:
+    """Return a text that shows the arguments in the body of a captured message. Only a worker may call it: it may unpickle.
+
+    Raises:
+        Exception: whatever the ``__repr__`` of an argument raises.
+    """
+    body, kind = captured["body"], captured["content_type"]
+    if isinstance(body, str):
+        body = body.encode("utf-8", "surrogatepass")
+    if kind in _TEXT:
+        return bytes(body).decode("utf-8", "replace")
+    return repr(serialization.loads(body, kind, captured["content_encoding"] or "binary", accept={kind}))
 
 
 def envelope_of(captured: Mapping[str, Any]) -> tuple[bytes, bytes]:

@@ -238,7 +238,7 @@ def _refused(settings: Settings, options: Options) -> str:
 
     Makes a job as a suspension does, for a GET request to an example host.
     """
-    call = Call(REQUESTS, requests.Request("GET", "https://api.example.com/").prepare(), arguments={}, fingerprint=None)
+    call = Call(REQUESTS, requests.Request("GET", "https://api.example.com/").prepare(), arguments={})
     # Use a fixed idempotency option. The real key depends on the request and the arguments of a task, which do not exist here.
     plain = replace(options, idempotency="hash")
     try:

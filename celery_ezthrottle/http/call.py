@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from enum import Enum
+from functools import cached_property
 from typing import Any
 
-from .fingerprint import Fingerprint
+from .fingerprint import Fingerprint, fingerprint, is_safe
 from .journal import Entry
 from .library import Library, SentRequest
 from .stored_answer import StoredAnswer
@@ -30,7 +33,7 @@ class Call:
         library: the adapter of the HTTP library that makes the call.
         request: the library's request object as its session or client got it: the request of the first hop.
         arguments: the arguments of the library's ``send``, by name.
-        fingerprint: identifies the request in the journal; None when the body is a stream.
+        stable: returns the UUIDs and times that are the same on every run; see :func:`.fingerprint.varying`.
         entry: the journal entry that answered the call, or that requires it to be forwarded; None when the call was sent.
         source: where the answer came from.
         response: the library's response object for the last hop; None when there was none.
@@ -40,12 +43,15 @@ class Call:
         key: the idempotency key under which the call must be forwarded again, or None.
         raised: ``response.raise_for_status()``, or a hook of the user, has raised for ``response``.
         forgotten: the content of the response was dropped, because it is too large.
+        thread: id of the thread that made the call.
+        ended: the call has returned or raised.
+        sent: ``request`` as it was when the call was made. The body of the task may change the object later.
     """
 
     library: Library = field(repr=False)
     request: Any
     arguments: dict[str, Any] = field(repr=False)
-    fingerprint: Fingerprint | None
+    stable: Callable[[], frozenset[bytes]] = field(default=frozenset, repr=False)
     entry: Entry | None = field(default=None, repr=False)
     source: Source = Source.SENT
     response: Any | None = None
@@ -54,6 +60,20 @@ class Call:
     key: str | None = field(default=None, repr=False)
     raised: bool = False
     forgotten: bool = False
+    thread: int = field(default_factory=threading.get_ident, repr=False)
+    ended: bool = False
+    sent: SentRequest = field(init=False)
+    _released: _Released | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        self.sent = self.library.read_request(self.request)
+
+    @cached_property
+    def fingerprint(self) -> Fingerprint | None:
+        """What identifies the request in the journal; None when its body is a stream. Computed when it is first needed."""
+        if self.sent.streamed:
+            return None
+        return fingerprint(self.sent.method, self.sent.url, self.sent.body, self.stable)
 
     @property
     def last_request(self) -> Any:
@@ -71,21 +91,60 @@ class Call:
 
     @property
     def is_safe(self) -> bool:
-        return self.fingerprint is not None and self.fingerprint.safe
+        return not self.sent.streamed and is_safe(self.sent.method)
 
     @property
     def can_be_kept(self) -> bool:
         """Whether the answer can be kept for a later run. An error that a user's hook raised cannot: it may hide a response."""
+        if self._released is not None:
+            return self._released.can_be_kept and not self.forgotten
         lost = self.response is None and (self.error is None or self.library.store_error(self.error) is None)
         return not self.forgotten and not self.has_stream and not lost
 
     @property
     def has_stream(self) -> bool:
         """Whether the call got a response whose content the task reads by itself. It can be read only once."""
+        if self._released is not None:
+            return self._released.has_stream
         return self.streamed and (self.error is None or getattr(self.error, "response", None) is not None)
 
     def answer(self) -> StoredAnswer | None:
         """Return the answer in its stored form; None when there is nothing to store."""
+        if self._released is not None:
+            return self._released.answer
         if self.response is not None:
             return self.library.store_response(self.response)
         return self.library.store_error(self.error) if self.error is not None else None
+
+    def forget(self) -> None:
+        """Let the answer go, because it is too large to be kept."""
+        self.forgotten, self.response = True, None
+        if self._released is not None:
+            self._released = replace(self._released, answer=None)
+
+    def release(self) -> None:
+        """Let the library's objects and the body of the request go. Digests and the stored answer stay. No-op if done already.
+
+        From then on the call can be answered in a later run, and cannot be forwarded any more.
+        """
+        if self._released is not None:
+            return
+        _ = self.fingerprint
+        can_be_kept = self.can_be_kept
+        self._released = _Released(can_be_kept, self.has_stream, self.answer() if can_be_kept else None)
+        self.sent = replace(self.sent, body=None, headers={})
+        self.request = self.response = self.error = None
+        self.arguments = {}
+
+    @property
+    def is_released(self) -> bool:
+        return self._released is not None
+
+
+@dataclass(frozen=True)
+class _Released:
+    """What stays of a call that was released."""
+
+    can_be_kept: bool
+    has_stream: bool
+    answer: StoredAnswer | None = field(repr=False)

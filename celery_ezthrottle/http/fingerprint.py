@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-__all__ = ["Fingerprint", "fingerprint", "varying"]
+__all__ = ["Fingerprint", "fingerprint", "is_safe", "varying"]
 
 #: Safe methods: they change nothing at the origin server (RFC 9110, section 9.2.1).
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
@@ -30,17 +30,21 @@ class Fingerprint:
         loose: the same digest with the UUIDs and times in the query and the body masked.
         place: digest of origin and path.
         safe: True when the method is safe (RFC 9110, section 9.2.1).
+        target: digest of method, origin and path; "" in a journal of an earlier version.
+        query: digest of the query with its UUIDs and times masked; "" in a journal of an earlier version.
     """
 
     exact: str
     loose: str
     place: str
     safe: bool
+    target: str = ""
+    query: str = ""
 
 
 def varying(text: str) -> frozenset[bytes]:
-    """Return the parts of ``text`` that look like a UUID or a time, in lower case."""
-    return frozenset(found.lower() for found in _VARYING.findall(text.encode("utf-8", "surrogatepass")))
+    """Return the parts of ``text`` that look like a UUID or a time, in a form that does not depend on case and hyphens."""
+    return frozenset(map(_plain, _VARYING.findall(text.encode("utf-8", "surrogatepass"))))
 
 
 def fingerprint(
@@ -63,12 +67,22 @@ def fingerprint(
         exact=exact,
         loose=exact if alike else _digest(head, masked),
         place=_digest(place),
-        safe=method in SAFE_METHODS,
+        safe=is_safe(method),
+        target=_digest(f"{method} {place}"),
+        query=_digest("", masked_query),
     )
 
 
+def is_safe(method: str) -> bool:
+    return method.upper() in SAFE_METHODS
+
+
 def _masked(content: bytes, stable: Callable[[], frozenset[bytes]]) -> bytes:
-    return _VARYING.sub(lambda found: found[0] if found[0].lower() in stable() else b"*", content)
+    return _VARYING.sub(lambda found: found[0] if _plain(found[0]) in stable() else b"*", content)
+
+
+def _plain(found: bytes) -> bytes:
+    return found.lower().replace(b"-", b"")
 
 
 def _digest(head: str, body: bytes = b"") -> str:

@@ -1,4 +1,4 @@
-"""The journal of a task: the answered HTTP calls of its runs, and which of them answers a call of a later run. No I/O.
+"""The journal of a task: the answered HTTP calls of its runs, and what a later run gets of them. No I/O.
 
 An entry holds digests of its request, never the request. A call of a resumed run is answered by the first unused entry with the
 same method, URL and body. If there is none, it is answered by the first unused entry whose body differs only in parts that look
@@ -9,18 +9,17 @@ be given to another item.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from enum import Enum
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from .fingerprint import Fingerprint
 from .stored_answer import OUTCOME_UNKNOWN, StoredAnswer, StoredError, StoredResponse, dump_answer, load_answer
 
 __all__ = [
     "Entry",
-    "Match",
-    "Replay",
     "dump_entries",
+    "failed",
     "for_resume",
     "for_retry",
     "for_suspension",
@@ -53,6 +52,11 @@ class Entry:
         key: the idempotency key of the last forward, or None.
         unknown: nobody knows whether the call was executed. A call that matches the entry must not be sent, only forwarded under
             ``key``. Without a key, the run that made the call got an answer that could not be kept; see :func:`for_resume`.
+        unseen: the service delivered the answer, and no run has used it yet.
+        after: the suspended run made this safe call after the forwarded one.
+        since: of a forwarded call: when the task's deadline began to count, in Unix seconds: at its first suspension, or
+            at the last suspension before which it had used an answer. 0.0 when that is not known.
+        stalls: of a forwarded call: how many suspensions in a row did not use the answer of the one before.
     """
 
     fingerprint: Fingerprint
@@ -60,88 +64,15 @@ class Entry:
     forwards: int = 0
     key: str | None = field(default=None, repr=False)
     unknown: bool = False
+    unseen: bool = False
+    after: bool = False
+    since: float = 0.0
+    stalls: int = 0
 
     @property
     def is_settled(self) -> bool:
         """Whether a call that matches the entry must not be sent."""
         return self.answer is not None or self.unknown
-
-
-class Match(Enum):
-    ANSWERED = "answered"
-    SEND = "send"
-    FORWARD = "forward"
-    MISMATCH = "mismatch"
-
-
-class Replay:
-    """The entries of earlier runs. Each matching call uses up one entry. Entries may stay unused.
-
-    When the last entry is used, the replay ends for safe calls: from then on every safe call is sent, because a loop that polls
-    needs new data. Unsafe calls are still matched, because a run may make its calls in another order than the run before it,
-    and no unsafe call may be executed twice.
-
-    An unsafe call without an entry is a mismatch if an unsafe entry for the same place is unused: the call may be the earlier
-    one with another body. After the end of the replay it is sent, as the next item of a loop that skips finished items. But if
-    the unused entry is unknown, it stays a mismatch, because nobody can have finished that item.
-    """
-
-    def __init__(self, entries: Sequence[Entry] = ()) -> None:
-        self.entries = tuple(entries)
-        self._used: set[int] = set()
-        self._used_exactly: set[int] = set()
-        self.ended = not entries
-
-    @property
-    def kept(self) -> tuple[Entry, ...]:
-        """The entries for the journal of the next run. If a call was sent again, its old entry is left out for the newer one."""
-        return tuple(entry for i, entry in enumerate(self.entries) if i not in self._used or entry.is_settled)
-
-    def match(self, call: Fingerprint) -> tuple[Match, Entry | None]:
-        """Find the entry for ``call`` and use it up. Return what to do with the call, and the entry or None."""
-        if self.ended and call.safe:
-            return Match.SEND, None
-        index = self._find(lambda entry: entry.fingerprint.exact == call.exact)
-        if index is None and self._may_vary(call):
-            index = self._find(lambda entry: entry.fingerprint.loose == call.loose)
-        if index is None:
-            if not call.safe and self._has_unused_unsafe(call.place):
-                return Match.MISMATCH, None
-            return Match.SEND, None
-        self._used.add(index)
-        if self.entries[index].fingerprint.exact == call.exact:
-            self._used_exactly.add(index)
-        self.ended |= index == len(self.entries) - 1
-        entry = self.entries[index]
-        if entry.unknown:
-            return Match.FORWARD, entry
-        return (Match.SEND if entry.answer is None else Match.ANSWERED), entry
-
-    def _may_vary(self, call: Fingerprint) -> bool:
-        """Whether the UUIDs and times in the body of ``call`` may be new values in a call that an earlier run made too.
-
-        They are not if they distinguish answered items, or if the same values occurred in an earlier run.
-        """
-        alike = [(i, entry) for i, entry in enumerate(self.entries) if entry.fingerprint.loose == call.loose]
-        answered = {entry.fingerprint.exact for _, entry in alike if entry.forwards or not _failed(entry.answer)}
-        return len(answered) <= 1 and not any(
-            i in self._used_exactly or entry.fingerprint.exact == call.exact for i, entry in alike
-        )
-
-    def _find(self, matches: Callable[[Entry], bool]) -> int | None:
-        found = [i for i, entry in enumerate(self.entries) if i not in self._used and matches(entry)]
-        # Prefer a settled entry: a call that failed in a run that Celery retried must not hide its later answer.
-        return next((i for i in found if self.entries[i].is_settled), found[0] if found else None)
-
-    def _has_unused_unsafe(self, place: str) -> bool:
-        # An entry that is not settled does not count: its call would be sent again anyway, as in any of Celery's retries.
-        return any(
-            i not in self._used
-            and (entry.unknown if self.ended else entry.is_settled)
-            and not entry.fingerprint.safe
-            and entry.fingerprint.place == place
-            for i, entry in enumerate(self.entries)
-        )
 
 
 def for_suspension(
@@ -165,35 +96,45 @@ def for_suspension(
         if entry is answered_by:
             return True
         if entry.fingerprint.exact == made.exact:
-            return _failed(entry.answer)
+            return failed(entry.answer)
         same_job = entry.key is not None and entry.key == forwarded.key
         return entry.unknown and same_job and entry.fingerprint.loose == made.loose
 
     return (*(entry for entry in (*earlier, *calls) if not is_superseded(entry)), forwarded)
 
 
-def for_retry(kept: Iterable[Entry]) -> tuple[Entry, ...]:
-    """Return the entries that answer the calls of a Celery retry. Calls that failed are made again.
+def for_retry(kept: Iterable[Entry], *, keep_answers: bool = False) -> tuple[Entry, ...]:
+    """Return the entries of a Celery retry. As in stock Celery, it makes all calls again, with two exceptions.
 
-    A call whose answer in the retried run could not be kept is made again too. So is a safe call, because a task that polls by
-    retrying needs new data. But a safe call keeps its answer if an unsafe call that keeps its answer came after it: the unsafe
-    request may contain data from that answer.
+    A call whose outcome is unknown is never sent again. An answer that no run has used yet is kept, together with the answers
+    before it: the retry came before the call was made, as from ``before_start``.
+
+    Args:
+        keep_answers: keep also the answers of unsafe calls that succeeded, and of the safe calls before them, because the
+            unsafe requests may contain data from those answers.
     """
+    entries = tuple(kept)
+    unseen = max((i for i, entry in enumerate(entries) if entry.unseen), default=-1)
     retried: list[Entry] = []
     is_followed = False
-    for entry in map(_retried, reversed(tuple(kept))):
-        if not entry.fingerprint.safe or entry.unknown or (is_followed and entry.is_settled):
-            retried.append(entry)
-        is_followed |= entry.is_settled and not entry.fingerprint.safe
+    for i, entry in reversed(tuple(enumerate(entries))):
+        made = (
+            entry if i <= unseen else _retried(entry, keep_answer=keep_answers and (is_followed or _is_unsafe(entry)))
+        )
+        # The fingerprint of an unsafe call stays, so that the call is known and is sent. A key stays, so that no other call of
+        # the task is forwarded under it.
+        if _is_unsafe(made) or made.is_settled or made.key:
+            retried.append(made)
+        is_followed |= made.is_settled and _is_unsafe(made)
     return tuple(reversed(retried))
 
 
-def _retried(entry: Entry) -> Entry:
+def _retried(entry: Entry, *, keep_answer: bool) -> Entry:
     if not _is_not_kept(entry) and (entry.unknown or _is_unknown(entry.answer)):
         # Only a forwarded call has a key, by which the service can be asked for its result.
         return replace(entry, answer=None, unknown=True) if entry.key is not None else entry
-    # The key stays in the entry, so that no other call of the task is forwarded under it.
-    return replace(entry, answer=None if _failed(entry.answer) else entry.answer, forwards=0, unknown=False)
+    answer = entry.answer if keep_answer and not failed(entry.answer) else None
+    return replace(entry, answer=answer, forwards=0, unknown=False)
 
 
 def for_resume(kept: Iterable[Entry], answer: StoredAnswer | None = None) -> tuple[Entry, ...]:
@@ -206,7 +147,7 @@ def for_resume(kept: Iterable[Entry], answer: StoredAnswer | None = None) -> tup
     forwarded = forwarded_entry(entries)
     if answer is None or forwarded is None or forwarded.answer is not None:
         return entries
-    return tuple(replace(entry, answer=answer) if entry is forwarded else entry for entry in entries)
+    return tuple(replace(entry, answer=answer, unseen=True) if entry is forwarded else entry for entry in entries)
 
 
 def forwarded_entry(entries: Sequence[Entry]) -> Entry | None:
@@ -217,6 +158,10 @@ def forwarded_entry(entries: Sequence[Entry]) -> Entry | None:
     return next((entry for entry in reversed(entries) if entry.forwards and not entry.unknown), None)
 
 
+def _is_unsafe(entry: Entry) -> bool:
+    return not entry.fingerprint.safe
+
+
 def _is_not_kept(entry: Entry) -> bool:
     return entry.unknown and entry.key is None
 
@@ -225,22 +170,31 @@ def _is_unknown(answer: StoredAnswer | None) -> bool:
     return isinstance(answer, StoredError) and answer.name == OUTCOME_UNKNOWN
 
 
-def _failed(answer: StoredAnswer | None) -> bool:
+def failed(answer: StoredAnswer | None) -> bool:
     return not isinstance(answer, StoredResponse) or answer.status_code >= 400
 
 
-# The stored form: JSON.
+# The stored form: JSON. The first version reads the keys "request" (with exactly these fields), "answer", "forwards", "key" and
+# "unknown", and ignores others. It may run in the same deployment.
+
+_FIRST_FIELDS = ("exact", "loose", "place", "safe")
 
 
 def dump_entries(entries: Iterable[Entry]) -> bytes:
     return json.dumps(
         [
             {
-                "request": asdict(entry.fingerprint),
+                "request": {name: getattr(entry.fingerprint, name) for name in _FIRST_FIELDS},
                 "answer": dump_answer(entry.answer),
                 "forwards": entry.forwards,
                 "key": entry.key,
                 "unknown": entry.unknown,
+                "target": entry.fingerprint.target,
+                "query": entry.fingerprint.query,
+                "unseen": entry.unseen,
+                "after": entry.after,
+                "since": entry.since,
+                "stalls": entry.stalls,
             }
             for entry in entries
         ],
@@ -251,13 +205,21 @@ def dump_entries(entries: Iterable[Entry]) -> bytes:
 def load_entries(stored: bytes) -> tuple[Entry, ...]:
     if not stored:
         return ()
-    return tuple(
-        Entry(
-            fingerprint=Fingerprint(**entry["request"]),
-            forwards=entry["forwards"],
-            key=entry["key"],
-            unknown=entry["unknown"],
-            answer=load_answer(entry["answer"]),
-        )
-        for entry in json.loads(stored)
+    return tuple(_load(entry) for entry in json.loads(stored))
+
+
+def _load(entry: dict[str, Any]) -> Entry:
+    known = {name: entry["request"][name] for name in _FIRST_FIELDS}
+    answer = load_answer(entry["answer"])
+    return Entry(
+        fingerprint=Fingerprint(**known, target=entry.get("target", ""), query=entry.get("query", "")),
+        forwards=entry["forwards"],
+        key=entry["key"],
+        unknown=entry["unknown"],
+        answer=answer,
+        # The first version does not say. An answer that would be lost to a retry by mistake counts as not used.
+        unseen=entry.get("unseen", bool(entry["forwards"]) and not failed(answer)),
+        after=entry.get("after", False),
+        since=entry.get("since", 0.0),
+        stalls=entry.get("stalls", 0),
     )

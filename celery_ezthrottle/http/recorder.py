@@ -5,26 +5,22 @@ The adapter of an HTTP library passes each call to the recorder of the current c
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cached_property
 from typing import Any, NoReturn
 
 from celery_ezthrottle.errors import OutcomeUnknown, ReplayMismatch
 
 from .call import Call, Source
-from .fingerprint import Fingerprint, fingerprint, varying
-from .journal import Entry, Match, Replay
-from .library import Library, SentRequest
-from .stored_answer import StoredAnswer, StoredError, StoredResponse
+from .journal import Entry
+from .library import Library
+from .replay import Match, Replay
+from .run_calls import RunCalls
+from .stored_answer import StoredAnswer, StoredError, StoredResponse, is_temporary
 
-__all__ = ["ForwardNow", "Recorder", "current", "recording"]
-
-_TOO_LARGE = (
-    "the responses of the task's earlier calls are too large to be kept for a resumed run; "
-    "raise ezthrottle_max_response or ezthrottle_max_journal"
-)
+__all__ = ["ForwardNow", "Recorder", "begin_recording", "current", "recording"]
 
 _current: ContextVar[Recorder | None] = ContextVar("celery_ezthrottle_recorder", default=None)
 
@@ -33,17 +29,17 @@ class ForwardNow(BaseException):
     """Stops the body at a call that must be forwarded and not sent. ``except Exception`` in the user's code does not catch it."""
 
 
-class Recorder:
-    """The calls of one run.
+class Recorder(RunCalls):
+    """Sees each call of one run, and answers it or lets it go out. Threads may share it.
 
     Args:
         replay: the entries of earlier runs; none by default.
         max_response: largest response in bytes that is kept for a resumed run.
-        max_journal: largest sum in bytes of the responses that are kept for a resumed run.
-        send_unmatched: send an unsafe call that looks like an earlier one with another body, instead of raising
-            ReplayMismatch.
-        known: the task's arguments. UUIDs and times that are in them distinguish requests, so they are not masked.
-        on_ended: called after each call that was sent and has returned or raised an Exception.
+        max_journal: largest sum in bytes of the responses that are kept for a resumed run. The bodies of requests that are held
+            have the same bound.
+        stable: returns the UUIDs and times that are the same on every run, see :func:`.fingerprint.varying`. They distinguish
+            requests, so they are not masked.
+        on_ended: called after each call that was sent and has returned or raised an Exception. Never by two threads at once.
     """
 
     def __init__(
@@ -52,67 +48,19 @@ class Recorder:
         *,
         max_response: int,
         max_journal: int,
-        send_unmatched: bool = False,
-        known: object = None,
+        stable: Callable[[], frozenset[bytes]] = frozenset,
         on_ended: Callable[[Call], None] | None = None,
     ) -> None:
-        self.replay = replay or Replay()
-        self.calls: list[Call] = []
-        self._max_response = max_response
-        self._max_journal = max_journal
-        self._send_unmatched = send_unmatched
-        self._known = known
+        super().__init__(replay or Replay(), max_response=max_response, max_journal=max_journal)
+        #: The call that stopped the body instead of being sent. It can only be forwarded.
+        self.to_forward: Call | None = None
+        self._stable = stable
         self._on_ended = on_ended
+        self._ending = threading.RLock()
         #: The calls of this run that ended in OutcomeUnknown, by their exact fingerprint.
         self._unknown: dict[str, Call] = {}
         #: The calls of this run that the service has given up, by their exact fingerprint.
         self._given_up: dict[str, Call] = {}
-        #: The call that stopped the body instead of being sent. It can only be forwarded.
-        self.to_forward: Call | None = None
-        self._replayed = sum(entry.answer.size for entry in self.replay.entries if entry.answer)
-        self._size = self._replayed
-        #: Size of the answers to unsafe calls alone.
-        self._unsafe_size = sum(
-            entry.answer.size for entry in self.replay.entries if entry.answer and not entry.fingerprint.safe
-        )
-
-    @cached_property
-    def _known_text(self) -> str:
-        return repr(self._known)
-
-    @cached_property
-    def _stable(self) -> frozenset[bytes]:
-        return varying(self._known_text)
-
-    @property
-    def last(self) -> Call | None:
-        return self.calls[-1] if self.calls else None
-
-    def entries(self, *, without: Call | None = None) -> list[Entry]:
-        """Return journal entries for the calls that this run sent. Safe calls whose answers cannot be kept are left out."""
-        return [
-            Entry(fingerprint=call.fingerprint, answer=call.answer())
-            if call.can_be_kept
-            else Entry(fingerprint=call.fingerprint, answer=None, unknown=True)
-            for call in self.calls
-            if call.source is Source.SENT and call is not without and call.fingerprint
-            if call.can_be_kept or not call.is_safe
-        ]
-
-    def obstacle(self, forwarded: Call) -> str | None:
-        """Return why a resumed run could not be given the answers of this run, or None."""
-        for call in self.calls:
-            if call.source is not Source.SENT or call is forwarded:
-                continue
-            if call.fingerprint is None:
-                return "an earlier call of the task streamed its request, so a resumed run could not have its answer"
-            if call.has_stream:
-                return "an earlier call of the task streamed its response, so a resumed run could not be given it"
-            if call.forgotten:
-                return _TOO_LARGE
-            if not call.can_be_kept and not call.is_safe:
-                return "an earlier call of the task raised an error that is not of requests; it cannot be kept for a resumed run"
-        return _TOO_LARGE if self._replayed > self._max_journal else None
 
     def send(
         self, library: Library, owner: Any, request: Any, arguments: dict[str, Any], *, send: Callable[[], Any]
@@ -130,46 +78,47 @@ class Recorder:
             ReplayMismatch: the call may be another form of a call that was answered.
             ForwardNow: the call must not be sent, only forwarded.
         """
-        # Computed at the first call: the body may change the arguments later, and a run without calls does not need it.
-        _ = self._known_text
-        sent = library.read_request(request)
-        call = Call(library, request, arguments, _fingerprint(sent, lambda: self._stable))
-        if call.fingerprint is not None:
-            match, entry = self.replay.match(call.fingerprint)
-            if match is Match.MISMATCH and not self._send_unmatched and call.fingerprint.exact not in self._unknown:
+        call = Call(library, request, arguments, self._stable)
+        with self._lock:
+            entry = self._begin(call)
+        return self._send(call, send) if entry is None else self._answer(call, entry, owner)
+
+    def _begin(self, call: Call) -> Entry | None:
+        """Add ``call`` to the calls of this run. Return the entry that answers it; None when it is to be sent."""
+        # Nothing here needs the fingerprint in a first run. It takes long for a large body, so it is not computed then.
+        made = call.fingerprint if self.replay.entries or self._unknown or self._given_up else None
+        if made is not None:
+            match, entry = self.replay.match(made)
+            if match is Match.MISMATCH and made.exact not in self._unknown:
                 raise ReplayMismatch(
-                    f"The resumed task makes a {sent.method} call to a place it has called before, with another "
-                    "body; it was not sent, since that might execute it twice. Derive the body from the task's "
-                    "arguments, or set the task option send_unmatched=True."
+                    f"The resumed task makes a {call.sent.method} call to a place it has called before, with "
+                    f"{self.replay.mismatch(made)}; it was not sent, since that might execute it twice. Derive the request "
+                    "from the task's arguments, or set the task option send_unmatched=True."
                 )
-            if match is Match.ANSWERED and entry is not None:
+            if match is Match.ANSWERED:
                 self.calls.append(call)
-                return self._answer(call, entry, owner)
+                return entry
             if match is Match.FORWARD and entry is not None:
                 self._stop_to_forward(call, entry)
-        if call.fingerprint is not None and (unknown := self._unknown.get(call.fingerprint.exact)) is not None:
-            self._fail_again(call, unknown)
-        if call.fingerprint is not None and (earlier := self._given_up.get(call.fingerprint.exact)) is not None:
-            # The body tries the same request again. The forwards count on: a loop in the body would forward it without end.
-            call.forwards = earlier.forwards
+            if (unknown := self._unknown.get(made.exact)) is not None:
+                self._fail_again(call, unknown)
+            if (earlier := self._given_up.get(made.exact)) is not None:
+                # The body tries the same request again. The forwards count on: a loop in the body would forward it without end.
+                call.forwards = earlier.forwards
         self.calls.append(call)
-        return self._send(call, send)
+        return None
 
     def _fail_again(self, call: Call, earlier: Call) -> NoReturn:
         """Raise the error of ``earlier``, which is the same call. Its outcome is unknown, so this run never sends it again."""
         assert earlier.error is not None  # noqa: S101 -- that is why it is kept
-        call.source, call.entry, call.forwards, call.error = (
-            earlier.source,
-            earlier.entry,
-            earlier.forwards,
-            earlier.error,
-        )
+        call.source, call.entry, call.forwards = earlier.source, earlier.entry, earlier.forwards
+        call.error, call.ended = earlier.error, True
         self.calls.append(call)
         raise earlier.error
 
     def _stop_to_forward(self, call: Call, entry: Entry) -> NoReturn:
         """Stop the body. The service may have executed this call already, and only the service can tell, under the same key."""
-        call.source = Source.SERVICE
+        call.source, call.ended = Source.SERVICE, True
         call.error = OutcomeUnknown(
             "The outcome of an earlier forward of this call is not known, and it could not be forwarded again under the "
             "same key; it was not sent. Look it up upstream before running the task again."
@@ -180,81 +129,67 @@ class Recorder:
         self.to_forward = call
         raise ForwardNow
 
-    def note_raised(self, response: Any) -> None:
-        """Note that the task has looked at ``response``: ``raise_for_status()`` has raised for it."""
-        for call in reversed(self.calls):
-            if call.response is response:
-                call.raised = True
-                return
-
     def _send(self, call: Call, send: Callable[[], Any]) -> Any:
-        token = _current.set(None)
+        response = None
         try:
-            call.response = send()
+            with recording(None):
+                response = call.response = send()
         except BaseException as exc:
             call.error = exc
-            response = call.library.response_of(exc)
-            if response is not None:
-                call.response, call.raised = response, True  # a hook of the user raised for this response
+            hooked = call.library.response_of(exc)
+            if hooked is not None:
+                call.response, call.raised = hooked, True  # a hook of the user raised for this response
             raise
         finally:
-            _current.reset(token)
-            self._account(call)
-            if self._on_ended is not None and (call.error is None or isinstance(call.error, Exception)):
-                self._on_ended(call)
-        return call.response
+            self._end(call)
+        return response
 
-    def _account(self, call: Call) -> None:
-        """Drop responses above the limits: a task that downloads for hours must not fill the memory."""
-        if call.response is not None and not call.streamed:
-            size = call.library.size(call.response)
-            # The newest response may exceed max_journal, because its call may be forwarded. But not if the replayed answers
-            # already exceed max_journal.
-            call.forgotten = size > self._max_response or self._replayed > self._max_journal
-            self._size += size
-            if not call.is_safe and not call.forgotten:
-                self._unsafe_size += size
-        for earlier in self.calls[:-1]:
-            # Drop the answers to safe calls first: these calls may be made again.
-            size = self._size if earlier.is_safe else self._unsafe_size
-            earlier.forgotten |= size > self._max_journal
-            if earlier.forgotten or earlier.streamed:
-                earlier.response = None
+    def _end(self, call: Call) -> None:
+        call.ended = True
+        with self._lock:
+            self._memory.add(call, newest=self.calls[-1])
+        if (
+            self._on_ended is not None
+            and not self._is_closed
+            and (call.error is None or isinstance(call.error, Exception))
+        ):
+            with self._ending:
+                self._on_ended(call)
 
     def _answer(self, call: Call, entry: Entry, owner: Any) -> Any:
         call.source = Source.SERVICE if entry.forwards else Source.JOURNAL
         call.entry, call.forwards = entry, entry.forwards
         if entry.forwards and call.fingerprint is not None and _was_given_up(entry.answer):
             self._given_up[call.fingerprint.exact] = call
-        if isinstance(entry.answer, StoredError):
-            call.error = call.library.build_error(entry.answer, call.request)
-            if isinstance(call.error, OutcomeUnknown) and call.fingerprint is not None:
-                self._unknown[call.fingerprint.exact] = call
-            raise call.error
-        assert entry.answer is not None  # noqa: S101 -- Match.ANSWERED says so
-        call.response = call.library.build_response(entry.answer, call.request, owner)
         try:
-            call.response = call.library.run_hooks(call, call.response)
-        except Exception as exc:
-            call.error, call.raised = exc, True
-            raise
-        return call.response
+            if isinstance(entry.answer, StoredError):
+                call.error = call.library.build_error(entry.answer, call.request)
+                if isinstance(call.error, OutcomeUnknown) and call.fingerprint is not None:
+                    self._unknown[call.fingerprint.exact] = call
+                raise call.error
+            assert entry.answer is not None  # noqa: S101 -- Match.ANSWERED says so
+            response = call.response = call.library.build_response(entry.answer, call.request, owner)
+            try:
+                response = call.response = call.library.run_hooks(call, response)
+            except Exception as exc:
+                call.error, call.raised = exc, True
+                raise
+            return response
+        finally:
+            call.ended = True
+            with self._lock:
+                self._memory.hold(call)
 
 
 def _was_given_up(answer: StoredAnswer | None) -> bool:
     """Return whether the service retried the call and gave up. It does not retry other statuses, such as 401."""
-    if not isinstance(answer, StoredResponse):
-        return True
-    return answer.status_code in {408, 425, 429} or answer.status_code >= 500
-
-
-def _fingerprint(sent: SentRequest, stable: Callable[[], frozenset[bytes]]) -> Fingerprint | None:
-    return None if sent.streamed else fingerprint(sent.method, sent.url, sent.body, stable)
+    return not isinstance(answer, StoredResponse) or is_temporary(answer.status_code)
 
 
 def current() -> Recorder | None:
     """Return the recorder of this context; None where nothing is recorded."""
-    return _current.get()
+    recorder = _current.get()
+    return None if recorder is None or recorder.is_closed else recorder
 
 
 @contextmanager
@@ -265,3 +200,8 @@ def recording(recorder: Recorder | None) -> Iterator[None]:
         yield
     finally:
         _current.reset(token)
+
+
+def begin_recording(recorder: Recorder) -> None:
+    """Record the calls of this context with ``recorder`` from now on."""
+    _current.set(recorder)

@@ -13,12 +13,18 @@ __all__ = [
     "StoredError",
     "StoredResponse",
     "dump_answer",
+    "is_temporary",
     "load_answer",
     "load_hops",
 ]
 
 #: Name of the stored error for a call whose outcome nobody knows.
 OUTCOME_UNKNOWN = "OutcomeUnknown"
+
+
+def is_temporary(status_code: int) -> bool:
+    """Return whether a status says that another try may succeed. The service retries those; it does not retry 401."""
+    return status_code in {408, 425, 429} or status_code >= 500
 
 
 @dataclass(frozen=True, kw_only=True)

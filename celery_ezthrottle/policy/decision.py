@@ -1,13 +1,12 @@
-"""Decide, once the body of a task has ended, whether its last HTTP call is forwarded. No I/O and no side effects.
+"""Decide, once the body of a task has ended, whether an HTTP call of it is forwarded. No I/O and no side effects.
 
-The last call and the exception that leaves the body decide together. A call is forwarded only if it failed in a way that is
+The call and the exception that leaves the body decide together. A call is forwarded only if it failed in a way that is
 forwarded, and if the task wants it again.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from enum import Enum
 
 from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
@@ -19,6 +18,7 @@ from celery_ezthrottle.settings.options import Options
 
 from .callables import ask
 from .hosts import may_forward
+from .wanted import all_behind, is_of
 
 __all__ = ["Failure", "failure_of", "is_wanted", "obstacle"]
 
@@ -67,13 +67,13 @@ def failure_of(call: Call, options: Options) -> Failure | None:
 
 
 def is_wanted(call: Call, failure: Failure, leaving: BaseException, options: Options) -> bool:
-    """Return whether the task wants its last call again. ``leaving``, the exception that leaves the body, decides."""
+    """Return whether the task wants ``call`` again. ``leaving``, the exception that leaves the body, decides."""
     if not isinstance(leaving, Exception) or isinstance(leaving, (Ignore, Reject, Retry, SoftTimeLimitExceeded)):
         return False  # Celery must handle these itself
-    behind = list(_with_causes(leaving))
+    behind = list(all_behind(leaving))
     if any(isinstance(error, ReplayMismatch) for error in behind):
         return False  # a later call failed, not this one
-    if any(_is_of(call, error) for error in behind):
+    if any(is_of(call, error) for error in behind):
         return True
     # The task has looked at the status and raised an error of its own. If raise_for_status() raised before and the task went
     # on, the task has tolerated the limit.
@@ -118,25 +118,6 @@ def _may_send_again(call: Call, options: Options) -> bool:
         or sent.method.upper() in IDEMPOTENT_METHODS
         or sent.header("Idempotency-Key") is not None
     )
-
-
-def _with_causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield the error and all errors behind it: causes, contexts and members of groups."""
-    seen: set[int] = set()
-    todo: list[BaseException | None] = [error]
-    while todo:
-        current = todo.pop()
-        if current is None or id(current) in seen:
-            continue
-        seen.add(id(current))
-        yield current
-        todo += [current.__cause__, current.__context__]
-        if isinstance(current, BaseExceptionGroup):
-            todo += current.exceptions
-
-
-def _is_of(call: Call, error: BaseException) -> bool:
-    return error is call.error or (call.response is not None and getattr(error, "response", None) is call.response)
 
 
 def _is_text(sent: SentRequest) -> bool:

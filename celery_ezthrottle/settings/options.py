@@ -101,6 +101,9 @@ class Options:
     #: How often one call is forwarded while its delivered answer is still limited. Use more than 1 only for a service that does
     #: not retry by itself.
     max_forwards: int = setting(1, COUNT)
+    #: How long the answers of calls are kept. "resume": for the runs that are resumed; a retry by Celery begins again. "retries":
+    #: a retry also keeps the answers of unsafe calls that succeeded, and of the safe calls before them.
+    keep_answers: str = setting("resume", choice("resume", "retries"))
     #: Whether a resumed run sends an unsafe call that looks like an earlier call with another body. If False, the call raises
     #: ReplayMismatch.
     send_unmatched: bool = setting(False, FLAG)

@@ -1,4 +1,4 @@
-"""One execution of the body of a task: answer its calls from the journal, and suspend the task if its last call is forwarded.
+"""One execution of the body of a task: answer its calls from the journal, and suspend the task if a call is forwarded.
 
 This runs inside ``Task.run``, so it sees the error of a call before ``autoretry_for`` sees it.
 """
@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from types import MethodType
@@ -22,11 +23,12 @@ from celery_ezthrottle.http.call import Call
 from celery_ezthrottle.http.recorder import recording
 from celery_ezthrottle.policy import decision
 from celery_ezthrottle.policy.callables import OptionFailed
+from celery_ezthrottle.policy.wanted import candidates
 
 from .handoff import handoff_of
 from .resuming import begin
 from .run import Run
-from .suspend import suspend
+from .suspend import no_progress, suspend
 
 __all__ = ["execute", "outermost"]
 
@@ -75,7 +77,7 @@ def _handoff(task: Task[Any, Any] | None) -> dict[str, Any] | None:
 
 @dataclass
 class _WantedRetry:
-    """The body has called ``self.retry()``, but its last call is forwarded instead. ``stock`` does Celery's retry."""
+    """The body has called ``self.retry()``, but ``call`` is forwarded instead. ``stock`` does Celery's retry."""
 
     call: Call
     stock: Callable[[], Any]
@@ -95,11 +97,13 @@ class _Execution:
             with recording(self.run.recorder):
                 returned = self.body(*self.args, **self.kwargs)
         except BaseException as exc:
+            self.run.recorder.close()
             _active.reset(token)
             self._forward_now()
             if isinstance(exc, Exception):
                 self._left_with(exc)
             raise
+        self.run.recorder.close()
         _active.reset(token)
         self._forward_now()
         if self.wanted_retry is not None:
@@ -128,7 +132,7 @@ class _Execution:
         raise call.error from None
 
     def _left_with(self, leaving: Exception) -> None:
-        """Suspend the task if its last call should be forwarded; otherwise do what Celery would do.
+        """Suspend the task if a call should be forwarded; otherwise do what Celery would do.
 
         Returns if the error that leaves the body should be raised again.
         """
@@ -144,16 +148,19 @@ class _Execution:
             self.wanted_retry.stock()
 
     def _wanted_call(self, leaving: Exception) -> Call | None:
-        call = self.run.recorder.last
-        if call is None:
-            return None
-        failure = self._failure_of(call)
-        if failure is None or not decision.is_wanted(call, failure, leaving, self.run.options):
-            return None
-        why = self._obstacle(call)
-        if why:
-            leaving.add_note(f"Not forwarded: {why}.")
-        return call if why is None else None
+        for call in self._candidates(leaving):
+            failure = self._failure_of(call)
+            if failure is None or not decision.is_wanted(call, failure, leaving, self.run.options):
+                continue
+            why = self._obstacle(call)
+            if why:
+                leaving.add_note(f"Not forwarded: {why}.")
+            return call if why is None else None
+        return None
+
+    def _candidates(self, error: BaseException | None) -> Iterator[Call]:
+        recorder = self.run.recorder
+        return candidates(recorder.calls, error, thread=recorder.thread)
 
     def _failure_of(self, call: Call) -> decision.Failure | None:
         try:
@@ -170,18 +177,24 @@ class _Execution:
         except OptionFailed as exc:
             why = str(exc)
         if why is None:
-            why = self.run.recorder.obstacle(call)
+            why = self.run.recorder.obstacle(call) or no_progress(self.run)
         if why:
             warn_once(self.run.task.name, f"a failed call was not forwarded: {why}.")
         return why
 
-    def hold_back_retry(self, stock: Callable[[], Any]) -> bool:
-        """The body calls ``self.retry()``. Returns True to hold the retry back, because the last call is forwarded instead."""
+    def hold_back_retry(self, reason: BaseException | None, stock: Callable[[], Any]) -> bool:
+        """The body calls ``self.retry()``. Returns True to hold the retry back, because a call is forwarded instead.
+
+        Args:
+            reason: the error for which the body wants the retry, or None.
+            stock: does Celery's retry.
+        """
         if self.wanted_retry is not None:
             return True
-        call = self.run.recorder.last
-        wants = call is not None and self.run.options.forward_on_retry and self._failure_of(call)
-        if call is not None and wants and self._obstacle(call) is None:
+        call = None
+        if self.run.options.forward_on_retry:
+            call = next((call for call in self._candidates(reason) if self._failure_of(call)), None)
+        if call is not None and self._obstacle(call) is None:
             self.wanted_retry = _WantedRetry(call, stock)
             return True
         self.run.before_retry()
@@ -208,7 +221,7 @@ def _retry(
     max_retries: Any = None,
     **options: Any,
 ) -> Any:
-    """``self.retry()`` of a frugal task. The retry is held back when the last call of the task is forwarded instead.
+    """``self.retry()`` of a frugal task. The retry is held back when a call of the task is forwarded instead.
 
     A held-back retry raises the same ``Retry`` as Celery's, or returns it with ``throw=False``: a body may catch it by type and
     raise it again.
@@ -228,7 +241,7 @@ def _retry(
         return stock(throw)
     if not (_is_same(args, request.args or ()) and _is_same(kwargs, request.kwargs or {})):
         active.run.before_retry()
-    elif active.hold_back_retry(stock):
+    elif active.hold_back_retry(exc if isinstance(exc, BaseException) else sys.exception(), stock):
         held = Retry("forwarded instead", exc=exc, when=eta or countdown)
         if throw:
             raise held

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 import time
+from collections.abc import Mapping
+from typing import Any
 
 from celery.exceptions import Ignore
 
 from celery_ezthrottle._common.failpoints import reach
 from celery_ezthrottle._common.log import logger
 from celery_ezthrottle.broker.headers import TAKES_OVER
+from celery_ezthrottle.broker.parked_message import text_of
 from celery_ezthrottle.continuations import job_result
 from celery_ezthrottle.continuations.job_result import JobResult
 from celery_ezthrottle.errors import StoreError
-from celery_ezthrottle.http import journal
-from celery_ezthrottle.http.journal import Entry, Replay
+from celery_ezthrottle.http import journal, threads
+from celery_ezthrottle.http.fingerprint import varying
+from celery_ezthrottle.http.journal import Entry
 from celery_ezthrottle.http.recorder import Recorder
-from celery_ezthrottle.http.stored_answer import StoredResponse
+from celery_ezthrottle.http.replay import Replay
+from celery_ezthrottle.http.stored_answer import StoredResponse, is_temporary
 from celery_ezthrottle.store.records import Resumption, StartOutcome
 from celery_ezthrottle.store.retrying import retry_briefly, retry_in_background
 
@@ -33,19 +39,29 @@ def begin(run: Run) -> None:
         StoreError: the store could not be asked.
     """
     entries: tuple[Entry, ...] = ()
+    job_id = ""
     if run.resumed_from is not None:
-        entries = _resume(run, run.resumed_from)
+        entries, job_id = _resume(run, run.resumed_from)
     elif run.handoff["redelivered"] or run.handoff["record"]:
         entries = _look_up(run)
     settings = run.settings
+    threads.install()
     run.recorder = Recorder(
-        Replay(entries),
+        Replay(entries, send_unmatched=run.options.send_unmatched, job_id=job_id),
         max_response=settings.max_response,
         max_journal=settings.max_journal,
-        send_unmatched=run.options.send_unmatched,
-        known=(run.task.request.args, run.task.request.kwargs),
+        stable=functools.cache(functools.partial(_stable, run.handoff["message"])),
         on_ended=run.keep_answer if run.has_lease else None,
     )
+
+
+def _stable(message: Mapping[str, Any]) -> frozenset[bytes]:
+    """The UUIDs and times in the task's arguments. They are read from the message: the body may change the objects."""
+    try:
+        return varying(text_of(message))
+    except Exception:  # noqa: BLE001 -- an argument that cannot be shown must not break a call of the task
+        logger.debug("The arguments of a task could not be shown as text.", exc_info=True)
+        return frozenset()
 
 
 def _look_up(run: Run) -> tuple[Entry, ...]:
@@ -60,10 +76,12 @@ def _look_up(run: Run) -> tuple[Entry, ...]:
         return ()  # a task id that is used again
     run.has_record = True
     entries = journal.load_entries(record.journal)
-    return journal.for_resume(entries) if run.handoff["record"] == TAKES_OVER else journal.for_retry(entries)
+    if run.handoff["record"] == TAKES_OVER:
+        return journal.for_resume(entries)
+    return journal.for_retry(entries, keep_answers=run.options.keep_answers == "retries")
 
 
-def _resume(run: Run, continuation_id: str) -> tuple[Entry, ...]:
+def _resume(run: Run, continuation_id: str) -> tuple[tuple[Entry, ...], str]:
     reach("resume.begin")
     store, lease = run.store, run.settings.lease
 
@@ -99,9 +117,18 @@ def _resume(run: Run, continuation_id: str) -> tuple[Entry, ...]:
     waited = max(0.0, time.time() - found.suspended_at)
     logger.info("Task %s is resumed after %.1f s, answered %s.", run.task.request.id, waited, answered)
     entries = journal.for_resume(journal.load_entries(found.journal), result.answer)
-    if result.given_up and run.options.exhaust_retries and not _may_forward_again(run, result, entries):
+    if result.given_up and _was_retried(run, result) and not _may_forward_again(run, result, entries):
         _exhaust_retries(run)
-    return entries
+    return entries, found.job_id
+
+
+def _was_retried(run: Run, result: JobResult) -> bool:
+    """Whether the service has tried the call again. An answer such as 401 or 404 is the first one of its kind: it has not."""
+    if not isinstance(result.answer, StoredResponse):
+        return True
+    policy, status = run.options.retry_policy or {}, result.answer.status_code
+    codes = (*(policy.get("retry_codes") or ()), *(policy.get("reroute_codes") or ()))
+    return status in codes if codes else is_temporary(status)
 
 
 def _may_forward_again(run: Run, result: JobResult, entries: tuple[Entry, ...]) -> bool:
@@ -111,7 +138,9 @@ def _may_forward_again(run: Run, result: JobResult, entries: tuple[Entry, ...]) 
 
 
 def _exhaust_retries(run: Run) -> None:
-    """The service has already retried, so the task now does what it does at its last retry."""
+    """The service has already retried, so the task now does what it does at its last retry, if it has ``exhaust_retries``."""
+    if not run.options.exhaust_retries:
+        return
     max_retries = run.task.max_retries
     if max_retries is not None:
         of_autoretry = (getattr(run.task, "retry_kwargs", None) or {}).get("max_retries") or 0

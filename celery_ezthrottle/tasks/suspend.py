@@ -27,10 +27,31 @@ from . import chord_expiry
 from .handoff import Suspended
 from .run import Run
 
-__all__ = ["FORWARDED", "suspend"]
+__all__ = ["FORWARDED", "no_progress", "suspend"]
 
 #: State of a suspended task in the result backend.
 FORWARDED = "FORWARDED"
+
+
+#: How many suspensions in a row may leave the answer of the one before unused.
+_STALLS = 3
+
+
+def no_progress(run: Run) -> str | None:
+    """Return why the task may not be suspended again, when its suspensions make no progress; None when it may.
+
+    The delivered answer is not used when the resumed run makes another call than the one that was forwarded.
+    """
+    stalled = run.recorder.replay.stalled
+    if stalled is None:
+        return None
+    if stalled.stalls >= _STALLS:
+        why = f"the task was suspended {stalled.stalls + 1} times in a row, and no run made the call that was answered"
+    elif stalled.since and stalled.since + run.options.result_timeout <= time.time():
+        why = "the result_timeout of the task is over, and no run made the call that was answered"
+    else:
+        return None
+    return f"{why}; derive the request from the task's arguments, so that each run makes the same calls"
 
 
 def suspend(run: Run, call: Call, leaving: Exception, arguments: Mapping[str, Any]) -> None:
@@ -116,13 +137,21 @@ def suspension_of(run: Run, call: Call, job: Job, continuation_id: str) -> Suspe
     assert call.fingerprint is not None  # noqa: S101 -- policy.obstacle() has looked
     body, envelope = envelope_of(run.handoff["message"])
     recorder, options = run.recorder, run.options
+    now, stalled = time.time(), recorder.replay.stalled
+    # One deadline for the task from its first suspension on. Only an answer that was used moves it.
+    since = stalled.since or now if stalled else now
+    deadline = since + options.result_timeout
     forwarded = journal.Entry(
-        fingerprint=call.fingerprint, answer=None, forwards=call.forwards + 1, key=job.idempotent_key
+        fingerprint=call.fingerprint,
+        answer=None,
+        forwards=call.forwards + 1,
+        key=job.idempotent_key,
+        since=since,
+        stalls=stalled.stalls + 1 if stalled else 0,
     )
     entries = journal.for_suspension(
-        recorder.replay.kept, recorder.entries(without=call), forwarded, answered_by=call.entry
+        recorder.earlier(call), recorder.entries(without=call), forwarded, answered_by=call.entry
     )
-    now = time.time()
     return Suspension(
         id=continuation_id,
         task_id=run.task.request.id,
@@ -137,8 +166,8 @@ def suspension_of(run: Run, call: Call, job: Job, continuation_id: str) -> Suspe
         job=json.dumps(job.to_wire()).encode(),
         failure=json.dumps(dump_answer(call.answer())).encode(),
         suspended_at=now,
-        submit_deadline=now + options.submit_timeout,
-        deadline=now + options.result_timeout,
+        submit_deadline=min(now + options.submit_timeout, deadline),
+        deadline=deadline,
         submit_at=now + run.settings.lease,
     )
 

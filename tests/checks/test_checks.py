@@ -371,7 +371,6 @@ def test_what_the_warnings_claim_is_true() -> None:
         library=REQUESTS,
         request=requests.Request("GET", "https://api.example.com/v1").prepare(),
         arguments={},
-        fingerprint=None,
     )
     call.error = requests.ConnectionError()
     assert failure_of(call, Options()) is Failure.NETWORK

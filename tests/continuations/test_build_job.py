@@ -41,7 +41,7 @@ def job_of(
     **options: Any,
 ) -> Job:
     return build_job(
-        Call(REQUESTS, request, {}, None, response=response, forwards=forwards),
+        Call(REQUESTS, request, {}, response=response, forwards=forwards),
         Options(**options),
         SETTINGS,
         continuation_id="c0ffee",
@@ -58,9 +58,8 @@ def test_a_key_is_not_that_of_two_calls_of_a_task() -> None:
     entry = Entry(fingerprint=fingerprint("POST", first.url or "", None), answer=None, forwards=1, key="order-7")
 
     def job(request: requests.PreparedRequest, key: str | None = None) -> Job:
-        made = fingerprint("POST", request.url or "", None)
         return build_job(
-            Call(REQUESTS, request, {}, made, key=key),
+            Call(REQUESTS, request, {}, key=key),
             Options(idempotency="order-{order_id}"),
             SETTINGS,
             continuation_id="c0ffee",
@@ -148,7 +147,7 @@ def test_after_a_redirect_the_last_hop_is_forwarded() -> None:
 
 def test_an_error_on_a_later_hop_forwards_that_hop() -> None:
     call = Call(
-        REQUESTS, prepared(), {}, None, error=requests.ConnectTimeout(request=prepared(url="https://new.example.com/"))
+        REQUESTS, prepared(), {}, error=requests.ConnectTimeout(request=prepared(url="https://new.example.com/"))
     )
     assert call.last_request.url == "https://new.example.com/"
 

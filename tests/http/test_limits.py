@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextvars
 import threading
-import uuid
 import weakref
 from collections.abc import Iterator
 from contextlib import suppress
@@ -75,11 +74,11 @@ def test_bodies_of_str_and_bytes_are_the_same(upstream: Upstream, data: Any) -> 
 
 
 def test_an_unsafe_call_with_another_body_is_not_sent(upstream: Upstream) -> None:
-    first = recorded(lambda: requests.post(f"{upstream.url}/a", json={"amount": 5}))
+    first = recorded(lambda: [requests.post(f"{upstream.url}/a", json={"amount": amount}) for amount in (4, 5)])
     run = resumed(first)
-    with recording(run), pytest.raises(ReplayMismatch, match=r"POST call .* send_unmatched=True"):
+    with recording(run), pytest.raises(ReplayMismatch, match=r"POST call .*another body.* send_unmatched=True"):
         requests.post(f"{upstream.url}/a", json={"amount": 6})
-    assert len(upstream.received("/a")) == 1
+    assert len(upstream.received("/a")) == 2
     assert run.last is None
 
 
@@ -143,7 +142,7 @@ def test_no_answer_is_added_to_those_that_are_over_the_bound_already(upstream: U
     for place in "abcdefghijkl":  # each run a retry of the one before
         upstream.plan(f"/{place}", Reply(body="x" * 90))
         run = recorded(lambda url=f"{upstream.url}/{place}": requests.post(url), entries, max_journal=500)  # type: ignore[misc]
-        entries = for_retry((*run.replay.kept, *run.entries()))
+        entries = for_retry((*run.replay.kept, *run.entries()), keep_answers=True)
     assert [entry.answer is not None for entry in entries] == [True] * 6 + [False] * 6
 
 
@@ -215,19 +214,6 @@ def test_an_unsafe_call_whose_hook_raised_an_error_of_its_own_is_not_made_again_
     with recording(recorder(for_retry(run.entries()))):
         requests.post(f"{upstream.url}/pay", hooks={"response": refuse})
     assert len(upstream.received("/pay")) == 2
-
-
-def test_uuids_that_the_body_puts_into_the_arguments_are_not_taken_for_those_it_was_given(upstream: Upstream) -> None:
-    def body(given: dict[str, str]) -> None:
-        requests.get(f"{upstream.url}/rates")
-        given["id"] = str(uuid.uuid4())
-        requests.post(f"{upstream.url}/pay", json=given)
-
-    first, again = {"order": "5"}, {"order": "5"}
-    run = recorded(lambda: body(first), known=first)
-    with recording(recorder(for_resume(run.entries()), known=again)):
-        body(again)
-    assert len(upstream.received("/pay")) == 1
 
 
 # Nothing is touched outside a frugal task

@@ -17,7 +17,7 @@ from celery_ezthrottle.broker.confirmed_publish import _Broker
 from celery_ezthrottle.checks.findings import Finding
 from celery_ezthrottle.continuations.job_result import JobResult
 from celery_ezthrottle.gateway import GatewayConfig, database, exchange
-from celery_ezthrottle.http.call import Call
+from celery_ezthrottle.http.call import Call, _Released
 from celery_ezthrottle.http.fingerprint import fingerprint
 from celery_ezthrottle.http.journal import Entry
 from celery_ezthrottle.http.library import SentRequest
@@ -79,7 +79,6 @@ CALL = Call(
     library=REQUESTS,
     request=requests.Request("POST", URL, {"Authorization": "canary in headers"}, data="canary in body").prepare(),
     arguments={"cert": "canary in arguments"},
-    fingerprint=FINGERPRINT,
     response=_response(),
     error=requests.ConnectionError(f"Max retries exceeded with url: {URL}"),
     key="canary in key",
@@ -117,6 +116,7 @@ SECRETIVE: list[Any] = [
     JobResult(RESPONSE, given_up=False),
     JobResult(ERROR, given_up=True),
     CALL,
+    _Released(can_be_kept=True, has_stream=False, answer=RESPONSE),
     _WantedRetry(CALL, print),
     _Execution(None, print, ("canary in args",), {"card": "canary in kwargs"}),  # type: ignore[arg-type]
     park(

@@ -38,11 +38,11 @@ def answered(status: int, *, body: str = "") -> Call:
     response = requests.Response()
     response.status_code, response.request, response.url = status, request_of(), URL
     response._content = body.encode()
-    return Call(REQUESTS, response.request, {}, None, response=response)
+    return Call(REQUESTS, response.request, {}, response=response)
 
 
 def failed(error: BaseException, method: str = "POST", **headers: str) -> Call:
-    return Call(REQUESTS, request_of(method, **headers), {}, None, error=error)
+    return Call(REQUESTS, request_of(method, **headers), {}, error=error)
 
 
 def behind(reason: Exception, cls: type[requests.RequestException] = requests.ConnectionError) -> Exception:
@@ -185,7 +185,7 @@ def test_always_forwards_every_network_error_and_never_none(
 
 
 def test_a_call_without_response_and_error_has_not_failed() -> None:
-    assert failure_of(Call(REQUESTS, request_of(), {}, None), DEFAULTS) is None
+    assert failure_of(Call(REQUESTS, request_of(), {}), DEFAULTS) is None
 
 
 # Whether the task wants the call again

@@ -375,6 +375,7 @@ def test_every_setting_can_come_from_both_places(app: Celery) -> None:
     particular: dict[str, tuple[str, Any]] = {
         "forward_on": ("429", {429}),
         "forward_on_network_error": ("never", "never"),
+        "keep_answers": ("retries", "retries"),
         "region_policy": ("strict", "strict"),
         "execution_mode": ("race", "race"),
         "idempotency": ("order-{order_id}", "order-{order_id}"),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from celery_ezthrottle.http.journal import Entry, Replay, dump_entries, for_resume, for_suspension, load_entries
+from celery_ezthrottle.http.journal import Entry, dump_entries, for_resume, for_suspension, load_entries
 from celery_ezthrottle.http.recorder import Recorder, recording
+from celery_ezthrottle.http.replay import Replay
 from celery_ezthrottle.http.stored_answer import StoredAnswer, StoredResponse
 
 __all__ = ["DELIVERED", "recorded", "recorder", "resumed"]
@@ -15,12 +16,18 @@ DELIVERED = StoredResponse(status_code=200, content=b'{"by": "service"}', encodi
 
 
 def recorder(
-    entries: tuple[Entry, ...] = (), *, max_response: int = 10_000, max_journal: int = 40_000, **kwargs: Any
+    entries: Sequence[Entry] = (),
+    *,
+    max_response: int = 10_000,
+    max_journal: int = 40_000,
+    send_unmatched: bool = False,
+    **kwargs: Any,
 ) -> Recorder:
-    return Recorder(Replay(entries), max_response=max_response, max_journal=max_journal, **kwargs)
+    replay = Replay(entries, send_unmatched=send_unmatched)
+    return Recorder(replay, max_response=max_response, max_journal=max_journal, **kwargs)
 
 
-def recorded(body: Callable[[], object], entries: tuple[Entry, ...] = (), **kwargs: Any) -> Recorder:
+def recorded(body: Callable[[], object], entries: Sequence[Entry] = (), **kwargs: Any) -> Recorder:
     """Run ``body`` as a run of a task."""
     made = recorder(entries, **kwargs)
     with recording(made):
@@ -33,5 +40,5 @@ def resumed(run: Recorder, answer: StoredAnswer = DELIVERED) -> Recorder:
     assert run.last is not None
     assert run.last.fingerprint is not None
     forwarded = Entry(fingerprint=run.last.fingerprint, answer=None, forwards=1)
-    journal = for_suspension(run.replay.entries, run.entries(without=run.last), forwarded)
+    journal = for_suspension(run.earlier(run.last), run.entries(without=run.last), forwarded)
     return recorder(for_resume(load_entries(dump_entries(journal)), answer))

@@ -230,7 +230,7 @@ def ignores_its_result(path: str) -> Any:
 
 
 @app.task(autoretry_for=(ZeroDivisionError,), default_retry_delay=0, max_retries=2)
-@frugal
+@frugal(keep_answers="retries")
 def fails_once_after_the_call(path: str) -> Any:
     answer = post(path, json={"item": 1})
     note(path, "after")
@@ -359,9 +359,7 @@ class Flaky(Exception):
     """What a task of the project fails with, apart from its calls."""
 
 
-@app.task(bind=True, autoretry_for=(Flaky,), default_retry_delay=0, max_retries=2)
-@frugal
-def fails_around_its_call(self: BoundTask, path: str, before: int, after: int) -> Any:
+def _fails_around_its_call(self: BoundTask, path: str, before: int, after: int) -> Any:
     """Fails in its first ``before`` runs before its call, and ``after`` times after it."""
     rows: Any = app.backend
     note(path, self.request.retries)
@@ -373,8 +371,21 @@ def fails_around_its_call(self: BoundTask, path: str, before: int, after: int) -
     return answer["n"]
 
 
+#: The same task for each value of keep_answers.
+fails_around_its_call: dict[str, Any] = {
+    keep: app.task(
+        name=f"fails_around_its_call_{keep}",
+        bind=True,
+        autoretry_for=(Flaky,),
+        default_retry_delay=0,
+        max_retries=2,
+    )(frugal(keep_answers=keep)(_fails_around_its_call))
+    for keep in ("resume", "retries")
+}
+
+
 @app.task(bind=True, autoretry_for=(requests.HTTPError,), default_retry_delay=0, max_retries=2)
-@frugal(exhaust_retries=False)
+@frugal(exhaust_retries=False, keep_answers="retries")
 def retries_what_was_given_up(self: BoundTask, path: str) -> Any:
     note(path, self.request.retries)
     post(f"{path}/first", json={"item": 1})

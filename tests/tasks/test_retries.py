@@ -9,17 +9,21 @@ from tests.support import shapes
 from tests.support.lab import PATIENCE, Lab
 
 
+@pytest.mark.parametrize("keep", ["resume", "retries"])
 @pytest.mark.parametrize(
     ("before", "after", "retries"),
     [(0, 0, "00"), (1, 0, "011"), (0, 1, "001"), (1, 1, "0112"), (2, 0, "0122"), (0, 2, "0012")],
 )
-def test_retries_count_as_in_stock_celery(lab: Lab, path: str, before: int, after: int, retries: str) -> None:
-    """The runs' counts of retries, the resumed run among them; the call is made once, whatever happens around it."""
+def test_retries_count_as_in_stock_celery(
+    lab: Lab, path: str, before: int, after: int, retries: str, keep: str
+) -> None:
+    """The runs' counts of retries, the resumed run among them. A retry begins again, unless the answers are kept for it."""
     lab.upstream.plan(path, 429)
 
-    assert shapes.fails_around_its_call.delay(path, before, after).get(timeout=PATIENCE) == 2
+    again = after if keep == "resume" else 0
+    assert shapes.fails_around_its_call[keep].delay(path, before, after).get(timeout=PATIENCE) == 2 + again
     assert lab.effects(path) == list(retries)
-    assert (lab.upstream.by_worker(path), lab.upstream.by_service(path)) == (1, 1)
+    assert (lab.upstream.by_worker(path), lab.upstream.by_service(path)) == (1 + again, 1)
 
 
 @pytest.mark.parametrize(("before", "after", "retries"), [(3, 0, "012"), (1, 2, "0112"), (0, 3, "0012")])
@@ -27,7 +31,7 @@ def test_retries_end_as_in_stock_celery(lab: Lab, path: str, before: int, after:
     lab.upstream.plan(path, 429)
 
     with pytest.raises(shapes.Flaky):
-        shapes.fails_around_its_call.delay(path, before, after).get(timeout=PATIENCE)
+        shapes.fails_around_its_call["retries"].delay(path, before, after).get(timeout=PATIENCE)
     assert lab.effects(path) == list(retries)
     assert lab.upstream.by_worker(path) <= 1
 
@@ -48,7 +52,7 @@ def test_a_task_that_polls_by_retrying_has_news_after_a_suspension(lab: Lab, pat
     assert shapes.polls_by_retrying.delay(path).get(timeout=PATIENCE) == 5
     assert lab.effects(path) == list("01123")
     assert (lab.upstream.by_worker(path), lab.upstream.by_service(path)) == (4, 1)
-    assert len(lab.upstream.received(f"{path}/job")) == 2  # the first run was not suspended
+    assert len(lab.upstream.received(f"{path}/job")) == 4  # each retry begins again, also after a suspension
 
 
 def test_each_forward_of_a_task_has_its_own_key(lab: Lab, path: str) -> None:

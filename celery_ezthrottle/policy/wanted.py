@@ -1,0 +1,73 @@
+"""Which of a run's calls the task wants again. No I/O and no side effects.
+
+The error that leaves the body tells. If it is the error of a call, that call is meant, whatever was called after it. If it is an
+error of the task's own, the task has looked at the answer to its last call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from celery_ezthrottle.http.call import Call
+
+__all__ = ["all_behind", "candidates", "is_of"]
+
+
+def candidates(calls: Sequence[Call], error: BaseException | None, *, thread: int) -> Iterator[Call]:
+    """Yield the calls that the task may want again, the likeliest first. The first one that has failed is wanted.
+
+    Args:
+        calls: the calls of the run, in their order.
+        error: what leaves the body, or the error for which the task wants a retry; None when there is none.
+        thread: id of the thread of the body.
+    """
+    if error is not None and (call := _latest_of(calls, _causes(error))) is not None:
+        yield call
+        return
+    yield from _last(calls, thread)
+    # Raised while the error of a call was handled.
+    if error is not None and (call := _latest_of(calls, all_behind(error))) is not None:
+        yield call
+
+
+def all_behind(error: BaseException) -> Iterator[BaseException]:
+    """Yield ``error`` and all errors behind it: causes, contexts and members of groups."""
+    return _walk(error, with_contexts=True)
+
+
+def is_of(call: Call, error: BaseException) -> bool:
+    """Whether ``error`` is the error of ``call``, or is about its response."""
+    return error is call.error or (call.response is not None and getattr(error, "response", None) is call.response)
+
+
+def _last(calls: Sequence[Call], thread: int) -> Iterator[Call]:
+    """Yield the last call, and the calls that other threads made since the last one of the body's own thread."""
+    for call in reversed(calls):
+        yield call
+        if call.thread == thread:
+            return
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    return _walk(error, with_contexts=False)
+
+
+def _walk(error: BaseException, *, with_contexts: bool) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    todo: list[BaseException | None] = [error]
+    while todo:
+        current = todo.pop()
+        if current is None or id(current) in seen:
+            continue
+        seen.add(id(current))
+        yield current
+        if with_contexts:
+            todo.append(current.__context__)
+        if isinstance(current, BaseExceptionGroup):
+            todo += current.exceptions
+        todo.append(current.__cause__)
+
+
+def _latest_of(calls: Sequence[Call], errors: Iterator[BaseException]) -> Call | None:
+    """Return the latest call that one of the first errors is of, or None."""
+    return next((call for error in errors for call in reversed(calls) if is_of(call, error)), None)
