@@ -77,8 +77,12 @@ class Library(Protocol):
     def build_response(self, stored: StoredResponse, request: Any, owner: Any) -> Any:
         """Rebuild the response as ``owner`` (a session or client) would have returned it."""
 
-    def run_hooks(self, call: Call, response: Any) -> Any:
-        """Pass the rebuilt ``response`` to the user's hooks on ``call``. Return the response that the hooks return."""
+    def pass_on(self, call: Call, response: Any, owner: Any) -> Any:
+        """Do with the rebuilt ``response`` what the library does with one from the network, and return what its caller gets.
+
+        The user's hooks run and redirects are followed. An answer from the service goes through the authentication too. What
+        is sent meanwhile is sent by the library's own functions, so that each request is a call of its own.
+        """
 
     def build_error(self, stored: StoredError, request: Any) -> Exception:
         """Rebuild the error for ``request``."""

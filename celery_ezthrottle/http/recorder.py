@@ -168,17 +168,39 @@ class Recorder(RunCalls):
                     self._unknown[call.fingerprint.exact] = call
                 raise call.error
             assert entry.answer is not None  # noqa: S101 -- Match.ANSWERED says so
-            response = call.response = call.library.build_response(entry.answer, call.request, owner)
-            try:
-                response = call.response = call.library.run_hooks(call, response)
-            except Exception as exc:
-                call.error, call.raised = exc, True
-                raise
-            return response
+            call.response = call.library.build_response(entry.answer, call.request, owner)
+            return self._pass_on(call, owner)
         finally:
             call.ended = True
             with self._lock:
                 self._memory.hold(call)
+
+    def _pass_on(self, call: Call, owner: Any) -> Any:
+        """Let the library do with the answer what it does before its caller gets it. What it sends are calls of their own."""
+        before = len(self.calls)
+        try:
+            returned = call.library.pass_on(call, call.response, owner)
+        except Exception as exc:
+            response = call.library.response_of(exc)
+            if not any(exc is made.error or _is_response_of(made, response) for made in self.calls[before:]):
+                call.error, call.raised = exc, True
+                self._put_last(call)
+            raise
+        if not any(_is_response_of(made, returned) for made in self.calls[before:]):
+            call.response = returned
+            self._put_last(call)
+        return returned
+
+    def _put_last(self, call: Call) -> None:
+        """Let ``call`` be the last one: its answer is what the task gets, whatever its hooks have sent meanwhile."""
+        with self._lock:
+            if self.calls[-1] is not call:
+                self.calls.remove(call)
+                self.calls.append(call)
+
+
+def _is_response_of(call: Call, response: object) -> bool:
+    return response is not None and call.response is response
 
 
 def _was_given_up(answer: StoredAnswer | None) -> bool:

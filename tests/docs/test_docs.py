@@ -30,9 +30,11 @@ from proj.celery import app
 from proj.shop import charge_all
 from proj.more_tasks import refund, fetch
 from proj.report import charge_then_count
+from proj.threaded_tasks import fetch_all
 from proj.revoking import revoke
 assert charge_then_count([4, 5]).get(timeout=30) == 2
 print(charge_all([1, 2, 3]).get(timeout=30), refund.delay(7).get(timeout=30), fetch.delay("/v1/list").get(timeout=30)["path"])
+assert len(fetch_all.delay(["/v1/one", "/v1/two"]).get(timeout=30)) == 2
 waiting = fetch.delay("/v1/waits")
 wait_until(lambda: waiting.state == "FORWARDED", "the suspension")
 revoke(waiting.id)
@@ -72,9 +74,9 @@ def test_the_project_of_the_readme_runs(lab: Lab, path: str, tmp_path: Path) -> 
         name = text.splitlines()[0].removeprefix("# proj/")
         assert name in {"celery.py", "tasks.py"} or f"from proj.{name.removesuffix('.py')} import" in USE
         (package / name).write_text(text)
-    # A user would add the second module to ``include``.
+    # A user would add the other modules to ``include``.
     celery = package / "celery.py"
-    celery.write_text(celery.read_text().replace('["proj.tasks"]', '["proj.tasks", "proj.more_tasks"]'))
+    celery.write_text(celery.read_text().replace('["proj.tasks"]', '["proj.tasks", "proj.more_tasks", "proj.threaded_tasks"]'))
     environment = {
         **os.environ,
         **lab.environment,
@@ -93,6 +95,7 @@ def test_the_project_of_the_readme_runs(lab: Lab, path: str, tmp_path: Path) -> 
     lab.upstream.plan(f"{path}/v1/charges", 200, 429)
     lab.upstream.plan(f"{path}/v1/refunds", 429, 503)
     lab.upstream.plan(f"{path}/v1/list", 503)
+    lab.upstream.plan(f"{path}/v1/two", 429)
     lab.upstream.plan(f"{path}/v1/waits", 503)
     lab.service.hold(f"{path}/v1/waits")
 
@@ -116,6 +119,7 @@ def test_the_project_of_the_readme_runs(lab: Lab, path: str, tmp_path: Path) -> 
     assert "to be refunded by hand" in done.stdout
     answered = f"{path}/v1/charges"
     assert (lab.upstream.by_worker(answered), lab.upstream.by_service(answered)) == (5, 1)
+    assert lab.upstream.by_worker(f"{path}/v1/one") == 1, "a thread's answer is not used again"
 
 
 def test_make_knows_the_targets() -> None:

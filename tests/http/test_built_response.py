@@ -12,7 +12,7 @@ import requests
 from requests.adapters import HTTPAdapter
 
 from celery_ezthrottle.http.recorder import recording
-from celery_ezthrottle.http.requests_adapter import build_response
+from celery_ezthrottle.http.requests_responses import build_response
 from celery_ezthrottle.http.stored_answer import StoredResponse
 from tests.support.recorded_body import recorded, resumed
 from tests.support.upstream import Answer as Reply

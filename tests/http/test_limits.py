@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextvars
-import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import suppress
@@ -251,23 +250,6 @@ def test_an_error_ends_recording(upstream: Upstream) -> None:
         raise ZeroDivisionError
     requests.get(f"{upstream.url}/a")
     assert run.calls == []
-
-
-def test_threads_of_the_task_see_nothing(upstream: Upstream) -> None:
-    statuses: list[int] = []
-
-    def body() -> None:
-        threads = [
-            threading.Thread(target=lambda: statuses.append(requests.get(f"{upstream.url}/a").status_code))
-            for _ in range(3)
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-
-    assert recorded(body).calls == []
-    assert statuses == [200] * 3
 
 
 def test_calls_made_by_a_call_are_part_of_it(upstream: Upstream) -> None:

@@ -82,6 +82,7 @@ class FakeService:
             headers={**wire.get("headers", {}), "X-Job": job.id},
             data=wire["body"].encode() if "body" in wire else None,
             timeout=10,
+            allow_redirects=False,
         )
         return {
             "job_id": job.id,

@@ -21,6 +21,7 @@ app.conf.update(
         "tests.support.shapes",
         "tests.support.lasting_tasks",
         "tests.support.ending_tasks",
+        "tests.support.answered_tasks",
         "tests.canvases.probes",
     ],
     task_default_queue=os.environ.get("TEST_QUEUE", "celery"),

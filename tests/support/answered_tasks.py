@@ -1,0 +1,68 @@
+"""Tasks whose forwarded call is answered with a redirect or a challenge, on which ``requests`` goes on by itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import requests
+from requests.auth import AuthBase, HTTPDigestAuth
+
+from celery_ezthrottle import frugal
+
+from .project import UPSTREAM, app, get
+
+__all__ = ["follows", "follows_and_fetches", "meets_a_challenge", "refreshes_by_hook"]
+
+
+def _told(response: requests.Response) -> list[Any]:
+    response.raise_for_status()
+    return [response.request.method, response.json()["path"], [hop.status_code for hop in response.history]]
+
+
+@app.task
+@frugal
+def follows(path: str, method: str = "GET") -> list[Any]:
+    body = None if method == "GET" else f"order={path}"
+    return _told(requests.request(method, UPSTREAM + path, data=body, timeout=5))
+
+
+@app.task(acks_late=True)
+@frugal
+def follows_and_fetches(path: str) -> list[Any]:
+    told = _told(requests.post(UPSTREAM + path, data=f"order={path}", timeout=5))
+    return [*told, get(f"{path}/later")["path"]]
+
+
+@app.task
+@frugal
+def meets_a_challenge(path: str) -> list[Any]:
+    return _told(requests.post(UPSTREAM + path, data="x", auth=HTTPDigestAuth("ann", "secret"), timeout=5))
+
+
+class _Bearer(AuthBase):
+    """Asks for a new token when the one it has is refused."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = "Bearer old"
+        request.register_hook("response", self.refresh)  # type: ignore[no-untyped-call]
+        return request
+
+    def refresh(self, response: requests.Response, **kwargs: Any) -> requests.Response:
+        if response.status_code != 401:
+            return response
+        token = requests.post(self.url, timeout=5)
+        token.raise_for_status()
+        again = response.request.copy()
+        again.headers["Authorization"] = f"Bearer {token.json()['id']}"
+        answer: requests.Response = vars(response)["connection"].send(again, **kwargs)
+        answer.history.append(response)
+        return answer
+
+
+@app.task
+@frugal
+def refreshes_by_hook(path: str) -> list[Any]:
+    return _told(requests.post(UPSTREAM + path, data="x", auth=_Bearer(f"{UPSTREAM}{path}/token"), timeout=5))
