@@ -15,7 +15,7 @@ from celery_ezthrottle.http.stored_answer import (
     load_hops,
 )
 
-__all__ = ["JobResult", "cancelled", "never_taken", "of_job", "read", "unknown"]
+__all__ = ["JobResult", "cancelled", "never_taken", "of_job", "read", "refused", "unknown"]
 
 #: Headers that are wrong once the service has decoded the body.
 _ENCODING_HEADERS = frozenset({"content-encoding", "transfer-encoding", "content-length"})
@@ -45,6 +45,11 @@ def of_job(job_id: str, status: str, response: dict[str, Any] | None, reason: st
 def never_taken(note: str) -> bytes:
     """The service never took the job. The call fails as it did before, and ``note`` says why it was not forwarded."""
     return _dump({"kind": "never_taken", "note": note})
+
+
+def refused(reason: str) -> bytes:
+    """The service refused the job for good: like :func:`never_taken`."""
+    return never_taken(f"Not forwarded: EZThrottle refused the request: {reason}")
 
 
 def unknown(text: str) -> bytes:

@@ -56,7 +56,7 @@ class Store(Protocol):
         """
 
     def withdraw(self, continuation_id: str) -> bool:
-        """Delete a STORED continuation whose job was definitely not taken by the service.
+        """Delete a STORED continuation whose job was definitely not taken by the service, or was not submitted.
 
         Returns:
             False, and nothing changes, in three cases:
