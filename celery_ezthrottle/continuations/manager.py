@@ -1,4 +1,4 @@
-"""Continuations: suspend, submit, deliver, publish, cancel. :mod:`.sweep` does what is due later.
+"""Continuations: suspend, submit, deliver, publish. :mod:`.cancel` cancels; :mod:`.sweep` does what is due later.
 
 Each act is one atomic step in the store, followed by its I/O. When an answer or a process is lost in between, a sweep finds that
 and does the I/O again: a submission under the same idempotency key, a publication for the same continuation.
@@ -135,25 +135,6 @@ class Continuations:
         for claim in delivery.claims:
             self.publish(claim)
         return delivery.verdict
-
-    def cancel(self, task_id: str) -> bool:
-        """Revoke a suspended task: it does not run again. Returns False when the task is not suspended.
-
-        The state is stored at once. A worker announces the task as it does any revoked task: state, chord, signal and event.
-
-        Raises:
-            StoreError: the store is out of reach. Nothing was cancelled, unless only the answer of the store was lost.
-        """
-        continuation_id = self.store.cancel(task_id, job_result.cancelled(), time.time())
-        if continuation_id is None:
-            return False
-        reach("cancel.stored")
-        try:
-            self.app.backend.mark_as_revoked(task_id, "revoked", store_result=True)
-        except Exception as exc:  # noqa: BLE001 -- logged; the worker that announces the task stores the state again
-            logger.warning("Task %s is revoked; its state is not stored yet: %s", task_id, type(exc).__name__)
-        self.publish_now(continuation_id)
-        return True
 
     def keep_answer(self, continuation_id: str, run_id: str, task_id: str) -> None:
         """Save the answer that a run was resumed with in the journal of its task, for a retry that the run itself cannot prepare.

@@ -9,7 +9,7 @@ To write another store, derive a test class from ``tests.store.contract.StoreCon
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from .records import (
@@ -108,6 +108,13 @@ class Store(Protocol):
 
         Returns:
             The id of the continuation. None, and nothing changes, in other states, or when it was cancelled before.
+        """
+
+    def cancel_all(self, task_ids: Sequence[str], result: bytes, now: float) -> Mapping[str, str]:
+        """Do ``cancel`` for each task.
+
+        Returns:
+            The id of the continuation of each task that was cancelled, by the id of the task.
         """
 
     def deliver(

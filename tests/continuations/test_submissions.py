@@ -15,6 +15,7 @@ from celery import Celery
 
 from celery_ezthrottle._common.log import forget_warnings
 from celery_ezthrottle.continuations import manager, submissions
+from celery_ezthrottle.continuations.cancel import cancel
 from celery_ezthrottle.continuations.manager import Continuations, finish_work
 from celery_ezthrottle.errors import ServiceUnavailable, StoreError, SubmitRefused
 from celery_ezthrottle.service.job import Job
@@ -184,15 +185,15 @@ def test_a_refusal_that_comes_late_decides_nothing(world: World) -> None:
 
 @pytest.mark.parametrize("waited", [False, True])
 def test_a_cancelled_task_stays_cancelled(world: World, monkeypatch: pytest.MonkeyPatch, waited: bool) -> None:
-    def cancel() -> None:
-        assert world.continuations.cancel("t-a")
+    def revoke() -> None:
+        assert cancel("t-a", app=world.continuations.app)
 
     monkeypatch.setattr(world.continuations.app.backend, "mark_as_revoked", lambda *_, **__: None)
     if waited:  # cancelled before its turn has come
         monkeypatch.setattr(submissions, "LONG", 0.0)
-        monkeypatch.setattr(submissions, "reach", lambda _: cancel())
+        monkeypatch.setattr(submissions, "reach", lambda _: revoke())
     else:
-        world.service = cancel
+        world.service = revoke
     world.suspend("a")
     world.settled()
     assert world.asked == ([] if waited else ["a"])
