@@ -27,7 +27,7 @@ from celery_ezthrottle.store.retrying import retry_briefly, retry_in_background
 from .handoff import Revoked, why_idle
 from .run import Run
 
-__all__ = ["begin"]
+__all__ = ["StableValues", "begin"]
 
 
 def begin(run: Run) -> None:
@@ -48,12 +48,12 @@ def begin(run: Run) -> None:
         Replay(entries, send_unmatched=run.options.send_unmatched, job_id=job_id),
         max_response=settings.max_response,
         max_journal=settings.max_journal,
-        stable=_Stable(run.handoff["message"]),
+        stable=StableValues(run.handoff["message"]),
         on_ended=run.keep_answer if run.has_lease else None,
     )
 
 
-class _Stable:
+class StableValues:
     """The UUIDs and times in the task's arguments. They are read from the message: the body may change the objects."""
 
     def __init__(self, message: Mapping[str, Any]) -> None:
