@@ -59,6 +59,9 @@ class Library(Protocol):
     def obstacle(self, call: Call) -> str | None:
         """Return why the service cannot send ``call`` in the same way (certificates, proxies), or None when it can."""
 
+    def has_own_bundle(self, call: Call) -> bool:
+        """Return whether the certificate for ``call`` is verified with another CA bundle than the library's default."""
+
     def status_given_up_on(self, error: BaseException) -> int | None:
         """Return the status on which the library's own retries gave up; 0 when it is unknown; None for another error."""
 

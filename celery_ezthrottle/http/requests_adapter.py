@@ -8,7 +8,6 @@ Redirects and authentication of a call that is sent are part of it; those of a c
 from __future__ import annotations
 
 import functools
-import os
 import re
 import sys
 from typing import Any
@@ -61,11 +60,15 @@ class _Requests:
             return "what failed is another request, which its hook has sent; its answer would be taken for that to the call"
         if call.arguments.get("cert"):
             return "it uses a client certificate, which cannot be forwarded"
-        if not _is_default_verify(call.arguments.get("verify")):
-            return "it uses a verify setting of its own, which cannot be forwarded"
+        if not call.arguments.get("verify"):  # requests takes None and "" as False here
+            return "it does not verify the certificate (verify=False), which cannot be forwarded"
         if select_proxy(call.last_request.url or "", call.arguments.get("proxies")):
             return "it goes through a proxy, which cannot be forwarded"
         return None
+
+    def has_own_bundle(self, call: Call) -> bool:
+        # A bundle from the environment (REQUESTS_CA_BUNDLE) is here too. http:// has no certificate.
+        return call.arguments.get("verify") is not True and (call.last_request.url or "").startswith("https:")
 
     def status_given_up_on(self, error: BaseException) -> int | None:
         if not isinstance(error, requests.exceptions.RetryError):
@@ -126,11 +129,6 @@ def _is_part_of(first: requests.PreparedRequest, request: requests.PreparedReque
     """Whether ``request`` is a redirect or another try of ``first``, and not one that a hook has sent beside."""
     # A redirect is a copy, and a copy has the same hooks.
     return request.hooks is first.hooks or (request.method, request.url) == (first.method, first.url)
-
-
-def _is_default_verify(verify: object) -> bool:
-    # requests puts a CA bundle from the environment into each call. It belongs to the machine, not to the call.
-    return verify in (True, None) or verify in (os.environ.get("REQUESTS_CA_BUNDLE"), os.environ.get("CURL_CA_BUNDLE"))
 
 
 def _text(value: str | bytes) -> str:

@@ -6,8 +6,8 @@ forwarded, and if the task wants it again.
 
 from __future__ import annotations
 
-import re
 from enum import Enum
+from urllib.parse import urlsplit
 
 from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
 
@@ -17,17 +17,14 @@ from celery_ezthrottle.http.library import SentRequest
 from celery_ezthrottle.settings.options import Options
 
 from .callables import ask
-from .hosts import may_forward
+from .hosts import is_public_host, may_forward
+from .signed import is_signed
 from .wanted import all_behind, is_of
 
 __all__ = ["Failure", "failure_of", "is_wanted", "obstacle"]
 
 #: Idempotent methods: a request may be sent again without harm (RFC 9110, section 9.2.2).
 IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
-
-_SIGNED_SCHEMES = ("oauth ", "aws4-hmac-sha256", "signature ", "hmac ", "digest ")
-_SIGNED_HEADERS = ("signature", "signature-input", "x-signature", "x-hub-signature", "x-amz-date", "x-goog-date")
-_SIGNED_QUERY = re.compile(r"[?&](?:x-amz-signature|x-goog-signature|oauth_signature|signature|sig)=", re.IGNORECASE)
 
 
 class Failure(Enum):
@@ -97,13 +94,16 @@ def obstacle(call: Call, options: Options, *, max_request_body: int) -> str | No
         return why
     if not may_forward(sent.url, options.forward_hosts):
         return "its host is not a public one or not listed; list it in forward_hosts to forward it"
-    if _is_signed(sent) and not may_forward(sent.url, options.forward_signed_hosts):
+    # SDKs such as stripe pass the bundle that they ship. A public host has a certificate that every bundle accepts.
+    if call.library.has_own_bundle(call) and not is_public_host(urlsplit(sent.url).hostname or ""):
+        return "it trusts a CA bundle of its own (verify=<path>, REQUESTS_CA_BUNDLE), which the service does not know"
+    if len(sent.body or b"") > max_request_body:
+        return "its request body is too large; raise ezthrottle_max_request_body"
+    if is_signed(sent) and not may_forward(sent.url, options.forward_signed_hosts):
         return (
             "it is signed, probably for a time or once only, and would be refused when it is sent later; list its "
             "host in forward_signed_hosts if its signature stays valid"
         )
-    if len(sent.body or b"") > max_request_body:
-        return "its request body is too large; raise ezthrottle_max_request_body"
     if options.forward_if is not None and not ask("forward_if", options.forward_if, call.last_request):
         return ""
     return None
@@ -128,11 +128,3 @@ def _is_text(sent: SentRequest) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-def _is_signed(sent: SentRequest) -> bool:
-    return (
-        (sent.header("Authorization") or "").lower().startswith(_SIGNED_SCHEMES)
-        or any(sent.header(name) is not None for name in _SIGNED_HEADERS)
-        or bool(_SIGNED_QUERY.search(sent.url))
-    )
