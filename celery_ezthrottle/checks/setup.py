@@ -23,6 +23,7 @@ from celery_ezthrottle.errors import ConfigurationError, InvalidJob
 from celery_ezthrottle.http.call import Call
 from celery_ezthrottle.http.requests_adapter import REQUESTS
 from celery_ezthrottle.policy.hosts import is_public_host
+from celery_ezthrottle.policy.repeating import AMBIGUOUS
 from celery_ezthrottle.service.client import EZThrottle
 from celery_ezthrottle.settings.app_settings import Settings
 from celery_ezthrottle.settings.options import Options, resolve
@@ -219,15 +220,26 @@ def _of_task(settings: Settings, task: Any, app: Celery) -> Iterator[Finding]:
 
 
 def _of_options(options: Options) -> Iterator[Finding]:
-    if not options.forward_on and options.is_limited is None and options.forward_on_network_error == "never":
+    statuses = {*options.statuses(safe=True), *options.statuses(safe=False)}
+    if not statuses and options.is_limited is None and options.forward_on_network_error == "never":
         yield warning(
             'nothing is ever forwarded: forward_on is empty, forward_on_network_error is "never", and there is no is_limited; '
             "set one of them."
         )
+    if AMBIGUOUS.intersection(options.statuses(safe=False)) and options.idempotency_header is None:
+        yield note(
+            "a POST or PATCH without an Idempotency-Key is forwarded on 500, 502 and 504, when upstream may have executed it "
+            "already: set idempotency_header for hosts that take a key, or forward_unsafe_on={429, 503}."
+        )
     if not options.forward_hosts:
         yield warning('nothing is ever forwarded: forward_hosts is empty; list hosts, or "public".')
-    for name in ("forward_hosts", "forward_signed_hosts"):
-        for pattern in getattr(options, name):
+    by_host = options.idempotency_header if isinstance(options.idempotency_header, Mapping) else {}
+    for name, patterns in (
+        ("forward_hosts", options.forward_hosts),
+        ("forward_signed_hosts", options.forward_signed_hosts),
+        ("idempotency_header", by_host),
+    ):
+        for pattern in patterns:
             if re.search(r"[/\s@]", pattern):
                 shown = "what" if "@" in pattern else f"{pattern!r}, which"  # a password may stand before the @
                 yield warning(f"{name} holds {shown} matches no host: write the host alone, such as api.example.com.")

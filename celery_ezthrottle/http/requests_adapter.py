@@ -7,6 +7,7 @@ Redirects and authentication of a call that is sent are part of it; those of a c
 
 from __future__ import annotations
 
+import copy
 import functools
 import re
 import sys
@@ -40,6 +41,13 @@ class _Requests:
         content = bytes(body) if isinstance(body, (bytes, bytearray)) else None
         return SentRequest(request.method or "GET", request.url or "", headers, content, streamed)
 
+    def with_header(self, request: requests.PreparedRequest, name: str, value: str) -> requests.PreparedRequest:
+        # Not request.copy(): it makes a plain PreparedRequest of a subclass.
+        made = copy.copy(request)
+        made.headers = request.headers.copy()
+        made.headers[name] = value
+        return made
+
     def last_request(self, call: Call) -> Any:
         if call.response is not None and call.response.request is not None:
             return call.response.request
@@ -70,7 +78,7 @@ class _Requests:
         # A bundle from the environment (REQUESTS_CA_BUNDLE) is here too. http:// has no certificate.
         return call.arguments.get("verify") is not True and (call.last_request.url or "").startswith("https:")
 
-    def status_given_up_on(self, error: BaseException) -> int | None:
+    def status_given_up_on(self, error: BaseException | None) -> int | None:
         if not isinstance(error, requests.exceptions.RetryError):
             return None
         found = _GAVE_UP_ON.search(str(error))
@@ -148,7 +156,7 @@ def install() -> None:
         if recorder is None:
             return send(self, request, **kwargs)
         effective = _effective(self, request, kwargs)
-        return recorder.send(REQUESTS, self, request, effective, send=lambda: send(self, request, **effective))
+        return recorder.send(REQUESTS, self, request, effective, send=lambda made: send(self, made, **effective))
 
     @functools.wraps(raise_for_status)
     def noted_raise_for_status(self: requests.Response) -> None:

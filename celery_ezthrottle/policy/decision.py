@@ -6,6 +6,7 @@ forwarded, and if the task wants it again.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from enum import Enum
 from urllib.parse import urlsplit
 
@@ -13,18 +14,17 @@ from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
 
 from celery_ezthrottle.errors import ReplayMismatch
 from celery_ezthrottle.http.call import Call, Source
+from celery_ezthrottle.http.fingerprint import is_safe
 from celery_ezthrottle.http.library import SentRequest
 from celery_ezthrottle.settings.options import Options
 
 from .callables import ask
 from .hosts import is_public_host, may_forward
+from .repeating import AMBIGUOUS, is_repeatable
 from .signed import is_signed
 from .wanted import all_behind, is_of
 
-__all__ = ["Failure", "failure_of", "is_wanted", "obstacle"]
-
-#: Idempotent methods: a request may be sent again without harm (RFC 9110, section 9.2.2).
-IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
+__all__ = ["Failure", "failure_of", "is_wanted", "obstacle", "risk"]
 
 
 class Failure(Enum):
@@ -49,7 +49,7 @@ def failure_of(call: Call, options: Options) -> Failure | None:
     if call.forwards >= options.max_forwards or (call.source is Source.SERVICE and call.response is None):
         return None
     if call.response is not None:
-        limited = call.response.status_code in options.forward_on
+        limited = call.response.status_code in _statuses(call, options)
         if not limited and options.is_limited is not None:
             limited = bool(ask("is_limited", options.is_limited, call.response))
         return Failure.LIMITED if limited else None
@@ -57,7 +57,7 @@ def failure_of(call: Call, options: Options) -> Failure | None:
         return None
     given_up_on = call.library.status_given_up_on(call.error)
     if given_up_on is not None:
-        return Failure.LIMITED if given_up_on in options.forward_on else None
+        return Failure.LIMITED if given_up_on in _statuses(call, options) else None
     if call.library.is_network_error(call.error) and _may_send_again(call, options):
         return Failure.NETWORK
     return None
@@ -109,15 +109,26 @@ def obstacle(call: Call, options: Options, *, max_request_body: int) -> str | No
     return None
 
 
+def risk(call: Call, options: Options) -> str | None:
+    """Return why forwarding ``call`` may execute it twice, or None. For a call that failed with a status."""
+    status = call.response.status_code if call.response is not None else call.library.status_given_up_on(call.error)
+    if status not in AMBIGUOUS or is_repeatable(call.last_sent, options):
+        return None
+    return (
+        "a call that is not idempotent and has no idempotency key was answered 500, 502 or 504, and is forwarded: upstream may "
+        "have executed it already. Send an Idempotency-Key, set idempotency_header for hosts that take one, or set "
+        "forward_unsafe_on={429, 503}"
+    )
+
+
+def _statuses(call: Call, options: Options) -> Collection[int]:
+    return options.statuses(safe=is_safe(call.last_sent.method))
+
+
 def _may_send_again(call: Call, options: Options) -> bool:
     if options.forward_on_network_error != "safe":
         return options.forward_on_network_error == "always"
-    sent = call.last_sent
-    return (
-        call.library.certainly_not_sent(call.error)
-        or sent.method.upper() in IDEMPOTENT_METHODS
-        or sent.header("Idempotency-Key") is not None
-    )
+    return call.library.certainly_not_sent(call.error) or is_repeatable(call.last_sent, options)
 
 
 def _is_text(sent: SentRequest) -> bool:

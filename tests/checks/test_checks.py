@@ -35,6 +35,7 @@ COMPLETE = Settings(
     webhook_secret=SECRET,
     store="redis://127.0.0.1:1/0",
     key_prefix="{ezthrottle:shop}:",
+    idempotency_header="Idempotency-Key",
 )
 NOW = 1_800_000_000.0
 HEALTHY = Health(clock=NOW, receiver_clock=0.0)
@@ -341,6 +342,7 @@ def test_settings_that_no_job_can_carry_are_not_the_tasks_fault(app: Celery) -> 
         ),
         ({"forward_hosts": ["public", "api.example.com/v1"]}, ["'api.example.com/v1'", "the host alone"]),
         ({"forward_signed_hosts": [" api.example.com"]}, ["forward_signed_hosts holds", "matches no host"]),
+        ({"idempotency_header": {"https://api.example.com": "K"}}, ["idempotency_header holds 'https", "host alone"]),
         ({"forward_hosts": ["https://u:s3cr3t@api.example.com"]}, ["forward_hosts holds what matches no host"]),
     ],
 )
@@ -358,11 +360,32 @@ def test_options_that_forward_nothing_are_a_warning(app: Celery, options: dict[s
         {"forward_on": (), "forward_on_network_error": "never", "is_limited": lambda response: True},
         {"forward_hosts": ["127.0.0.1:8080", "[::1]:8080", "*.internal", "host_[ab]"]},
         {"webhook_quorum": 2, "webhooks": [{"url": "https://app.example.com/mine"}]},
+        {"forward_on": (), "forward_unsafe_on": {429}, "forward_on_network_error": "never"},
+        {"idempotency_header": {"api.example.com": "Idempotency-Key", "public": "Key"}},
     ],
 )
 def test_options_that_forward_something_are_fine(app: Celery, options: dict[str, Any]) -> None:
     app.task(shared=False, name="charge")(frugal(**options)(body))
     assert tasks_of(app) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "noted"),
+    [
+        ({}, True),
+        ({"forward_unsafe_on": {429, 503, 504}}, True),
+        ({"forward_unsafe_on": {429, 503}}, False),
+        ({"forward_on": {429, 503}}, False),
+        ({"idempotency_header": {"api.example.com": "Idempotency-Key"}}, False),
+    ],
+)
+def test_unsafe_calls_that_may_be_executed_twice_are_noted(app: Celery, options: dict[str, Any], noted: bool) -> None:
+    app.task(shared=False, name="charge")(frugal(**options)(body))
+    found = tasks_of(app, idempotency_header=None)
+    if noted:
+        the_one(found, Level.NOTE, "Task charge: a POST", "500, 502 and 504", "idempotency_header", "forward_unsafe_on")
+    else:
+        assert found == []
 
 
 def test_what_the_warnings_claim_is_true() -> None:

@@ -137,6 +137,10 @@ def test_statuses_are_comma_separated_in_the_environment(app: Celery) -> None:
     assert read(app, forward_on=" 429, 503,").forward_on == {429, 503}
 
 
+def test_a_header_in_the_environment_may_be_one_name_for_all_hosts(app: Celery) -> None:
+    assert read(app, idempotency_header="Idempotency-Key").idempotency_header == "Idempotency-Key"
+
+
 @pytest.mark.parametrize("value", [["a", "b"], ("a", "b"), "a,b"])
 def test_lists_in_app_conf_may_be_any_of_these(app: Celery, value: Any) -> None:
     app.conf.ezthrottle_regions = value
@@ -374,6 +378,8 @@ def test_every_setting_can_come_from_both_places(app: Celery) -> None:
     lists = {"forward_hosts", "forward_signed_hosts", "regions"}
     particular: dict[str, tuple[str, Any]] = {
         "forward_on": ("429", {429}),
+        "forward_unsafe_on": ("429,503", {429, 503}),
+        "idempotency_header": ('{"public": "Idempotency-Key"}', {"public": "Idempotency-Key"}),
         "forward_on_network_error": ("never", "never"),
         "keep_answers": ("retries", "retries"),
         "region_policy": ("strict", "strict"),
