@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery_ezthrottle.errors import ConfigurationError
 
+from . import names
 from .app_settings import Settings
 from .celery_redis import redis_of
 from .options import OPTION_NAMES, check_key
@@ -31,11 +32,11 @@ def load_settings(app: Celery, *, environ: Mapping[str, str] | None = None) -> S
         environ: environment variables; ``os.environ`` by default.
 
     Raises:
-        ConfigurationError: a setting has a value of the wrong type. The text names every such setting.
+        ConfigurationError: a setting has a value of the wrong type, or a name is no setting. The text names each of them.
     """
     environ = os.environ if environ is None else environ
     values: dict[str, Any] = {}
-    problems: list[str] = []
+    problems = list(names.unknown(app, environ, (spec.name for spec in fields(Settings))))
     # Task options come last: problems with the account are reported before problems with an option.
     for spec in sorted(fields(Settings), key=lambda spec: spec.name in OPTION_NAMES):
         found, source = _lookup(app, environ, spec.name)

@@ -176,6 +176,8 @@ class _Execution:
             leaving.add_note(self.run.note)
         call = self.wanted_retry.call if self.wanted_retry else self._wanted_call(leaving)
         if call is not None:
+            if risk := decision.risk(call, self.run.options):
+                warn_once(self.run.task.name, f"{risk}.")
             suspend(self.run, call, leaving, self._arguments())
         self.run.leave()
         self.run.save_journal()

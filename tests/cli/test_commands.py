@@ -127,6 +127,7 @@ def project(server: str, tmp_path: Path) -> Iterator[Project]:
             "EZTHROTTLE_TRACKTAGS_URL": service_url,
             "EZTHROTTLE_WEBHOOK_URL": f"http://127.0.0.1:{free_port()}/ezthrottle/webhook",
             "EZTHROTTLE_WEBHOOK_SECRET": SECRET,
+            "EZTHROTTLE_FORWARD_UNSAFE_ON": "429,503",
         }
         yield Project(server, client, service, tmp_path, environment, store)
 
@@ -148,6 +149,15 @@ def test_check_finds_nothing_but_that_no_receiver_was_seen(project: Project) -> 
     assert done.stdout.splitlines()[-1] == (
         f"2 frugal tasks, store RedisStore({address}/0, prefix='{{ezthrottle:proj}}:'), 0 of at most 1000000 suspended, "
         f"broker redis://{address}/0."
+    )
+
+
+def test_check_notes_calls_that_may_be_executed_twice(project: Project) -> None:
+    done = project.run("check", EZTHROTTLE_FORWARD_UNSAFE_ON="")
+
+    assert (done.returncode, kinds(done.stdout)) == (0, ["note", "note"])
+    assert (
+        "note: Tasks proj.charge, proj.refund: a POST or PATCH without an Idempotency-Key is forwarded" in done.stdout
     )
 
 

@@ -23,6 +23,7 @@ app.conf.update(
         "tests.support.ending_tasks",
         "tests.support.answered_tasks",
         "tests.support.varying_tasks",
+        "tests.support.unsafe_tasks",
         "tests.canvases.probes",
     ],
     task_default_queue=os.environ.get("TEST_QUEUE", "celery"),
