@@ -16,22 +16,37 @@ __all__ = ["HANDOFF", "Revoked", "Suspended", "handoff_of", "order_of", "why_idl
 #: Properties are never published again, so a retried message cannot contain it.
 HANDOFF = "ezthrottle"
 
+#: Attribute of a task's request: what was handed over.
+_HANDOFF_OF_REQUEST = "_ezthrottle_handoff"
+
 #: More than the retries of any task.
 _MANY = 10**6
 
 
 def handoff_of(task: Any) -> dict[str, Any] | None:
-    """What the worker has handed over to the current run of a task; None if it could not."""
-    found: dict[str, Any] | None = (task.request.properties or {}).get(HANDOFF)
+    """What the worker has handed over to the current run of a task; None if it could not.
+
+    The first call takes it out of the message properties, because the body can see these.
+    """
+    request = vars(task.request)
+    properties = request.get("properties")
+    if properties and HANDOFF in properties:
+        # A new dict: in the pools of threads, the worker's main process has the same one.
+        request["properties"] = {name: value for name, value in properties.items() if name != HANDOFF}
+        request[_HANDOFF_OF_REQUEST] = properties[HANDOFF]
+    found: dict[str, Any] | None = request.get(_HANDOFF_OF_REQUEST)
     return found
 
 
-def order_of(headers: Mapping[str, Any]) -> int:
+def order_of(request: Mapping[str, Any]) -> int:
     """The order of a message among those of its task: a later message has a larger number.
+
+    Args:
+        request: the fields of the message, as the run sees them.
 
     It grows with each retry. A replacement keeps the task id but counts its retries from 0, so each replacement counts more.
     """
-    return int(headers.get("replaced_task_nesting") or 0) * _MANY + int(headers.get("retries") or 0)
+    return int(request.get("replaced_task_nesting") or 0) * _MANY + int(request.get("retries") or 0)
 
 
 def why_idle(record: TaskRecord, order: int, *, redelivered: bool) -> Ignore | None:
