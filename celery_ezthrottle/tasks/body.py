@@ -5,7 +5,6 @@ This runs inside ``Task.run``, so it sees the error of a call before ``autoretry
 
 from __future__ import annotations
 
-import functools
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -26,11 +25,12 @@ from celery_ezthrottle.policy.callables import OptionFailed
 from celery_ezthrottle.policy.wanted import candidates
 
 from .handoff import handoff_of
+from .outermost import stop_again
 from .resuming import begin
 from .run import Run
 from .suspend import no_progress, suspend
 
-__all__ = ["execute", "outermost"]
+__all__ = ["execute"]
 
 
 def execute(body: Callable[..., Any], given: Mapping[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -50,7 +50,7 @@ def execute(body: Callable[..., Any], given: Mapping[str, Any], args: tuple[Any,
     handoff = _handoff(task)
     if task is None or handoff is None:
         return body(*args, **kwargs)
-    _stop_again(task)
+    stop_again(task)
     run = Run(task, given, handoff)
     begin(run)
     if type(task).retry is Task.retry:
@@ -73,6 +73,12 @@ def _handoff(task: Task[Any, Any] | None) -> dict[str, Any] | None:
         reason = "the worker did not hand over its message, so it cannot be suspended; nothing is forwarded."
     warn_once(task.name, reason)
     return None
+
+
+_OTHER_ARGUMENTS = (
+    "after a limited call it retried itself with other arguments; that is left to Celery, and nothing is forwarded. To have the "
+    "call forwarded, call self.retry() without args and kwargs, or send the next part of the work as a task of its own."
+)
 
 
 @dataclass
@@ -191,14 +197,25 @@ class _Execution:
         """
         if self.wanted_retry is not None:
             return True
-        call = None
-        if self.run.options.forward_on_retry:
-            call = next((call for call in self._candidates(reason) if self._failure_of(call)), None)
-        if call is not None and self._obstacle(call) is None:
+        call = self._limited(reason)
+        if call is not None:
             self.wanted_retry = _WantedRetry(call, stock)
             return True
         self.run.before_retry()
         return False
+
+    def leave_retry(self, reason: BaseException | None) -> None:
+        """The body calls ``self.retry()`` with other arguments, for ``reason``. That is another run of the task, not the same."""
+        if self._limited(reason) is not None:
+            warn_once(self.run.task.name, _OTHER_ARGUMENTS)
+        self.run.before_retry()
+
+    def _limited(self, reason: BaseException | None) -> Call | None:
+        """The call that can be forwarded instead of a retry for ``reason``."""
+        if not self.run.options.forward_on_retry:
+            return None
+        call = next((call for call in self._candidates(reason) if self._failure_of(call)), None)
+        return call if call is not None and self._obstacle(call) is None else None
 
     def _arguments(self) -> Mapping[str, Any]:
         bound = inspect.signature(self.body).bind(*self.args, **self.kwargs)
@@ -228,7 +245,7 @@ def _retry(
     """
     active, request, run = _active.get(), self.request, Run.of(self)
     options.update(eta=eta, countdown=countdown, max_retries=max_retries)
-    _stop_again(self)
+    stop_again(self)
 
     def stock(throw: bool = True) -> Any:
         if run is not None:
@@ -239,9 +256,10 @@ def _retry(
         if run is not None and not request.called_directly:
             run.before_retry()  # called from outside the body: by autoretry or a user's decorator
         return stock(throw)
+    reason = exc if isinstance(exc, BaseException) else sys.exception()
     if not (_is_same(args, request.args or ()) and _is_same(kwargs, request.kwargs or {})):
-        active.run.before_retry()
-    elif active.hold_back_retry(exc if isinstance(exc, BaseException) else sys.exception(), stock):
+        active.leave_retry(reason)
+    elif active.hold_back_retry(reason, stock):
         held = Retry("forwarded instead", exc=exc, when=eta or countdown)
         if throw:
             raise held
@@ -256,33 +274,3 @@ def _is_same(given: Any, earlier: Any) -> bool:
         return bool(type(earlier)(given) == earlier)
     except (TypeError, ValueError):  # an array, for example, has no single truth value
         return False
-
-
-def outermost(task: Any) -> Callable[..., Any]:
-    """Wrap ``task.run`` in an outermost layer that stops a stopped run again.
-
-    A decorator of the user may catch the exception that stops a run: this layer raises it again. The decorator may also call the
-    body again, or retry the task: that is stopped too.
-    """
-    run = task.run
-
-    @functools.wraps(run)
-    def keeps_suspended(*args: Any, **kwargs: Any) -> Any:
-        try:
-            returned = run(*args, **kwargs)
-        except Exception:
-            _stop_again(task)
-            raise
-        _stop_again(task)
-        return returned
-
-    # wraps(), here and in Celery's autoretry, copies the signature of the inner function, which may have ``self``. Celery binds
-    # the arguments of a retry by this signature. It must be the signature that the task has without this package.
-    vars(keeps_suspended)["__signature__"] = inspect.signature(getattr(task, "_orig_run", run))
-    return keeps_suspended
-
-
-def _stop_again(task: Any) -> None:
-    run = Run.of(task)
-    if run is not None and run.stopped is not None:
-        raise run.stopped from None
