@@ -194,6 +194,9 @@ def test_the_commands_of_contributing_name_what_is_there() -> None:
             missing = [target for target in words if not re.search(rf"^{target}:", makefile, re.MULTILINE)]
             assert missing == [], f"make {missing}"
             seen += 1
+        elif program.endswith("/tox"):
+            assert f"[testenv:{words[words.index('-e') + 1]}]" in (ROOT / "tox.ini").read_text()
+            seen += 1
         elif words[0] == "-m" and words[1] != "pytest":
             module = ROOT.joinpath(*words[1].split("."))
             main = module / "__main__.py" if module.is_dir() else module.with_suffix(".py")
@@ -208,4 +211,4 @@ def test_the_commands_of_contributing_name_what_is_there() -> None:
             form = row.rpartition("-")[0]
             assert f'Form("{form}"' in (ROOT / "tests" / "canvases" / "forms.py").read_text() if row else True
             seen += 1
-    assert seen == len(commands()) >= 7
+    assert seen == len(commands()) >= 8

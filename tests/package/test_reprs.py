@@ -32,6 +32,7 @@ from celery_ezthrottle.settings.options import Options
 from celery_ezthrottle.store import records
 from celery_ezthrottle.store.states import State, Transition
 from celery_ezthrottle.tasks.body import _Execution, _WantedRetry
+from celery_ezthrottle.tasks.incoming import Incoming
 from tests.store.bench import park
 
 CANARY = re.compile(r"canary in \w+")
@@ -121,6 +122,7 @@ SECRETIVE: list[Any] = [
     _Execution(
         None, None, {}, {"message": "canary in message"}, print, ("canary in args",), {"card": "canary in kwargs"}
     ),
+    Incoming(None, False, {"args": ["canary in args"]}, {}),
     park(
         message=b"canary in message",
         envelope=b"canary in envelope",
