@@ -5,6 +5,8 @@ The receiver answers 2xx only after the store has kept the result. After any oth
 
 from __future__ import annotations
 
+import base64
+import binascii
 import json
 import time
 from collections.abc import Mapping
@@ -58,8 +60,9 @@ class Receiver:
         self._secrets = settings.webhook_secrets
         self._tolerance = settings.webhook_tolerance
         self._path = settings.webhook_path
-        #: Size limit of a webhook in bytes. JSON may need six bytes for one byte of the response; 64 KiB are for the rest.
-        self.max_body = 6 * settings.max_response + 64 * 1024
+        #: Size limit of a webhook in bytes. For one byte of the response, JSON may need six, and base64 4/3 more. 64 KiB are for
+        #: the rest.
+        self.max_body = 8 * settings.max_response + 64 * 1024
         self._max_response = settings.max_response
 
     def check(self, method: str, path: str, content_length: int | None = None) -> Reply | None:
@@ -150,9 +153,23 @@ class Receiver:
             raise _Refused(422, "response.headers must be an object of strings.")
         if not isinstance(text, str):
             raise _Refused(422, "response.body must be a string.")
-        if len(text.encode("utf-8", "surrogatepass")) > self._max_response:
+        kept = {"status_code": code, "headers": headers, "body": text}
+        size = len(text.encode("utf-8", "surrogatepass"))
+        if "body_base64" in response:
+            encoded = kept["body_base64"] = response["body_base64"]
+            size = size if encoded is None else _size_of_base64(encoded)
+        if size > self._max_response:
             raise _Refused(413, f"The response is larger than {self._max_response} bytes (ezthrottle_max_response).")
-        return {"status_code": code, "headers": headers, "body": text}
+        return kept
+
+
+def _size_of_base64(encoded: object) -> int:
+    try:
+        if isinstance(encoded, str):
+            return len(base64.b64decode(encoded, validate=True))
+    except (binascii.Error, ValueError):
+        pass
+    raise _Refused(422, "response.body_base64 must be base64 or null.")
 
 
 def _is_unicode(text: str) -> bool:

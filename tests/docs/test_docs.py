@@ -76,7 +76,9 @@ def test_the_project_of_the_readme_runs(lab: Lab, path: str, tmp_path: Path) -> 
         (package / name).write_text(text)
     # A user would add the other modules to ``include``.
     celery = package / "celery.py"
-    celery.write_text(celery.read_text().replace('["proj.tasks"]', '["proj.tasks", "proj.more_tasks", "proj.threaded_tasks"]'))
+    celery.write_text(
+        celery.read_text().replace('["proj.tasks"]', '["proj.tasks", "proj.more_tasks", "proj.threaded_tasks"]')
+    )
     environment = {
         **os.environ,
         **lab.environment,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import time
@@ -122,10 +123,20 @@ def test_a_body_that_is_too_large_is_413_also_by_its_length_alone(kept: Kept) ->
     assert post(kept, body=b" " * receiver.max_body).status == 400
 
 
-def test_the_largest_response_fits_however_it_is_written(kept: Kept) -> None:
-    largest = JOB | {"response": RESPONSE | {"body": "\1" * 100}}
-    assert "\\u0001" in json.dumps(largest)
+@pytest.mark.parametrize(
+    "response",
+    [{"body": "\1" * 100}, {"body": "\ufffd" * 100, "body_base64": base64.b64encode(b"\xff" * 100).decode()}],
+)
+def test_the_largest_response_fits_however_it_is_written(kept: Kept, response: dict[str, str]) -> None:
+    largest = JOB | {"response": RESPONSE | response}
+    assert "\\u" in json.dumps(largest)
     assert post(kept, largest).status == 200
+
+
+@pytest.mark.parametrize("encoded", ["/w==", "", None])
+def test_the_bytes_are_kept_beside_the_text(kept: Kept, encoded: str | None) -> None:
+    assert post(kept, JOB | {"response": RESPONSE | {"body_base64": encoded}}).status == 200
+    assert kept.deliveries[0][2]["response"] == RESPONSE | {"body_base64": encoded}
 
 
 @pytest.mark.parametrize("body", ["x" * 101, "ö" * 51])
@@ -243,6 +254,10 @@ def test_what_is_no_object_is_422(kept: Kept, data: object) -> None:
         ({"response": RESPONSE | {"body": {"id": 1}}}, "response.body"),
         ({"response": RESPONSE | {"body": []}}, "response.body"),
         ({"response": RESPONSE | {"body": 0}}, "response.body"),
+        ({"response": RESPONSE | {"body_base64": 0}}, "response.body_base64"),
+        ({"response": RESPONSE | {"body_base64": "?"}}, "response.body_base64"),
+        ({"response": RESPONSE | {"body_base64": "e"}}, "response.body_base64"),
+        ({"response": RESPONSE | {"body_base64": "é"}}, "response.body_base64"),
     ],
 )
 def test_a_wrong_field_is_422_and_named(kept: Kept, changed: dict[str, Any], named: str) -> None:

@@ -19,7 +19,7 @@ class Answer:
     """What to answer. ``hang_up`` closes the connection without an answer; ``wait_for`` waits before answering."""
 
     status: int = 200
-    body: str | None = None
+    body: str | bytes | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     hang_up: bool = False
     wait_for: threading.Event | None = None
@@ -52,7 +52,7 @@ class Handler(BaseHTTPRequestHandler):
         if answer.hang_up:
             self.close_connection = True
             return
-        content = (answer.body or "").encode()
+        content = answer.body.encode() if isinstance(answer.body, str) else answer.body or b""
         self.send_response(answer.status)
         for name, value in answer.headers.items():
             self.send_header(name, value)
