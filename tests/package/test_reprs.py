@@ -118,7 +118,9 @@ SECRETIVE: list[Any] = [
     CALL,
     _Released(can_be_kept=True, has_stream=False, answer=RESPONSE),
     _WantedRetry(CALL, print),
-    _Execution(None, print, ("canary in args",), {"card": "canary in kwargs"}),  # type: ignore[arg-type]
+    _Execution(
+        None, None, {}, {"message": "canary in message"}, print, ("canary in args",), {"card": "canary in kwargs"}
+    ),
     park(
         message=b"canary in message",
         envelope=b"canary in envelope",
