@@ -19,7 +19,7 @@ from celery_ezthrottle.http.stored_answer import (
 
 from .delivered_body import NotExact, content_of
 
-__all__ = ["JobResult", "cancelled", "never_taken", "of_job", "read", "unknown"]
+__all__ = ["JobResult", "cancelled", "never_taken", "not_kept", "of_job", "read", "unknown"]
 
 _LOOK_IT_UP = "Before running the task again, look it up upstream."
 
@@ -67,6 +67,15 @@ def unknown(text: str) -> bytes:
     return _dump({"kind": "unknown", "text": text})
 
 
+def not_kept(lost: str) -> bytes:
+    """The service delivered a result that cannot be kept.
+
+    Args:
+        lost: a sentence that names the job and says why.
+    """
+    return _dump({"kind": "unknown", "text": f"{lost} The request was executed. {_LOOK_IT_UP}", "lost": lost})
+
+
 def cancelled() -> bytes:
     """The task was revoked while it was suspended: it does not run again."""
     return _dump({"kind": "cancelled"})
@@ -89,7 +98,7 @@ def read(result: bytes, failure: bytes, *, elapsed: float) -> JobResult:
     if data["kind"] == "cancelled":
         return JobResult(StoredError(name="RequestException", text="revoked"), given_up=True, cancelled=True)
     if data["kind"] == "unknown":
-        return JobResult(StoredError(name=OUTCOME_UNKNOWN, text=data["text"]), given_up=True)
+        return JobResult(StoredError(name=OUTCOME_UNKNOWN, text=data["text"]), given_up=True, lost=data.get("lost", ""))
     if data["response"] is None and data["status"] != "failed":
         lost = (
             f"EZThrottle reported job {data['job_id']} as {data['status']!r} after {elapsed:.0f} s, without a response"

@@ -12,7 +12,8 @@ from celery_ezthrottle._common.log import logger
 from celery_ezthrottle.continuations.manager import Continuations
 from celery_ezthrottle.errors import StoreError
 
-from .handler import Receiver, Reply
+from .handler import Receiver, refuse
+from .reply import Refused, Reply
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -80,23 +81,26 @@ class _Clock:
 async def _reply(receiver: Receiver, scope: Message, receive: Receive) -> Reply:
     headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
     length = headers.get("content-length", "")
-    method, path = scope["method"], scope["path"]
-    refused = receiver.check(method, path, int(length) if length.isascii() and length.isdecimal() else None)
-    if refused is not None:
-        return refused
-    body = bytearray()
-    more = True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return Reply(400, {"error": "The body is incomplete."})
-        body += message.get("body", b"")
-        more = message.get("more_body", False)
-        if len(body) > receiver.max_body:
-            break  # handle() answers 413
     query = scope["query_string"].decode("latin-1")
-    # handle() blocks while it waits for the store and the broker. In a thread, it does not block other requests.
-    return await asyncio.to_thread(receiver.handle, method, path, query, headers, bytes(body))
+    try:
+        incoming = receiver.open(
+            scope["method"],
+            scope["path"],
+            query,
+            headers,
+            int(length[:15]) if length.isascii() and length.isdecimal() else None,
+        )
+        more = True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise Refused(400, "The body is incomplete.")
+            incoming.add(message.get("body", b""))
+            more = message.get("more_body", False)
+        # take() blocks while it waits for the store and the broker. In a thread, it does not block other requests.
+        return await asyncio.to_thread(receiver.take, incoming)
+    except Refused as refused:
+        return refuse(refused)
 
 
 async def _respond(send: Send, reply: Reply) -> None:

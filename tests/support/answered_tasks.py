@@ -12,7 +12,16 @@ from celery_ezthrottle import frugal
 
 from .project import UPSTREAM, app, get
 
-__all__ = ["Read", "follows", "follows_and_fetches", "meets_a_challenge", "read", "reads", "refreshes_by_hook"]
+__all__ = [
+    "Read",
+    "follows",
+    "follows_and_fetches",
+    "measures",
+    "meets_a_challenge",
+    "read",
+    "reads",
+    "refreshes_by_hook",
+]
 
 #: The content in base64, its encoding and text, and the headers about it.
 Read = list[Any]
@@ -35,6 +44,14 @@ def reads(path: str, method: str = "GET") -> Read:
     response = requests.request(method, UPSTREAM + path, timeout=5)
     response.raise_for_status()
     return read(response)
+
+
+@app.task
+@frugal
+def measures(path: str, method: str = "GET") -> int:
+    response = requests.request(method, UPSTREAM + path, timeout=5)
+    response.raise_for_status()
+    return len(response.content)
 
 
 @app.task
