@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +17,7 @@ from celery_ezthrottle.http.stored_answer import (
 )
 
 from .delivered_body import NotExact, content_of
+from .delivered_headers import headers_of
 
 __all__ = ["JobResult", "cancelled", "never_taken", "not_kept", "of_job", "read", "unknown"]
 
@@ -47,8 +47,8 @@ def of_job(job_id: str, status: str, response: dict[str, Any] | None, reason: st
     """A result that the service delivered.
 
     Args:
-        response: None, or ``status_code``, ``headers`` and ``body``; perhaps ``body_base64``; see
-            :func:`.delivered_body.content_of`.
+        response: None, or ``status_code``, ``headers`` and ``body``; perhaps ``body_base64`` and ``repeated_headers``. See
+            :func:`.delivered_body.content_of` and :func:`.delivered_headers.headers_of`.
     """
     return _dump({"kind": "job", "job_id": job_id, "status": status, "response": response, "reason": reason})
 
@@ -134,23 +134,13 @@ def _delivered(data: dict[str, Any], failed: dict[str, Any] | None, elapsed: flo
         status_code=status,
         url=before["url"],
         method=before["method"],
-        headers=tuple(_headers(response["headers"], None if method == "HEAD" or status == 304 else len(content))),
+        headers=headers_of(response, None if method == "HEAD" or status == 304 else len(content)),
         content=content,
         encoding=encoding_of(response["headers"]),
         elapsed=elapsed,
         history=load_hops(before["history"]),
     )
     return JobResult(answer, given_up, note=lost, lost=lost)
-
-
-def _headers(delivered: Mapping[str, str], size: int | None) -> Iterator[tuple[str, str]]:
-    """Give the headers that are true of a body of ``size`` bytes. None: there is no body, and they tell what GET would get."""
-    for name, value in delivered.items():
-        known = name.lower()
-        if known == "content-length" and size is not None:
-            yield name, str(size)
-        elif known != "transfer-encoding" and (known != "content-encoding" or size is None):
-            yield name, value
 
 
 def _dump(data: dict[str, Any]) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import codecs
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -26,7 +27,8 @@ class UpstreamResponse:
     """A response.
 
     Attributes:
-        headers: by lower-case name.
+        headers: by lower-case name. Repeated fields are joined by commas.
+        repeated_headers: the values of each field that came several times.
         body: the body as text, in the charset of its ``Content-Type``, else in UTF-8.
         body_base64: the body in base64; None when it is exactly ``body`` in UTF-8.
     """
@@ -34,11 +36,12 @@ class UpstreamResponse:
     status_code: int
     headers: dict[str, str] = field(repr=False)
     body: str = field(repr=False)
-    body_base64: str | None = field(repr=False)
+    body_base64: str | None = field(default=None, repr=False)
+    repeated_headers: dict[str, list[str]] = field(default_factory=dict, repr=False)
 
     def to_wire(self) -> dict[str, Any]:
         """Return the field ``response`` of a webhook."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if value or name != "repeated_headers"}
 
 
 class NoResponse(Exception):
@@ -113,10 +116,19 @@ async def exchange(
         raise NoResponse(f"{type(exc).__name__}: {exc}") from None
     is_decoded = "content-encoding" in response.headers and method != "HEAD"
     dropped = _DROPPED_FROM_DECODED_ANSWERS if is_decoded else _DROPPED_FROM_ANSWERS
-    kept = {name: value for name, value in response.headers.items() if name not in dropped}
+    fields: defaultdict[str, list[str]] = defaultdict(list)
+    for raw_name, raw_value in response.headers.raw:
+        if (name := raw_name.decode("latin-1").lower()) not in dropped:
+            fields[name].append(raw_value.decode("latin-1"))
     text = _text(content, response.charset_encoding)
     encoded = None if text.encode("utf-8", "surrogatepass") == content else base64.b64encode(content).decode("ascii")
-    return UpstreamResponse(response.status_code, kept, text, encoded)
+    return UpstreamResponse(
+        response.status_code,
+        headers={name: ", ".join(values) for name, values in fields.items()},
+        body=text,
+        body_base64=encoded,
+        repeated_headers={name: values for name, values in fields.items() if len(values) > 1},
+    )
 
 
 def _request(method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> httpx.Request:

@@ -5,11 +5,8 @@ The receiver answers 2xx only after the store has kept the result. After any oth
 
 from __future__ import annotations
 
-import base64
-import json
 import time
 from collections.abc import Mapping
-from typing import Any
 from urllib.parse import parse_qs
 
 from celery_ezthrottle._common.log import logger
@@ -21,11 +18,11 @@ from celery_ezthrottle.settings.validate import receiver_problems
 from celery_ezthrottle.store.records import Verdict
 
 from .incoming import Incoming
+from .payload import is_job_id, read_payload
 from .reply import Refused, Reply
 
 __all__ = ["Receiver", "Reply", "refuse"]
 
-_MAX_JOB_ID = 512  # characters
 _RETRY_AFTER = 5  # seconds
 
 
@@ -94,10 +91,16 @@ class Receiver:
         if incoming.is_too_large:
             # The beginning names the job in practice. Else any name is right that no other job has.
             job_id = incoming.named_job
-            job_id = job_id if _is_job_id(job_id) else f"unnamed-{incoming.continuation_id}"
+            job_id = job_id if is_job_id(job_id) else f"unnamed-{incoming.continuation_id}"
             result = self._not_kept(job_id)
         else:
-            job_id, result = self._read(incoming.body)
+            payload = read_payload(incoming.body)
+            job_id = payload.job_id
+            result = (
+                job_result.of_job(job_id, payload.status, payload.response, payload.reason)
+                if payload.size <= self._max_response
+                else self._not_kept(job_id)
+            )
         try:
             verdict = self._continuations.deliver(incoming.continuation_id, job_id, result)
         except StoreError as exc:
@@ -115,39 +118,6 @@ class Receiver:
         except Refused as refused:
             return refuse(refused)
 
-    def _read(self, body: bytes | bytearray) -> tuple[str, bytes]:
-        try:
-            data = json.loads(body)
-        except (ValueError, RecursionError):
-            raise Refused(400, "The body is not JSON.") from None
-        if not isinstance(data, dict):
-            raise Refused(422, "The body must be a JSON object.")
-        job_id, status, reason = data.get("job_id"), data.get("status"), data.get("error", data.get("reason"))
-        if not isinstance(job_id, str) or not _is_job_id(job_id):
-            raise Refused(422, f"job_id must be a string of 1 to {_MAX_JOB_ID} characters.")
-        if not isinstance(status, str) or not status:
-            raise Refused(422, "status must be a non-empty string.")
-        response = self._response(data.get("response"))
-        if response is not None and _size(response) > self._max_response:
-            return job_id, self._not_kept(job_id)
-        return job_id, job_result.of_job(job_id, status, response, reason if isinstance(reason, str) else None)
-
-    def _response(self, response: Any) -> dict[str, Any] | None:
-        if response is None:
-            return None
-        if not isinstance(response, dict):
-            raise Refused(422, "response must be an object or null.")
-        code, headers, text = (response.get(name) for name in ("status_code", "headers", "body"))
-        headers, text = {} if headers is None else headers, "" if text is None else text
-        if isinstance(code, bool) or not isinstance(code, int) or not 100 <= code <= 599:
-            raise Refused(422, "response.status_code must be an HTTP status.")
-        if not isinstance(headers, dict) or not all(isinstance(value, str) for value in headers.values()):
-            raise Refused(422, "response.headers must be an object of strings.")
-        if not isinstance(text, str):
-            raise Refused(422, "response.body must be a string.")
-        kept = {"status_code": code, "headers": headers, "body": text}
-        return kept | {"body_base64": response["body_base64"]} if "body_base64" in response else kept
-
     def _not_kept(self, job_id: str) -> bytes:
         """The result of a job whose answer is too large. Its task is resumed at once: nobody can send a smaller answer."""
         lost = f"The answer to job {job_id} was not kept: it is larger than ezthrottle_max_response = {self._max_response} bytes."
@@ -159,22 +129,3 @@ def refuse(refused: Refused) -> Reply:
     """Log a refusal, and return the reply."""
     logger.warning("A webhook was refused with %d: %s", refused.reply.status, refused)
     return refused.reply
-
-
-def _size(response: dict[str, Any]) -> int:
-    """Return the size of a response's body in bytes."""
-    encoded = response.get("body_base64")
-    if encoded is None:
-        return len(response["body"].encode("utf-8", "surrogatepass"))
-    try:
-        return len(base64.b64decode(encoded, validate=True))
-    except (TypeError, ValueError):
-        raise Refused(422, "response.body_base64 must be base64 or null.") from None
-
-
-def _is_job_id(text: str) -> bool:
-    try:
-        text.encode()  # impossible when the JSON contained one half of a surrogate pair
-    except UnicodeEncodeError:
-        return False
-    return 0 < len(text) <= _MAX_JOB_ID

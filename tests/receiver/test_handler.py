@@ -324,7 +324,10 @@ def test_what_is_no_object_is_422(kept: Kept, data: object) -> None:
         ({"response": RESPONSE | {"headers": []}}, "response.headers"),
         ({"response": RESPONSE | {"headers": "x: y"}}, "response.headers"),
         ({"response": RESPONSE | {"headers": {"x": 5}}}, "response.headers"),
-        ({"response": RESPONSE | {"headers": {"x": ["a", "b"]}}}, "response.headers"),
+        ({"response": RESPONSE | {"headers": {"x": ["a", 5]}}}, "response.headers"),
+        ({"response": RESPONSE | {"repeated_headers": []}}, "response.repeated_headers"),
+        ({"response": RESPONSE | {"repeated_headers": {"x": "a"}}}, "response.repeated_headers"),
+        ({"response": RESPONSE | {"repeated_headers": {"x": [5]}}}, "response.repeated_headers"),
         ({"response": RESPONSE | {"body": {"id": 1}}}, "response.body"),
         ({"response": RESPONSE | {"body": []}}, "response.body"),
         ({"response": RESPONSE | {"body": 0}}, "response.body"),
@@ -343,6 +346,19 @@ def test_a_wrong_field_is_422_and_named(kept: Kept, changed: dict[str, Any], nam
 @pytest.mark.parametrize("missing", ["job_id", "status"])
 def test_a_missing_field_is_422(kept: Kept, missing: str) -> None:
     assert post(kept, {name: value for name, value in JOB.items() if name != missing}).status == 422
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"headers": {"a": "1", "b": ["2", "3"]}},
+        {"headers": {"a": "1", "b": "2, 3"}, "repeated_headers": {"b": ["2", "3"]}},
+    ],
+)
+def test_repeated_fields_may_come_apart(kept: Kept, said: dict[str, Any]) -> None:
+    assert post(kept, JOB | {"response": RESPONSE | said}).status == 200
+    response = kept.deliveries[0][2]["response"]
+    assert response == RESPONSE | {"headers": {"a": "1", "b": "2, 3"}, "repeated_headers": {"b": ["2", "3"]}}
 
 
 def test_unknown_fields_are_ignored(kept: Kept) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import requests
 from requests.auth import AuthBase, HTTPDigestAuth
+from requests.cookies import RequestsCookieJar
 
 from celery_ezthrottle import frugal
 
@@ -16,6 +17,8 @@ __all__ = [
     "Read",
     "follows",
     "follows_and_fetches",
+    "jar",
+    "logs_in",
     "measures",
     "meets_a_challenge",
     "read",
@@ -44,6 +47,21 @@ def reads(path: str, method: str = "GET") -> Read:
     response = requests.request(method, UPSTREAM + path, timeout=5)
     response.raise_for_status()
     return read(response)
+
+
+def jar(cookies: RequestsCookieJar) -> list[list[Any]]:
+    return sorted([cookie.name, cookie.value, cookie.path, cookie.expires] for cookie in cookies)
+
+
+@app.task
+@frugal
+def logs_in(path: str) -> list[Any]:
+    """The cookies of the response and of the session, and what the next call sends."""
+    with requests.Session() as session:
+        response = session.get(UPSTREAM + path, timeout=5)
+        response.raise_for_status()
+        session.get(f"{UPSTREAM}{path}/next", timeout=5)
+        return [jar(response.cookies), jar(session.cookies)]
 
 
 @app.task

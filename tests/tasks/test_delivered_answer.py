@@ -1,4 +1,4 @@
-"""The bytes that the body of a resumed task sees are those that the upstream sent, or the task asks for them again itself."""
+"""What the body of a resumed task sees is what the upstream sent: bytes and cookies. Or the task asks for it again itself."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from celery_ezthrottle import OutcomeUnknown
-from tests.support.answered_tasks import Read, read, reads
+from tests.support.answered_tasks import Read, jar, logs_in, read, reads
 from tests.support.fake_service import API_KEY, SECRET
 from tests.support.gateway_process import Gateway
 from tests.support.lab import PATIENCE, Lab
@@ -137,3 +137,23 @@ def test_what_the_gateway_cannot_take_was_executed_all_the_same(lab: Lab, exact:
     with pytest.raises(OutcomeUnknown, match="larger than 8,388,608 bytes"):
         reads.apply_async((path, "POST"), queue=exact).get(timeout=PATIENCE)
     assert len(lab.upstream.received(path)) == 2
+
+
+COOKIES = (
+    "a=1; Expires=Wed, 01 Jan 2200 00:00:00 GMT; Path=/",
+    "b=2; Path=/",
+    "c=x,y; expires=Thu, 02-Jan-2200 00:00:00 GMT",
+)
+
+
+@pytest.mark.parametrize("queue", ["celery", "exact"])
+def test_every_cookie_reaches_response_and_session(lab: Lab, exact: str, path: str, queue: str) -> None:
+    lab.upstream.plan(path, Answer(429, cookies=["z=0"]), Answer(cookies=COOKIES), Answer(cookies=COOKIES))
+
+    found = logs_in.apply_async((path,), queue=queue).get(timeout=PATIENCE)
+
+    with requests.Session() as session:
+        answer = session.get(lab.upstream.url + path, timeout=5)
+        assert found == [jar(answer.cookies), jar(session.cookies)]
+    assert [cookie[0] for cookie in found[1]] == ["a", "b", "c"]
+    assert lab.upstream.received(f"{path}/next")[0].headers["Cookie"] == "a=1; b=2; c=x,y"
