@@ -20,10 +20,13 @@ from celery_ezthrottle.store.records import Verdict
 from .incoming import Incoming
 from .payload import is_job_id, read_payload
 from .reply import Refused, Reply
+from .room import RETRY_AFTER, Room
 
 __all__ = ["Receiver", "Reply", "refuse"]
 
-_RETRY_AFTER = 5  # seconds
+#: Bytes that are held of all bodies at once, while they come and until they are kept.
+_ROOM = 64 * 1024 * 1024
+_STRANGERS_ROOM = 16 * 1024 * 1024
 
 
 class Receiver:
@@ -47,6 +50,8 @@ class Receiver:
         #: the rest.
         self.max_body = 8 * settings.max_response + 64 * 1024
         self._max_response = settings.max_response
+        # Strangers, who have no token, cannot take the room of those who have one.
+        self._room, self._strangers_room = (Room(max(most, 2 * self.max_body)) for most in (_ROOM, _STRANGERS_ROOM))
 
     def open(
         self, method: str, path: str, query: str, headers: Mapping[str, str], content_length: int | None = None
@@ -74,7 +79,8 @@ class Receiver:
             continuation_id = split_token(tokens[-1], self._secrets) if tokens else None
         except BadSignature as exc:
             raise Refused(401, str(exc)) from None
-        incoming = Incoming(continuation_id, signature, self.max_body)
+        room = self._strangers_room if continuation_id is None else self._room
+        incoming = Incoming(continuation_id, signature, self.max_body, room)
         incoming.expect(content_length or 0)
         return incoming
 
@@ -105,16 +111,16 @@ class Receiver:
             verdict = self._continuations.deliver(incoming.continuation_id, job_id, result)
         except StoreError as exc:
             logger.error("A webhook could not be kept; it will be sent again: %s", exc)
-            return Reply(503, {"error": "The result could not be stored."}, {"Retry-After": str(_RETRY_AFTER)})
+            return Reply(503, {"error": "The result could not be stored."}, {"Retry-After": str(RETRY_AFTER)})
         logger.info("The webhook of job %r was taken: %s.", job_id, verdict)
         return Reply(200, {"status": "accepted" if verdict is Verdict.FIRST else "duplicate"})
 
     def handle(self, method: str, path: str, query: str, headers: Mapping[str, str], body: bytes) -> Reply:
         """Process one webhook that was read already, and return the reply. The arguments are those of :meth:`open`."""
         try:
-            incoming = self.open(method, path, query, headers, len(body))
-            incoming.add(body)
-            return self.take(incoming)
+            with self.open(method, path, query, headers, len(body)) as incoming:
+                incoming.add(body)
+                return self.take(incoming)
         except Refused as refused:
             return refuse(refused)
 

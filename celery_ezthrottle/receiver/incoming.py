@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Self
 
 from celery_ezthrottle.service.signatures import SignatureCheck
 
 from .reply import Refused
+from .room import Room
 
 __all__ = ["LARGEST", "Incoming"]
 
@@ -20,25 +22,34 @@ _JOB_ID = re.compile(rb'"job_id"\s*:\s*("(?:[^"\\]|\\.)*")')
 
 
 class Incoming:
-    """A webhook whose head was accepted. Its body comes in pieces.
+    """A webhook whose head was accepted. Its body comes in pieces. Use it in a ``with`` block, which then gives its room back.
 
     Args:
         continuation_id: proved by the token in the URL; None when there is no token.
         signature: the check of the body.
         most: size in bytes up to which the body is held.
+        room: has to have room for what is held.
 
     Attributes:
         body: what is held of the body: all of it, or its beginning when ``is_too_large``.
         is_too_large: the body is larger than ``most``.
     """
 
-    def __init__(self, continuation_id: str | None, signature: SignatureCheck, most: int) -> None:
+    def __init__(self, continuation_id: str | None, signature: SignatureCheck, most: int, room: Room) -> None:
         self.continuation_id = continuation_id
         self.signature = signature
         self.body = bytearray()
         self.is_too_large = False
         self._most = most
+        self._room = room
         self._size = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._room.give_back(len(self.body))
+        self.body = bytearray()
 
     def expect(self, size: int) -> None:
         """Check the size that the body has, or will have.
@@ -55,17 +66,21 @@ class Incoming:
         """Take the next piece of the body.
 
         Raises:
-            Refused: the body is too large, even to be checked.
+            Refused: the body is too large, even to be checked; or there is no room for it now.
         """
         self._size += len(piece)
         self.expect(self._size)
         self.signature.update(piece)
         self.is_too_large |= self._size > self._most
-        if self.is_too_large:
-            del self.body[_BEGINNING:]
-            self.body += piece[: _BEGINNING - len(self.body)]
-        else:
+        most = _BEGINNING if self.is_too_large else self._most
+        held = len(self.body)
+        if most > held:
+            piece = piece[: most - held]
+            self._room.take(len(piece))
             self.body += piece
+        elif held > most:
+            del self.body[most:]
+            self._room.give_back(held - most)
 
     @property
     def named_job(self) -> str:

@@ -20,6 +20,7 @@ from celery_ezthrottle.errors import ConfigurationError, StoreError
 from celery_ezthrottle.receiver.handler import Receiver, Reply
 from celery_ezthrottle.receiver.incoming import LARGEST, Incoming
 from celery_ezthrottle.receiver.reply import Refused
+from celery_ezthrottle.receiver.room import Room
 from celery_ezthrottle.service.signatures import SignatureCheck, sign
 from celery_ezthrottle.settings.app_settings import Settings
 from celery_ezthrottle.store.records import Verdict
@@ -178,7 +179,7 @@ def test_what_is_too_large_even_to_be_checked_is_413(kept: Kept, monkeypatch: py
 
 
 def test_little_is_held_of_what_is_too_large() -> None:
-    incoming = Incoming("c0ffee", SignatureCheck("t=1,v1=0", (SECRET,)), most=1_000_000)
+    incoming = Incoming("c0ffee", SignatureCheck("t=1,v1=0", (SECRET,)), most=1_000_000, room=Room(1_000_000))
     for _ in range(1000):
         incoming.add(b"x" * 10_000)
         assert len(incoming.body) <= 1_000_000
