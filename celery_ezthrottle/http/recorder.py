@@ -111,6 +111,10 @@ class Recorder(RunCalls):
                 return entry
             if match is Match.FORWARD and entry is not None:
                 self._stop_to_forward(call, entry)
+            if entry is not None:
+                call.forwards = (
+                    entry.forwards
+                )  # it is sent because its answer was of no use, and is not forwarded for ever
             if (unknown := self._unknown.get(made.exact)) is not None:
                 self._fail_again(call, unknown)
             if (earlier := self._given_up.get(made.exact)) is not None:

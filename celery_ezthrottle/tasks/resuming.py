@@ -126,12 +126,18 @@ def _resume(run: Run, continuation_id: str) -> tuple[tuple[Entry, ...], str]:
         run.stop(Revoked("revoked"))
     run.has_record, run.forwards = True, found.forward
     run.note = result.note
-    answered = result.answer.status_code if isinstance(result.answer, StoredResponse) else result.answer.name
+    entries = journal.for_resume(journal.load_entries(found.journal), result.answer, send_again=bool(result.lost))
+    forwarded = journal.forwarded_entry(entries)
+    answer = forwarded.answer if forwarded is not None else result.answer
+    if result.lost:
+        lost = f"{result.lost} The task sends the call again." if answer is None else result.lost
+        logger.warning("Task %s: %s", run.task.request.id, lost)
+        run.note = lost if answer is None else run.note
+    answered = answer.status_code if isinstance(answer, StoredResponse) else answer.name if answer else "nothing"
     waited = max(0.0, time.time() - found.suspended_at)
     logger.info("Task %s is resumed after %.1f s, answered %s.", run.task.request.id, waited, answered)
-    entries = journal.for_resume(journal.load_entries(found.journal), result.answer)
-    forwarded = journal.forwarded_entry(entries)
-    if result.given_up and _was_retried(run, result, forwarded) and not _may_forward_again(run, result, forwarded):
+    may_forward_again = _may_forward_again(run, result, forwarded)
+    if answer and result.given_up and _was_retried(run, result, forwarded) and not may_forward_again:
         _exhaust_retries(run)
     return entries, found.job_id
 

@@ -146,7 +146,7 @@ SECRETIVE: list[Any] = [
     rows.JobState("j", "queued", URL, "POST", 1.0),
     rows.Delivery("j", HOOK["url"], b"canary in body", 0, 1.0),
     SentRequest("POST", URL, {"Authorization": "canary in headers"}, b"canary in body"),
-    exchange.UpstreamResponse(200, {"set-cookie": "canary in headers"}, "canary in body"),
+    exchange.UpstreamResponse(200, {"set-cookie": "canary in headers"}, "canary in body", "canary in base64"),
 ]
 #: What holds nothing of the kind.
 HARMLESS = {
