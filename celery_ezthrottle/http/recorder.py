@@ -112,9 +112,8 @@ class Recorder(RunCalls):
             if match is Match.FORWARD and entry is not None:
                 self._stop_to_forward(call, entry)
             if entry is not None:
-                call.forwards = (
-                    entry.forwards
-                )  # it is sent because its answer was of no use, and is not forwarded for ever
+                # Its answer was of no use, so it is sent. The forwards count on, so that it is not forwarded without end.
+                call.forwards = entry.forwards
             if (unknown := self._unknown.get(made.exact)) is not None:
                 self._fail_again(call, unknown)
             if (earlier := self._given_up.get(made.exact)) is not None:
