@@ -44,8 +44,8 @@ class SentRequest:
 class Library(Protocol):
     """The adapter of an HTTP library. ``request``, ``response``, ``owner`` and ``error`` are the library's own objects."""
 
-    def read_request(self, request: Any) -> SentRequest:
-        """Return ``request`` as it goes on the wire."""
+    def read_request(self, request: Any, *, with_headers: bool = True) -> SentRequest:
+        """Return ``request`` as it goes on the wire. Without its headers, which take long to read, if they are not wanted."""
 
     def with_header(self, request: Any, name: str, value: str) -> Any:
         """Return a copy of ``request`` with one more header. The caller may send ``request`` again, as another call."""

@@ -6,10 +6,9 @@ The adapter of an HTTP library passes each call to the recorder of the current c
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 from celery_ezthrottle.errors import OutcomeUnknown, ReplayMismatch
 
@@ -23,7 +22,9 @@ from .stored_answer import StoredAnswer, StoredError, StoredResponse, is_tempora
 
 __all__ = ["ForwardNow", "Recorder", "begin_recording", "current", "recording"]
 
-_current: ContextVar[Recorder | None] = ContextVar("celery_ezthrottle_recorder", default=None)
+RecorderSource: TypeAlias = "Recorder | Callable[[], Recorder | None] | None"
+
+_current: ContextVar[RecorderSource] = ContextVar("celery_ezthrottle_recorder", default=None)
 
 
 class ForwardNow(BaseException):
@@ -220,18 +221,28 @@ def _was_given_up(answer: StoredAnswer | None) -> bool:
 
 def current() -> Recorder | None:
     """Return the recorder of this context; None where nothing is recorded."""
-    recorder = _current.get()
+    source = _current.get()
+    recorder = source if source is None or isinstance(source, Recorder) else source()
     return None if recorder is None or recorder.is_closed else recorder
 
 
-@contextmanager
-def recording(recorder: Recorder | None) -> Iterator[None]:
-    """Record the calls of this context with ``recorder``. None = record nothing."""
-    token = _current.set(recorder)
-    try:
-        yield
-    finally:
-        _current.reset(token)
+class recording:  # noqa: N801 -- used like a function; contextlib's generators take three times as long
+    """Record the calls of a ``with`` block.
+
+    Args:
+        source: the recorder; or what returns it when it is needed for the first time; or None, to record nothing.
+    """
+
+    __slots__ = ("_source", "_token")
+
+    def __init__(self, source: RecorderSource) -> None:
+        self._source = source
+
+    def __enter__(self) -> None:
+        self._token = _current.set(self._source)
+
+    def __exit__(self, *_: object) -> None:
+        _current.reset(self._token)
 
 
 def begin_recording(recorder: Recorder) -> None:

@@ -32,11 +32,11 @@ _GAVE_UP_ON = re.compile(r"too many (\d{3}) error responses")
 class _Requests:
     """Implements :class:`~celery_ezthrottle.http.library.Library`."""
 
-    def read_request(self, request: requests.PreparedRequest) -> SentRequest:
+    def read_request(self, request: requests.PreparedRequest, *, with_headers: bool = True) -> SentRequest:
         body: object = request.body  # may be a stream or a generator, although the type hint excludes it
         if isinstance(body, str):
             body = body.encode("utf-8", "surrogatepass")
-        headers = {_text(name): _text(value) for name, value in request.headers.items()}
+        headers = {_text(name): _text(value) for name, value in request.headers.items()} if with_headers else {}
         streamed = body is not None and not isinstance(body, (bytes, bytearray))
         content = bytes(body) if isinstance(body, (bytes, bytearray)) else None
         return SentRequest(request.method or "GET", request.url or "", headers, content, streamed)

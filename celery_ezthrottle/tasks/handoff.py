@@ -7,10 +7,11 @@ from typing import Any
 
 from celery.exceptions import Ignore
 
+from celery_ezthrottle.broker.headers import RECORD_HEADER, RESUME_HEADER, TAKES_OVER
 from celery_ezthrottle.store.records import TaskRecord
 from celery_ezthrottle.store.states import WAITING, State
 
-__all__ = ["HANDOFF", "Revoked", "Suspended", "handoff_of", "order_of", "why_idle"]
+__all__ = ["HANDOFF", "Revoked", "Suspended", "hand_over", "handoff_of", "order_of", "why_idle"]
 
 #: Key in the message properties that a run sees. Under it the request hands over what a suspension needs.
 #: Properties are never published again, so a retried message cannot contain it.
@@ -20,9 +21,37 @@ HANDOFF = "ezthrottle"
 _MANY = 10**6
 
 
-def handoff_of(task: Any) -> dict[str, Any] | None:
-    """What the worker has handed over to the current run of a task; None if it could not."""
-    found: dict[str, Any] | None = (task.request.properties or {}).get(HANDOFF)
+def hand_over(
+    request: dict[str, Any], captured: dict[str, Any] | None, run_id: str, *, redelivered: bool
+) -> str | None:
+    """Put into a request what its run needs to suspend the task. Return the id of the continuation that it resumes, or None.
+
+    Args:
+        request: the request as the run will get it. The headers of this package are taken out.
+        captured: the message, see :func:`celery_ezthrottle.broker.parked_message.capture`; None when it cannot be parked.
+        run_id: the id of the run.
+        redelivered: the broker has delivered the message before.
+    """
+    resume: str | None = request.pop(RESUME_HEADER, None)
+    record = request.pop(RECORD_HEADER, False)
+    handoff = {"run": run_id, "resume": resume, "record": record, "redelivered": redelivered}
+    if captured is not None:
+        handoff["message"] = captured
+    if record or resume:
+        # What the user has put around the body may retry the task. Celery publishes that retry with the headers that the run
+        # sees, so they tell the retry to ask the store. No answer is used yet. The mark is taken off when the body begins.
+        mark = TAKES_OVER if resume else record
+        if request.get("headers") is None:
+            request[RECORD_HEADER] = mark  # Celery makes the headers of a run of what it does not know
+        else:
+            request["headers"] = {**request["headers"], RECORD_HEADER: mark}
+    request["properties"] = {**(request.get("properties") or {}), HANDOFF: handoff}
+    return resume
+
+
+def handoff_of(request: Any) -> dict[str, Any] | None:
+    """What the worker has handed over to the run of a request; None if it could not."""
+    found: dict[str, Any] | None = (request.properties or {}).get(HANDOFF)
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +15,7 @@ from celery_ezthrottle.broker.parked_message import text_of
 from celery_ezthrottle.continuations import job_result
 from celery_ezthrottle.continuations.job_result import JobResult
 from celery_ezthrottle.errors import StoreError
-from celery_ezthrottle.http import journal, threads
+from celery_ezthrottle.http import journal
 from celery_ezthrottle.http.fingerprint import varying
 from celery_ezthrottle.http.idempotency_keys import IdempotencyKeys
 from celery_ezthrottle.http.journal import Entry
@@ -30,7 +29,7 @@ from celery_ezthrottle.store.retrying import retry_briefly, retry_in_background
 from .handoff import Revoked, why_idle
 from .run import Run
 
-__all__ = ["begin"]
+__all__ = ["StableValues", "begin"]
 
 
 def begin(run: Run) -> None:
@@ -47,12 +46,11 @@ def begin(run: Run) -> None:
     elif run.handoff["redelivered"] or run.handoff["record"]:
         entries = _look_up(run)
     settings = run.settings
-    threads.install()
     run.recorder = Recorder(
         Replay(entries, send_unmatched=run.options.send_unmatched, job_id=job_id),
         max_response=settings.max_response,
         max_journal=settings.max_journal,
-        stable=functools.cache(functools.partial(_stable, run.handoff["message"])),
+        stable=StableValues(run.handoff["message"]),
         on_ended=run.keep_answer if run.has_lease else None,
         keys=_keys(run) if run.options.idempotency_header else None,
     )
@@ -62,13 +60,21 @@ def _keys(run: Run) -> IdempotencyKeys:
     return IdempotencyKeys(run.task.request.id, lambda url: key_header(url, run.options))
 
 
-def _stable(message: Mapping[str, Any]) -> frozenset[bytes]:
+class StableValues:
     """The UUIDs and times in the task's arguments. They are read from the message: the body may change the objects."""
-    try:
-        return varying(text_of(message))
-    except Exception:  # noqa: BLE001 -- an argument that cannot be shown must not break a call of the task
-        logger.debug("The arguments of a task could not be shown as text.", exc_info=True)
-        return frozenset()
+
+    def __init__(self, message: Mapping[str, Any]) -> None:
+        self._message = message
+        self._found: frozenset[bytes] | None = None
+
+    def __call__(self) -> frozenset[bytes]:
+        if self._found is None:
+            try:
+                self._found = varying(text_of(self._message))
+            except Exception:  # noqa: BLE001 -- an argument that cannot be shown must not break a call of the task
+                logger.debug("The arguments of a task could not be shown as text.", exc_info=True)
+                self._found = frozenset()
+        return self._found
 
 
 def _look_up(run: Run) -> tuple[Entry, ...]:

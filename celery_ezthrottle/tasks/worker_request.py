@@ -18,7 +18,7 @@ from celery.worker.state import active_requests, task_ready
 
 from celery_ezthrottle._common.failpoints import reach
 from celery_ezthrottle._common.log import logger
-from celery_ezthrottle.broker.headers import RECORD_HEADER, RESUME_HEADER, TAKES_OVER
+from celery_ezthrottle.broker.headers import RECORD_HEADER, TAKES_OVER
 from celery_ezthrottle.broker.parked_message import capture
 from celery_ezthrottle.continuations.manager import Continuations
 from celery_ezthrottle.errors import StoreError
@@ -26,7 +26,7 @@ from celery_ezthrottle.store.records import StartOutcome
 from celery_ezthrottle.store.retrying import report_end
 
 from .chord_repair import repair_chord
-from .handoff import HANDOFF, Revoked, Suspended, order_of, why_idle
+from .handoff import HANDOFF, Revoked, Suspended, hand_over, order_of, why_idle
 
 if TYPE_CHECKING:
     from celery.worker.request import Request
@@ -97,19 +97,10 @@ class _Guard:
     def __init__(self, message: Any, **kwargs: Any) -> None:
         super().__init__(message, **kwargs)  # type: ignore[call-arg]
         self._ezthrottle_run = token_hex(16)
-        request = self._request_dict
-        self.ezthrottle_resume: str | None = request.pop(RESUME_HEADER, None)
-        handoff = {
-            "run": self._ezthrottle_run,
-            "resume": self.ezthrottle_resume,
-            "record": request.pop(RECORD_HEADER, False),
-            "redelivered": bool(message.delivery_info.get("redelivered")),
-        }
         # A message of protocol 1 has no separate body.
         captured = None if kwargs.get("decoded") else capture(message)
-        if captured is not None:
-            handoff["message"] = captured
-        request["properties"] = {**(request.get("properties") or {}), HANDOFF: handoff}
+        redelivered = bool(message.delivery_info.get("redelivered"))
+        self.ezthrottle_resume = hand_over(self._request_dict, captured, self._ezthrottle_run, redelivered=redelivered)
 
     def on_accepted(self, pid: int, time_accepted: float) -> Any:
         returned = super().on_accepted(pid, time_accepted)  # type: ignore[misc]
