@@ -6,6 +6,7 @@ Opens no connection. No text contains a secret.
 from __future__ import annotations
 
 import inspect
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
@@ -20,10 +21,11 @@ from celery_ezthrottle.continuations.build_job import build_job
 from celery_ezthrottle.errors import ConfigurationError, InvalidJob
 from celery_ezthrottle.http.call import Call
 from celery_ezthrottle.http.requests_adapter import REQUESTS
-from celery_ezthrottle.policy.hosts import is_public_host
+from celery_ezthrottle.policy.hosts import is_loopback_host, is_public_host
 from celery_ezthrottle.policy.repeating import AMBIGUOUS
 from celery_ezthrottle.service.client import EZThrottle
 from celery_ezthrottle.settings.app_settings import Settings
+from celery_ezthrottle.settings.load import lookup
 from celery_ezthrottle.settings.names import misplaced
 from celery_ezthrottle.settings.options import Options, resolve
 from celery_ezthrottle.settings.validate import validate
@@ -167,6 +169,8 @@ def _of_task(settings: Settings, task: Any, app: Celery) -> Iterator[Finding]:
     if not _refused(settings, Options()) and (refused := _refused(settings, options)):
         yield error(f"nothing is ever forwarded: {refused}")
     yield from _of_options(options)
+    if "forward_hosts" not in given:
+        yield from _of_unset_hosts(settings, app)
     expires = seconds_of(app.conf.result_expires)
     if expires and expires <= options.result_timeout != settings.result_timeout:
         yield warning(
@@ -206,6 +210,20 @@ def _of_options(options: Options) -> Iterator[Finding]:
             if re.search(r"[/\s@]", pattern):
                 shown = "what" if "@" in pattern else f"{pattern!r}, which"  # a password may stand before the @
                 yield warning(f"{name} holds {shown} matches no host: write the host alone, such as api.example.com.")
+
+
+def _of_unset_hosts(settings: Settings, app: Celery) -> Iterator[Finding]:
+    """Yield a warning where EZThrottle is on this machine, as in a first trial, and nobody chose the hosts to forward to."""
+    if set(settings.forward_hosts) != {"public"} or lookup(app, os.environ, "forward_hosts")[0] is not None:
+        return
+    for name in ("tracktags_url", "url", "webhook_url"):
+        if is_loopback_host(urlsplit(getattr(settings, name)).hostname or ""):
+            yield warning(
+                f"ezthrottle_{name} is on this machine, and forward_hosts is not set: calls to an API on this machine or in a "
+                'private network are not forwarded; list its host, as in ezthrottle_forward_hosts = ["public", "127.0.0.1"], or '
+                'set it to ["public"].'
+            )
+            return
 
 
 def _refused(settings: Settings, options: Options) -> str:

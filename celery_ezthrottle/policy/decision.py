@@ -93,7 +93,7 @@ def obstacle(call: Call, options: Options, *, max_request_body: int) -> str | No
     if why := call.library.obstacle(call):
         return why
     if not may_forward(sent.url, options.forward_hosts):
-        return "its host is not a public one or not listed; list it in forward_hosts to forward it"
+        return _not_listed(sent.url)
     # SDKs such as stripe pass the bundle that they ship. A public host has a certificate that every bundle accepts.
     if call.library.has_own_bundle(call) and not is_public_host(urlsplit(sent.url).hostname or ""):
         return "it trusts a CA bundle of its own (verify=<path>, REQUESTS_CA_BUNDLE), which the service does not know"
@@ -107,6 +107,14 @@ def obstacle(call: Call, options: Options, *, max_request_body: int) -> str | No
     if options.forward_if is not None and not ask("forward_if", options.forward_if, call.last_request):
         return ""
     return None
+
+
+def _not_listed(url: str) -> str:
+    parts = urlsplit(url)
+    why = "neither public nor listed" if parts.username is None else "not listed, which a URL with user info must be"
+    return (
+        f"its host, {parts.hostname}, is {why}; list it in the task option forward_hosts or in ezthrottle_forward_hosts"
+    )
 
 
 def risk(call: Call, options: Options) -> str | None:

@@ -348,6 +348,41 @@ def test_unsafe_calls_that_may_be_executed_twice_are_noted(app: Celery, options:
         assert found == []
 
 
+ON_LOOPBACK = [
+    {"tracktags_url": "http://127.0.0.1:8086"},
+    {"url": "http://localhost:8086"},
+    {"url": "http://[::1]:8086"},
+    {"webhook_url": "http://127.0.0.1:8085/ezthrottle/webhook"},
+]
+
+
+@pytest.mark.parametrize("changed", ON_LOOPBACK)
+def test_a_trial_on_one_machine_without_forward_hosts_is_a_warning(app: Celery, changed: dict[str, str]) -> None:
+    app.task(shared=False, name="charge")(frugal(body))
+    app.task(shared=False, name="own")(frugal(forward_hosts=["127.0.0.1"])(body))
+    said = [
+        "Task charge: ezthrottle_",
+        "forward_hosts is not set",
+        'ezthrottle_forward_hosts = ["public", "127.0.0.1"]',
+    ]
+    the_one(tasks_of(app, **changed), Level.WARNING, *said)
+
+
+@pytest.mark.parametrize("given", [["public"], ["public", "127.0.0.1"]])
+def test_hosts_that_were_chosen_are_fine(app: Celery, monkeypatch: pytest.MonkeyPatch, given: list[str]) -> None:
+    app.task(shared=False, name="charge")(frugal(body))
+    monkeypatch.setenv("EZTHROTTLE_FORWARD_HOSTS", ",".join(given))
+    assert tasks_of(app, forward_hosts=tuple(given), **ON_LOOPBACK[0]) == []
+    monkeypatch.delenv("EZTHROTTLE_FORWARD_HOSTS")
+    app.conf.ezthrottle_forward_hosts = given
+    assert tasks_of(app, forward_hosts=tuple(given), **ON_LOOPBACK[0]) == []
+
+
+def test_a_service_in_the_network_needs_no_hosts(app: Celery) -> None:
+    app.task(shared=False, name="charge")(frugal(body))
+    assert tasks_of(app, url="http://gateway:8086", tracktags_url="http://10.0.0.7:8086") == []
+
+
 def test_what_the_warnings_claim_is_true() -> None:
     """The policy itself forwards nothing for the options that are warned about."""
     call = Call(
