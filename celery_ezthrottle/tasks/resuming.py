@@ -32,8 +32,11 @@ from .run import Run
 __all__ = ["StableValues", "begin"]
 
 
-def begin(run: Run) -> None:
+def begin(run: Run, *, thread: int) -> None:
     """Claim the continuation that this run resumes, and load the answered calls of earlier runs.
+
+    Args:
+        thread: id of the thread of the body.
 
     Raises:
         celery.exceptions.Ignore: this run has nothing to do.
@@ -52,6 +55,7 @@ def begin(run: Run) -> None:
         max_journal=settings.max_journal,
         stable=StableValues(run.handoff["message"]),
         on_ended=run.keep_answer if run.has_lease else None,
+        thread=thread,
         keys=_keys(run) if run.options.idempotency_header else None,
     )
 
