@@ -17,7 +17,7 @@ from celery import Task
 from celery._state import get_current_task
 from celery.exceptions import Retry
 
-from celery_ezthrottle._common.log import logger, warn_once
+from celery_ezthrottle._common.log import warn_once
 from celery_ezthrottle.http import threads
 from celery_ezthrottle.http.call import Call
 from celery_ezthrottle.http.recorder import Recorder, recording
@@ -25,10 +25,10 @@ from celery_ezthrottle.policy import decision
 from celery_ezthrottle.policy.callables import OptionFailed
 from celery_ezthrottle.policy.wanted import candidates
 
-from .handoff import handoff_of
+from .handoff import usable_handoff
+from .outermost import stop_again
 from .resuming import begin
 from .run import Run, is_fresh
-from .stopped import stop_again
 from .suspend import no_progress, suspend
 
 __all__ = ["execute"]
@@ -49,7 +49,7 @@ def execute(body: Callable[..., Any], given: Mapping[str, Any], args: tuple[Any,
     request = None if task is None else task.request  # asked for once, because Celery looks it up on a stack
     if active is not None and (request is None or request.called_directly or active.task is task):
         return body(*args, **kwargs)  # part of an execution that is already recorded
-    handoff = _handoff(task, request)
+    handoff = usable_handoff(task, request)
     if handoff is None:
         return body(*args, **kwargs)
     stop_again(request)
@@ -62,19 +62,10 @@ def execute(body: Callable[..., Any], given: Mapping[str, Any], args: tuple[Any,
     return execution()
 
 
-def _handoff(task: Any, request: Any) -> dict[str, Any] | None:
-    if request is None:
-        logger.debug("A frugal function was called outside any task: it is a plain call.")
-        return None
-    found = handoff_of(request)
-    if found is not None and "message" in found and not request.called_directly and not request.is_eager:
-        return found
-    if request.is_eager or request.called_directly:
-        reason = "it was called directly or eagerly, where a task cannot be suspended; nothing is forwarded."
-    else:
-        reason = "the worker did not hand over its message, so it cannot be suspended; nothing is forwarded."
-    warn_once(task.name, reason)
-    return None
+_OTHER_ARGUMENTS = (
+    "after a limited call it retried itself with other arguments; that is left to Celery, and nothing is forwarded. To have the "
+    "call forwarded, call self.retry() without args and kwargs, or send the next part of the work as a task of its own."
+)
 
 
 @dataclass
@@ -146,9 +137,7 @@ class _Execution:
             self._left_with(Retry("wanted by the task"))
         self.run.leave()
         if self.wanted_retry is None and (last := self.run.recorder.last) is not None and self._failure_of(last):
-            warn_once(
-                self.run.task.name, "its last call was limited and it succeeded all the same; nothing is forwarded."
-            )
+            warn_once(self.task.name, "its last call was limited and it succeeded all the same; nothing is forwarded.")
         return returned
 
     def _forward_now(self) -> None:
@@ -176,6 +165,8 @@ class _Execution:
             leaving.add_note(self.run.note)
         call = self.wanted_retry.call if self.wanted_retry else self._wanted_call(leaving)
         if call is not None:
+            if risk := decision.risk(call, self.run.options):
+                warn_once(self.task.name, f"{risk}.")
             suspend(self.run, call, leaving, self._arguments())
         self.run.leave()
         self.run.save_journal()
@@ -202,7 +193,7 @@ class _Execution:
         try:
             return decision.failure_of(call, self.run.options)
         except OptionFailed as exc:
-            warn_once(self.run.task.name, f"a call is taken as not limited: {exc}.")
+            warn_once(self.task.name, f"a call is taken as not limited: {exc}.")
             return None
 
     def _obstacle(self, call: Call) -> str | None:
@@ -215,7 +206,7 @@ class _Execution:
         if why is None:
             why = self.run.recorder.obstacle(call) or no_progress(self.run)
         if why:
-            warn_once(self.run.task.name, f"a failed call was not forwarded: {why}.")
+            warn_once(self.task.name, f"a failed call was not forwarded: {why}.")
         return why
 
     def hold_back_retry(self, reason: BaseException | None, stock: Callable[[], Any]) -> bool:
@@ -227,16 +218,28 @@ class _Execution:
         """
         if self.wanted_retry is not None:
             return True
-        if self._run is None:
-            return False
-        call = None
-        if self.run.options.forward_on_retry:
-            call = next((call for call in self._candidates(reason) if self._failure_of(call)), None)
-        if call is not None and self._obstacle(call) is None:
+        call = None if self._run is None else self._limited(reason)
+        if call is not None:
             self.wanted_retry = _WantedRetry(call, stock)
             return True
-        self.run.before_retry()
+        if self._run is not None:
+            self._run.before_retry()
         return False
+
+    def leave_retry(self, reason: BaseException | None) -> None:
+        """The body calls ``self.retry()`` with other arguments, for ``reason``. That is another run of the task, not the same."""
+        if self._run is None:
+            return
+        if self._limited(reason) is not None:
+            warn_once(self.task.name, _OTHER_ARGUMENTS)
+        self._run.before_retry()
+
+    def _limited(self, reason: BaseException | None) -> Call | None:
+        """The call that can be forwarded instead of a retry for ``reason``."""
+        if not self.run.options.forward_on_retry:
+            return None
+        call = next((call for call in self._candidates(reason) if self._failure_of(call)), None)
+        return call if call is not None and self._obstacle(call) is None else None
 
     def _arguments(self) -> Mapping[str, Any]:
         bound = inspect.signature(self._body).bind(*self._args, **self._kwargs)
@@ -277,9 +280,10 @@ def _retry(
         if (run := Run.of(request)) is not None and not request.called_directly:
             run.before_retry()  # called from outside the body: by autoretry or a user's decorator
         return stock(throw)
+    reason = exc if isinstance(exc, BaseException) else sys.exception()
     if not (_is_same(args, request.args or ()) and _is_same(kwargs, request.kwargs or {})):
-        active.run.before_retry()
-    elif active.hold_back_retry(exc if isinstance(exc, BaseException) else sys.exception(), stock):
+        active.leave_retry(reason)
+    elif active.hold_back_retry(reason, stock):
         held = Retry("forwarded instead", exc=exc, when=eta or countdown)
         if throw:
             raise held

@@ -17,17 +17,19 @@ from celery_ezthrottle.continuations.job_result import JobResult
 from celery_ezthrottle.errors import StoreError
 from celery_ezthrottle.http import journal
 from celery_ezthrottle.http.fingerprint import varying
+from celery_ezthrottle.http.idempotency_keys import IdempotencyKeys
 from celery_ezthrottle.http.journal import Entry
 from celery_ezthrottle.http.recorder import Recorder
 from celery_ezthrottle.http.replay import Replay
 from celery_ezthrottle.http.stored_answer import StoredResponse, is_temporary
+from celery_ezthrottle.policy.repeating import key_header
 from celery_ezthrottle.store.records import Resumption, StartOutcome
 from celery_ezthrottle.store.retrying import retry_briefly, retry_in_background
 
 from .handoff import Revoked, why_idle
 from .run import Run
 
-__all__ = ["begin"]
+__all__ = ["StableValues", "begin"]
 
 
 def begin(run: Run) -> None:
@@ -48,12 +50,17 @@ def begin(run: Run) -> None:
         Replay(entries, send_unmatched=run.options.send_unmatched, job_id=job_id),
         max_response=settings.max_response,
         max_journal=settings.max_journal,
-        stable=_Stable(run.handoff["message"]),
+        stable=StableValues(run.handoff["message"]),
         on_ended=run.keep_answer if run.has_lease else None,
+        keys=_keys(run) if run.options.idempotency_header else None,
     )
 
 
-class _Stable:
+def _keys(run: Run) -> IdempotencyKeys:
+    return IdempotencyKeys(run.task.request.id, lambda url: key_header(url, run.options))
+
+
+class StableValues:
     """The UUIDs and times in the task's arguments. They are read from the message: the body may change the objects."""
 
     def __init__(self, message: Mapping[str, Any]) -> None:
@@ -130,24 +137,30 @@ def _resume(run: Run, continuation_id: str) -> tuple[tuple[Entry, ...], str]:
     answered = answer.status_code if isinstance(answer, StoredResponse) else answer.name if answer else "nothing"
     waited = max(0.0, time.time() - found.suspended_at)
     logger.info("Task %s is resumed after %.1f s, answered %s.", run.task.request.id, waited, answered)
-    if answer and result.given_up and _was_retried(run, result) and not _may_forward_again(run, result, entries):
+    may_forward_again = _may_forward_again(run, result, forwarded)
+    if answer and result.given_up and _was_retried(run, result, forwarded) and not may_forward_again:
         _exhaust_retries(run)
     return entries, found.job_id
 
 
-def _was_retried(run: Run, result: JobResult) -> bool:
+def _was_retried(run: Run, result: JobResult, forwarded: Entry | None) -> bool:
     """Whether the service has tried the call again. An answer such as 401 or 404 is the first one of its kind: it has not."""
     if not isinstance(result.answer, StoredResponse):
         return True
-    policy, status = run.options.retry_policy or {}, result.answer.status_code
-    codes = (*(policy.get("retry_codes") or ()), *(policy.get("reroute_codes") or ()))
-    return status in codes if codes else is_temporary(status)
+    policy = run.options.retry_policy_of(safe=_is_safe(forwarded)) or {}
+    given = [codes for name in ("retry_codes", "reroute_codes") if (codes := policy.get(name)) is not None]
+    status = result.answer.status_code
+    return any(status in codes for codes in given) if given else is_temporary(status)
 
 
-def _may_forward_again(run: Run, result: JobResult, entries: tuple[Entry, ...]) -> bool:
-    limited = isinstance(result.answer, StoredResponse) and result.answer.status_code in run.options.forward_on
-    forwarded = journal.forwarded_entry(entries)
+def _may_forward_again(run: Run, result: JobResult, forwarded: Entry | None) -> bool:
+    statuses = run.options.statuses(safe=_is_safe(forwarded))
+    limited = isinstance(result.answer, StoredResponse) and result.answer.status_code in statuses
     return limited and forwarded is not None and forwarded.forwards < run.options.max_forwards
+
+
+def _is_safe(entry: Entry | None) -> bool:
+    return entry is None or entry.fingerprint.safe
 
 
 def _exhaust_retries(run: Run) -> None:
