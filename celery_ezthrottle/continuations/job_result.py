@@ -12,6 +12,7 @@ from celery_ezthrottle.http.stored_answer import (
     StoredAnswer,
     StoredError,
     StoredResponse,
+    is_temporary,
     load_answer,
     load_hops,
 )
@@ -140,7 +141,8 @@ def _delivered(data: dict[str, Any], failed: dict[str, Any] | None, elapsed: flo
         elapsed=elapsed,
         history=load_hops(before["history"]),
     )
-    return JobResult(answer, given_up, note=lost, lost=lost)
+    # A call that the upstream still limits is not sent again for the sake of the body.
+    return JobResult(answer, given_up, note=lost, lost="" if is_temporary(status) else lost)
 
 
 def _dump(data: dict[str, Any]) -> bytes:

@@ -132,7 +132,8 @@ def _resume(run: Run, continuation_id: str) -> tuple[tuple[Entry, ...], str]:
     run.note = result.note
     entries = journal.for_resume(journal.load_entries(found.journal), result.answer, send_again=bool(result.lost))
     forwarded = journal.forwarded_entry(entries)
-    answer = forwarded.answer if forwarded is not None else result.answer
+    # No entry is left of a call that was sent again by a run that died.
+    answer = forwarded.answer if forwarded is not None else None if result.lost else result.answer
     if result.lost:
         lost = f"{result.lost} The task sends the call again." if answer is None else result.lost
         logger.warning("Task %s: %s", run.task.request.id, lost)

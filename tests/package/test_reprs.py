@@ -23,7 +23,8 @@ from celery_ezthrottle.http.journal import Entry
 from celery_ezthrottle.http.library import SentRequest
 from celery_ezthrottle.http.requests_adapter import REQUESTS
 from celery_ezthrottle.http.stored_answer import StoredError, StoredResponse
-from celery_ezthrottle.receiver.handler import Reply
+from celery_ezthrottle.receiver.payload import Payload
+from celery_ezthrottle.receiver.reply import Reply
 from celery_ezthrottle.service.client import EZThrottle, _SubmitRequest
 from celery_ezthrottle.service.job import Job, RetryPolicy, Trigger, Webhook
 from celery_ezthrottle.service.submit_response import SubmitResponse, Submitted
@@ -147,6 +148,7 @@ SECRETIVE: list[Any] = [
     rows.Delivery("j", HOOK["url"], b"canary in body", 0, 1.0),
     SentRequest("POST", URL, {"Authorization": "canary in headers"}, b"canary in body"),
     exchange.UpstreamResponse(200, {"set-cookie": "canary in headers"}, "canary in body", "canary in base64"),
+    Payload("job_1", "success", {"body": "canary in body"}, "canary in reason", 14),
 ]
 #: What holds nothing of the kind.
 HARMLESS = {
