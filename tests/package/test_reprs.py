@@ -32,6 +32,7 @@ from celery_ezthrottle.settings.options import Options
 from celery_ezthrottle.store import records
 from celery_ezthrottle.store.states import State, Transition
 from celery_ezthrottle.tasks.body import _Execution, _WantedRetry
+from celery_ezthrottle.tasks.incoming import Incoming
 from tests.store.bench import park
 
 CANARY = re.compile(r"canary in \w+")
@@ -118,7 +119,10 @@ SECRETIVE: list[Any] = [
     CALL,
     _Released(can_be_kept=True, has_stream=False, answer=RESPONSE),
     _WantedRetry(CALL, print),
-    _Execution(None, print, ("canary in args",), {"card": "canary in kwargs"}),  # type: ignore[arg-type]
+    _Execution(
+        None, None, {}, {"message": "canary in message"}, print, ("canary in args",), {"card": "canary in kwargs"}
+    ),
+    Incoming(None, False, {"args": ["canary in args"]}, {}),
     park(
         message=b"canary in message",
         envelope=b"canary in envelope",
@@ -143,7 +147,7 @@ SECRETIVE: list[Any] = [
     rows.JobState("j", "queued", URL, "POST", 1.0),
     rows.Delivery("j", HOOK["url"], b"canary in body", 0, 1.0),
     SentRequest("POST", URL, {"Authorization": "canary in headers"}, b"canary in body"),
-    exchange.UpstreamResponse(200, {"set-cookie": "canary in headers"}, "canary in body"),
+    exchange.UpstreamResponse(200, {"set-cookie": "canary in headers"}, "canary in body", "canary in base64"),
 ]
 #: What holds nothing of the kind.
 HARMLESS = {
