@@ -139,6 +139,7 @@ SECRETIVE: list[Any] = [
         result=b"canary in result",
     ),
     records.TaskRecord(forwards=1, journal=b"canary in journal", state=None),
+    records.Woken(claims=[CLAIM]),
     records.DeliverOutcome(verdict=records.Verdict.FIRST, claims=[CLAIM]),
     rows.Submission(
         "canary in key", "d", "h", URL, "POST", "canary in wire", 1.0, ((HOOK["url"], "canary in metadata"),)
