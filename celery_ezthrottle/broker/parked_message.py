@@ -84,7 +84,9 @@ def capture(message: Message) -> dict[str, Any] | None:
         "compression": message.headers.get("compression"),
         "headers": _copied(message.headers),
         "properties": {
-            name: _copied(value) for name, value in message.properties.items() if name not in _DROPPED_PROPERTIES
+            name: value if type(value) in _PLAIN else _copied(value)
+            for name, value in message.properties.items()
+            if name not in _DROPPED_PROPERTIES
         },
         **destination,
     }

@@ -174,7 +174,9 @@ class Continuations:
             result = job_result.read(
                 found.result, found.failure, elapsed=max(0.0, found.delivered_at - found.suspended_at)
             )
-            entries = journal.for_resume(journal.load_entries(found.journal), result.answer)
+            entries = journal.for_resume(
+                journal.load_entries(found.journal), result.answer, send_again=bool(result.lost)
+            )
             self.store.save_journal(task_id, run_id, continuation_id, journal.dump_entries(entries))
 
     def end_unbegun(self, continuation_id: str, run_id: str, task_id: str, *, runs_again: bool) -> None:

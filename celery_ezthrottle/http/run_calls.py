@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 from .call import Call, Source
@@ -40,7 +41,11 @@ class RunCalls:
         self._is_closed = False
         #: Each returns whether work that the body gave to another thread has not ended.
         self._working: list[Callable[[], bool]] = []
-        self._memory = Memory(replay.entries, max_response=max_response, max_journal=max_journal)
+        self._bounds = {"max_response": max_response, "max_journal": max_journal}
+
+    @cached_property
+    def _memory(self) -> Memory:
+        return Memory(self.replay.entries, **self._bounds)
 
     @property
     def last(self) -> Call | None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextvars import ContextVar
-from dataclasses import dataclass, field
+from contextvars import ContextVar, Token
+from dataclasses import dataclass
 from types import MethodType
 from typing import Any
 
@@ -17,17 +17,18 @@ from celery import Task
 from celery._state import get_current_task
 from celery.exceptions import Retry
 
-from celery_ezthrottle._common.log import logger, warn_once
+from celery_ezthrottle._common.log import warn_once
+from celery_ezthrottle.http import threads
 from celery_ezthrottle.http.call import Call
-from celery_ezthrottle.http.recorder import recording
+from celery_ezthrottle.http.recorder import Recorder, recording
 from celery_ezthrottle.policy import decision
 from celery_ezthrottle.policy.callables import OptionFailed
 from celery_ezthrottle.policy.wanted import candidates
 
-from .handoff import handoff_of
+from .handoff import usable_handoff
 from .outermost import stop_again
 from .resuming import begin
-from .run import Run
+from .run import Run, is_fresh
 from .suspend import no_progress, suspend
 
 __all__ = ["execute"]
@@ -45,34 +46,20 @@ def execute(body: Callable[..., Any], given: Mapping[str, Any], args: tuple[Any,
     """
     active = _active.get()
     task: Any = get_current_task()
-    if active is not None and (task is None or task.request.called_directly or active.run.task is task):
+    request = None if task is None else task.request  # asked for once, because Celery looks it up on a stack
+    if active is not None and (request is None or request.called_directly or active.task is task):
         return body(*args, **kwargs)  # part of an execution that is already recorded
-    handoff = _handoff(task)
-    if task is None or handoff is None:
+    handoff = usable_handoff(task, request)
+    if handoff is None:
         return body(*args, **kwargs)
-    stop_again(task)
-    run = Run(task, given, handoff)
-    begin(run)
-    if type(task).retry is Task.retry:
+    stop_again(request)
+    threads.install()
+    execution = _Execution(task, request, given, handoff, body, args, kwargs)
+    if type(task).retry is not Task.retry:
+        execution.run.mark_retries()  # the user's own ``retry`` is not replaced, so the mark is set from the start
+    elif "retry" not in vars(task):
         task.retry = MethodType(_retry, task)
-    else:
-        run.mark_retries()  # the user's own ``retry`` is not replaced, so the mark is set from the start
-    return _Execution(run, body, args, kwargs)()
-
-
-def _handoff(task: Task[Any, Any] | None) -> dict[str, Any] | None:
-    if task is None:
-        logger.debug("A frugal function was called outside any task: it is a plain call.")
-        return None
-    request, found = task.request, handoff_of(task)
-    if found is not None and "message" in found and not request.called_directly and not request.is_eager:
-        return found
-    if request.is_eager or request.called_directly:
-        reason = "it was called directly or eagerly, where a task cannot be suspended; nothing is forwarded."
-    else:
-        reason = "the worker did not hand over its message, so it cannot be suspended; nothing is forwarded."
-    warn_once(task.name, reason)
-    return None
+    return execution()
 
 
 _OTHER_ARGUMENTS = (
@@ -89,36 +76,68 @@ class _WantedRetry:
     stock: Callable[[], Any]
 
 
-@dataclass
 class _Execution:
-    run: Run
-    body: Callable[..., Any]
-    args: tuple[Any, ...] = field(repr=False)
-    kwargs: dict[str, Any] = field(repr=False)
-    wanted_retry: _WantedRetry | None = None
+    """The first run of a task costs nothing as long as it makes no call: its :class:`Run` is made at the first call."""
+
+    def __init__(
+        self,
+        task: Any,
+        request: Any,
+        given: Mapping[str, Any],
+        handoff: dict[str, Any],
+        body: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
+        self.task = task
+        self.wanted_retry: _WantedRetry | None = None
+        self._begun_with = request, given, handoff
+        self._body, self._args, self._kwargs = body, args, kwargs
+        self._run: Run | None = None
+        self._has_ended = False
+
+    @property
+    def run(self) -> Run:
+        if self._run is None:
+            # By the body, never by its threads: they take the recorder with them when they are started.
+            request, given, handoff = self._begun_with
+            run = Run(self.task, request, given, handoff)
+            begin(run)
+            self._run = run
+        return self._run
+
+    def recorder(self) -> Recorder | None:
+        """The recorder of the run; None when the body has ended and has made no call."""
+        return None if self._run is None and self._has_ended else self.run.recorder
 
     def __call__(self) -> Any:
+        if not is_fresh(self.task, self._begun_with[2]):
+            _ = self.run  # claims what it resumes, or stops here
         token = _active.set(self)
         try:
-            with recording(self.run.recorder):
-                returned = self.body(*self.args, **self.kwargs)
+            with recording(self.recorder):
+                returned = self._body(*self._args, **self._kwargs)
         except BaseException as exc:
-            self.run.recorder.close()
-            _active.reset(token)
-            self._forward_now()
-            if isinstance(exc, Exception):
+            self._end(token)
+            if isinstance(exc, Exception) and self._run is not None:
                 self._left_with(exc)
             raise
-        self.run.recorder.close()
+        self._end(token)
+        return returned if self._run is None else self._returned(returned)
+
+    def _end(self, token: Token[_Execution | None]) -> None:
+        self._has_ended = True
         _active.reset(token)
-        self._forward_now()
+        if self._run is not None:
+            self._run.recorder.close()
+            self._forward_now()
+
+    def _returned(self, returned: Any) -> Any:
         if self.wanted_retry is not None:
             self._left_with(Retry("wanted by the task"))
         self.run.leave()
         if self.wanted_retry is None and (last := self.run.recorder.last) is not None and self._failure_of(last):
-            warn_once(
-                self.run.task.name, "its last call was limited and it succeeded all the same; nothing is forwarded."
-            )
+            warn_once(self.task.name, "its last call was limited and it succeeded all the same; nothing is forwarded.")
         return returned
 
     def _forward_now(self) -> None:
@@ -146,6 +165,8 @@ class _Execution:
             leaving.add_note(self.run.note)
         call = self.wanted_retry.call if self.wanted_retry else self._wanted_call(leaving)
         if call is not None:
+            if risk := decision.risk(call, self.run.options):
+                warn_once(self.task.name, f"{risk}.")
             suspend(self.run, call, leaving, self._arguments())
         self.run.leave()
         self.run.save_journal()
@@ -172,7 +193,7 @@ class _Execution:
         try:
             return decision.failure_of(call, self.run.options)
         except OptionFailed as exc:
-            warn_once(self.run.task.name, f"a call is taken as not limited: {exc}.")
+            warn_once(self.task.name, f"a call is taken as not limited: {exc}.")
             return None
 
     def _obstacle(self, call: Call) -> str | None:
@@ -185,7 +206,7 @@ class _Execution:
         if why is None:
             why = self.run.recorder.obstacle(call) or no_progress(self.run)
         if why:
-            warn_once(self.run.task.name, f"a failed call was not forwarded: {why}.")
+            warn_once(self.task.name, f"a failed call was not forwarded: {why}.")
         return why
 
     def hold_back_retry(self, reason: BaseException | None, stock: Callable[[], Any]) -> bool:
@@ -197,18 +218,21 @@ class _Execution:
         """
         if self.wanted_retry is not None:
             return True
-        call = self._limited(reason)
+        call = None if self._run is None else self._limited(reason)
         if call is not None:
             self.wanted_retry = _WantedRetry(call, stock)
             return True
-        self.run.before_retry()
+        if self._run is not None:
+            self._run.before_retry()
         return False
 
     def leave_retry(self, reason: BaseException | None) -> None:
         """The body calls ``self.retry()`` with other arguments, for ``reason``. That is another run of the task, not the same."""
+        if self._run is None:
+            return
         if self._limited(reason) is not None:
-            warn_once(self.run.task.name, _OTHER_ARGUMENTS)
-        self.run.before_retry()
+            warn_once(self.task.name, _OTHER_ARGUMENTS)
+        self._run.before_retry()
 
     def _limited(self, reason: BaseException | None) -> Call | None:
         """The call that can be forwarded instead of a retry for ``reason``."""
@@ -218,7 +242,7 @@ class _Execution:
         return call if call is not None and self._obstacle(call) is None else None
 
     def _arguments(self) -> Mapping[str, Any]:
-        bound = inspect.signature(self.body).bind(*self.args, **self.kwargs)
+        bound = inspect.signature(self._body).bind(*self._args, **self._kwargs)
         bound.apply_defaults()
         return bound.arguments
 
@@ -243,17 +267,17 @@ def _retry(
     A held-back retry raises the same ``Retry`` as Celery's, or returns it with ``throw=False``: a body may catch it by type and
     raise it again.
     """
-    active, request, run = _active.get(), self.request, Run.of(self)
+    active, request = _active.get(), self.request
     options.update(eta=eta, countdown=countdown, max_retries=max_retries)
-    stop_again(self)
+    stop_again(request)
 
     def stock(throw: bool = True) -> Any:
-        if run is not None:
+        if (run := Run.of(request)) is not None:
             run.mark_retries()  # not earlier, so that the body does not see the mark
         return Task.retry(self, args, kwargs, exc=exc, throw=throw, **options)
 
-    if active is None or active.run.task is not self or request.called_directly:
-        if run is not None and not request.called_directly:
+    if active is None or active.task is not self or request.called_directly:
+        if (run := Run.of(request)) is not None and not request.called_directly:
             run.before_retry()  # called from outside the body: by autoretry or a user's decorator
         return stock(throw)
     reason = exc if isinstance(exc, BaseException) else sys.exception()

@@ -67,11 +67,12 @@ def frugal(function: Callable[..., Any] | None = None, /, **options: Any) -> Any
     return _wrap(function, given=options)
 
 
-def _execute(body: Callable[..., Any], given: Mapping[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+@functools.cache
+def _executor() -> Callable[..., Any]:
     # Imported at the first run: a process that only sends tasks does not need it.
     from .body import execute
 
-    return execute(body, given, args, kwargs)
+    return execute
 
 
 def _wrap(function: Any, *, given: Mapping[str, Any]) -> Any:
@@ -92,7 +93,7 @@ def _wrap(function: Any, *, given: Mapping[str, Any]) -> Any:
 
     @functools.wraps(function)
     def run(*args: Any, **kwargs: Any) -> Any:
-        return _execute(function, options, args, kwargs)
+        return _executor()(function, options, args, kwargs)
 
     # Celery makes its argument check from this signature. Otherwise it would see (*args, **kwargs).
     run.__signature__ = signature  # type: ignore[attr-defined]
@@ -128,7 +129,7 @@ class EZThrottleTask(Task):  # type: ignore[type-arg]
         def wrapped(*args: Any, **kwargs: Any) -> Any:
             # A class that inherits this body may have its own options.
             owner = type(args[0]) if args and isinstance(args[0], cls) else cls
-            return _execute(plain, options_of(owner), args, kwargs)
+            return _executor()(plain, options_of(owner), args, kwargs)
 
         wrapped.__signature__ = inspect.signature(plain)  # type: ignore[attr-defined]
         setattr(wrapped, _MARK, {})

@@ -25,9 +25,9 @@ def outermost(task: Any) -> Callable[..., Any]:
         try:
             returned = run(*args, **kwargs)
         except Exception:
-            stop_again(task)
+            stop_again(task.request)
             raise
-        stop_again(task)
+        stop_again(task.request)
         return returned
 
     # wraps(), here and in Celery's autoretry, copies the signature of the inner function, which may have ``self``. Celery binds
@@ -36,8 +36,8 @@ def outermost(task: Any) -> Callable[..., Any]:
     return keeps_suspended
 
 
-def stop_again(task: Any) -> None:
-    """Raise what has stopped the current run of ``task``, if something has."""
-    run = Run.of(task)
+def stop_again(request: Any) -> None:
+    """Raise what has stopped the run of a request, if something has."""
+    run = Run.of(request)
     if run is not None and run.stopped is not None:
         raise run.stopped from None

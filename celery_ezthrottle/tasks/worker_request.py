@@ -26,7 +26,7 @@ from celery_ezthrottle.store.records import StartOutcome
 from celery_ezthrottle.store.retrying import report_end
 
 from .chord_repair import repair_chord
-from .handoff import HANDOFF, Revoked, Suspended, order_of, why_idle
+from .handoff import HANDOFF, Revoked, Suspended, hand_over, order_of, why_idle
 from .incoming import incoming_of
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class _Guard:
         if captured is not None:
             handoff["message"] = captured
         request.update(incoming.times)
-        request["properties"] = {**(request.get("properties") or {}), HANDOFF: handoff}
+        hand_over(request, handoff)
 
     def on_accepted(self, pid: int, time_accepted: float) -> Any:
         returned = super().on_accepted(pid, time_accepted)  # type: ignore[misc]

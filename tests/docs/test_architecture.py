@@ -176,10 +176,10 @@ def test_the_words_that_readers_meet_first_are_there() -> None:
     assert words >= set(states)
 
 
-def test_twenty_changes_have_a_place_and_tests() -> None:
+def test_each_change_has_a_place_and_tests() -> None:
     rows = table("Where does a change go?")
-    assert len(rows) == 20
-    assert len({row[0] for row in rows}) == 20
+    assert len(rows) >= 20
+    assert len({row[0] for row in rows}) == len(rows)
     for change, _, tests in rows:
         paths = [path for path, _ in REFERENCE.findall(tests)]
         assert paths, f"{change} has no tests"

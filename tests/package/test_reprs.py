@@ -16,7 +16,7 @@ from celery_ezthrottle._common.validators import Kind
 from celery_ezthrottle.broker.confirmed_publish import _Broker
 from celery_ezthrottle.checks.findings import Finding
 from celery_ezthrottle.continuations.job_result import JobResult
-from celery_ezthrottle.gateway import GatewayConfig, database, exchange
+from celery_ezthrottle.gateway import GatewayConfig, exchange, rows
 from celery_ezthrottle.http.call import Call, _Released
 from celery_ezthrottle.http.fingerprint import fingerprint
 from celery_ezthrottle.http.journal import Entry
@@ -119,7 +119,9 @@ SECRETIVE: list[Any] = [
     CALL,
     _Released(can_be_kept=True, has_stream=False, answer=RESPONSE),
     _WantedRetry(CALL, print),
-    _Execution(None, print, ("canary in args",), {"card": "canary in kwargs"}),  # type: ignore[arg-type]
+    _Execution(
+        None, None, {}, {"message": "canary in message"}, print, ("canary in args",), {"card": "canary in kwargs"}
+    ),
     Incoming(None, False, {"args": ["canary in args"]}, {}),
     park(
         message=b"canary in message",
@@ -137,11 +139,14 @@ SECRETIVE: list[Any] = [
     ),
     records.TaskRecord(forwards=1, journal=b"canary in journal", state=None),
     records.DeliverOutcome(verdict=records.Verdict.FIRST, claims=[CLAIM]),
-    database.Work(dedupe="key:canary in dedupe", wire="canary in wire", answer="canary in answer"),
-    database.JobState("j", "queued", URL, "POST", 1.0),
-    database.Delivery("j", HOOK["url"], b"canary in body", 0, 1.0),
+    rows.Submission(
+        "canary in key", "d", "h", URL, "POST", "canary in wire", 1.0, ((HOOK["url"], "canary in metadata"),)
+    ),
+    rows.Work(dedupe="key:canary in dedupe", wire="canary in wire", answer="canary in answer"),
+    rows.JobState("j", "queued", URL, "POST", 1.0),
+    rows.Delivery("j", HOOK["url"], b"canary in body", 0, 1.0),
     SentRequest("POST", URL, {"Authorization": "canary in headers"}, b"canary in body"),
-    exchange.UpstreamResponse(200, {"set-cookie": "canary in headers"}, "canary in body"),
+    exchange.UpstreamResponse(200, {"set-cookie": "canary in headers"}, "canary in body", "canary in base64"),
 ]
 #: What holds nothing of the kind.
 HARMLESS = {
@@ -155,7 +160,8 @@ HARMLESS = {
     Submitted,
     Transition,
     Trigger,
-    database.Waiting,
+    rows.Added,
+    rows.Waiting,
 }
 
 

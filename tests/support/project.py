@@ -22,6 +22,8 @@ app.conf.update(
         "tests.support.lasting_tasks",
         "tests.support.ending_tasks",
         "tests.support.answered_tasks",
+        "tests.support.varying_tasks",
+        "tests.support.unsafe_tasks",
         "tests.canvases.probes",
     ],
     task_default_queue=os.environ.get("TEST_QUEUE", "celery"),
