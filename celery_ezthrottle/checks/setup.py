@@ -8,9 +8,8 @@ from __future__ import annotations
 import inspect
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -22,9 +21,12 @@ from celery_ezthrottle.continuations.build_job import build_job
 from celery_ezthrottle.errors import ConfigurationError, InvalidJob
 from celery_ezthrottle.http.call import Call
 from celery_ezthrottle.http.requests_adapter import REQUESTS
-from celery_ezthrottle.policy.hosts import is_public_host
+from celery_ezthrottle.policy.hosts import is_loopback_host, is_public_host
+from celery_ezthrottle.policy.repeating import AMBIGUOUS
 from celery_ezthrottle.service.client import EZThrottle
 from celery_ezthrottle.settings.app_settings import Settings
+from celery_ezthrottle.settings.load import lookup
+from celery_ezthrottle.settings.names import misplaced
 from celery_ezthrottle.settings.options import Options, resolve
 from celery_ezthrottle.settings.validate import validate
 from celery_ezthrottle.tasks.decorator import given_to, is_frugal
@@ -46,15 +48,12 @@ SUBMISSION = 20
 # Settings
 
 
-def of_settings(settings: Settings, app: Celery, environ: Mapping[str, str] | None = None) -> Iterator[Finding]:
+def of_settings(settings: Settings, app: Celery) -> Iterator[Finding]:
     """Yield findings about the settings of an app.
 
-    When the settings do not pass validation, yields only those errors and findings about unknown names.
-
-    Args:
-        environ: environment variables; by default those of this process.
+    When the settings do not pass validation, yields only those errors and findings about names that are not read.
     """
-    yield from of_names(app, os.environ if environ is None else environ)
+    yield from map(warning, misplaced(app, (spec.name for spec in fields(Settings))))
     try:
         validate(settings, app)
         EZThrottle.from_settings(settings)
@@ -82,35 +81,6 @@ def of_settings(settings: Settings, app: Celery, environ: Mapping[str, str] | No
             "Celery('proj'), or set ezthrottle_key_prefix."
         )
     yield from _of_celery(app)
-
-
-def of_names(app: Celery, environ: Mapping[str, str]) -> Iterator[Finding]:
-    """Yield a warning for each name that looks like a setting but is not read."""
-    known = {spec.name for spec in fields(Settings)}
-    namespace = getattr(app, "namespace", None)
-    prefix = f"{namespace}_" if namespace else ""
-    for key in map(str, app.conf):
-        found = re.fullmatch(rf"({re.escape(prefix)})?ezthrottle_(\w+)", key, re.IGNORECASE)
-        if found is None:
-            continue
-        name, nearest = found[2].lower(), _nearest(found[2].lower(), known)
-        # The configuration may be the whole settings module of a project, as with Django. It may contain settings of that
-        # project which begin with EZTHROTTLE_ too. So an upper-case name without the namespace must also resemble one of ours.
-        ours = found[1] or key.islower()
-        if name not in known and (ours or nearest):
-            yield warning(f"{key} is no setting{nearest or '.'}")
-        elif name in known and app.conf[key] is not None and getattr(app.conf, f"ezthrottle_{name}", None) is None:
-            remedy = f"{prefix}EZTHROTTLE_{name.upper()}" if prefix else f"ezthrottle_{name}"
-            yield warning(f"{key} in the app's configuration is not read: name it {remedy}.")
-    for variable in environ:
-        name = variable.removeprefix("EZTHROTTLE_").lower()
-        if variable.startswith("EZTHROTTLE_") and name not in known and (nearest := _nearest(name, known)):
-            yield warning(f"The environment variable {variable} is no setting{nearest}")
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    found = get_close_matches(name, known, n=1, cutoff=0.8)
-    return f": did you mean ezthrottle_{found[0]}?" if found else ""
 
 
 def _of_urls(settings: Settings) -> Iterator[Finding]:
@@ -152,10 +122,6 @@ def _of_celery(app: Celery) -> Iterator[Finding]:
         yield warning(
             "task_always_eager is set: tasks run where they are sent, where they cannot be suspended, and nothing is "
             "forwarded; unset it outside of tests."
-        )
-    if app.conf.task_protocol == 1:
-        yield warning(
-            "task_protocol is 1: a task that is sent in that form cannot be suspended, and nothing is forwarded; set it to 2."
         )
     try:
         app.backend.ensure_chords_allowed()
@@ -203,6 +169,8 @@ def _of_task(settings: Settings, task: Any, app: Celery) -> Iterator[Finding]:
     if not _refused(settings, Options()) and (refused := _refused(settings, options)):
         yield error(f"nothing is ever forwarded: {refused}")
     yield from _of_options(options)
+    if "forward_hosts" not in given:
+        yield from _of_unset_hosts(settings, app)
     expires = seconds_of(app.conf.result_expires)
     if expires and expires <= options.result_timeout != settings.result_timeout:
         yield warning(
@@ -219,18 +187,43 @@ def _of_task(settings: Settings, task: Any, app: Celery) -> Iterator[Finding]:
 
 
 def _of_options(options: Options) -> Iterator[Finding]:
-    if not options.forward_on and options.is_limited is None and options.forward_on_network_error == "never":
+    statuses = {*options.statuses(safe=True), *options.statuses(safe=False)}
+    if not statuses and options.is_limited is None and options.forward_on_network_error == "never":
         yield warning(
             'nothing is ever forwarded: forward_on is empty, forward_on_network_error is "never", and there is no is_limited; '
             "set one of them."
         )
+    if AMBIGUOUS.intersection(options.statuses(safe=False)) and options.idempotency_header is None:
+        yield note(
+            "a POST or PATCH without an Idempotency-Key is forwarded on 500, 502 and 504, when upstream may have executed it "
+            "already: set idempotency_header for hosts that take a key, or forward_unsafe_on={429, 503}."
+        )
     if not options.forward_hosts:
         yield warning('nothing is ever forwarded: forward_hosts is empty; list hosts, or "public".')
-    for name in ("forward_hosts", "forward_signed_hosts"):
-        for pattern in getattr(options, name):
+    by_host = options.idempotency_header if isinstance(options.idempotency_header, Mapping) else {}
+    for name, patterns in (
+        ("forward_hosts", options.forward_hosts),
+        ("forward_signed_hosts", options.forward_signed_hosts),
+        ("idempotency_header", by_host),
+    ):
+        for pattern in patterns:
             if re.search(r"[/\s@]", pattern):
                 shown = "what" if "@" in pattern else f"{pattern!r}, which"  # a password may stand before the @
                 yield warning(f"{name} holds {shown} matches no host: write the host alone, such as api.example.com.")
+
+
+def _of_unset_hosts(settings: Settings, app: Celery) -> Iterator[Finding]:
+    """Yield a warning where EZThrottle is on this machine, as in a first trial, and nobody chose the hosts to forward to."""
+    if set(settings.forward_hosts) != {"public"} or lookup(app, os.environ, "forward_hosts")[0] is not None:
+        return
+    for name in ("tracktags_url", "url", "webhook_url"):
+        if is_loopback_host(urlsplit(getattr(settings, name)).hostname or ""):
+            yield warning(
+                f"ezthrottle_{name} is on this machine, and forward_hosts is not set: calls to an API on this machine or in a "
+                'private network are not forwarded; list its host, as in ezthrottle_forward_hosts = ["public", "127.0.0.1"], or '
+                'set it to ["public"].'
+            )
+            return
 
 
 def _refused(settings: Settings, options: Options) -> str:

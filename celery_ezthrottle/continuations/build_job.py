@@ -11,6 +11,7 @@ from uuid import uuid4
 from celery_ezthrottle._common.retry_after import parse_retry_after
 from celery_ezthrottle.errors import InvalidJob
 from celery_ezthrottle.http.call import Call
+from celery_ezthrottle.http.fingerprint import is_safe
 from celery_ezthrottle.http.journal import Entry
 from celery_ezthrottle.http.library import SentRequest
 from celery_ezthrottle.policy.callables import ask
@@ -74,9 +75,11 @@ def build_job(
     ours = {"url": webhook_url(settings, continuation_id)}
     fields: dict[str, Any] = {
         name: value
-        for name in ("regions", "region_policy", "execution_mode", "retry_policy", "webhook_quorum", "metadata")
+        for name in ("regions", "region_policy", "execution_mode", "webhook_quorum", "metadata")
         if (value := getattr(options, name)) is not None
     }
+    if (retry_policy := options.retry_policy_of(safe=is_safe(sent.method))) is not None:
+        fields["retry_policy"] = retry_policy
     fields["webhooks"] = (*options.webhooks, ours)
     if call.response is not None:
         due = parse_retry_after(call.response.headers.get("Retry-After", ""), now)

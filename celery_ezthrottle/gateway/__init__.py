@@ -2,11 +2,11 @@
 
 Running the gateway needs the extra ``gateway``. Importing this package does not need it.
 
-Every job ends with one delivery to each of its webhooks. Accepted jobs and undelivered webhooks survive ``kill -9``. When the
-gateway is killed, it sends the requests that were in flight again at its next start, with the same headers. An upstream that
-supports ``Idempotency-Key`` executes such a request once. The gateway accepts regions, quorums and execution modes and ignores
-them, because it has one region. It refuses jobs with ``fallback_job``, ``on_success`` or ``on_failure``. It keeps finished jobs
-and their idempotency keys for 7 days.
+Every job ends with one delivery to each of its webhooks and of those of its duplicates. Accepted jobs and undelivered webhooks
+survive ``kill -9``. When the gateway is killed, it sends the requests that were in flight again at its next start, with the
+same headers. An upstream that supports ``Idempotency-Key`` executes such a request once. The gateway accepts regions, quorums
+and execution modes and ignores them, because it has one region. It refuses jobs with ``fallback_job``, ``on_success`` or
+``on_failure``. It keeps finished jobs for 7 days, with their idempotency keys and, when they have one, their results.
 """
 
 from __future__ import annotations

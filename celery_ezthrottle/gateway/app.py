@@ -24,11 +24,12 @@ from celery_ezthrottle.errors import InvalidJob
 from celery_ezthrottle.service.job import Job
 
 from .config import GatewayConfig
-from .database import Database
+from .database import Database, KeyTaken
 from .delivery import Deliveries
 from .dispatcher import Dispatcher
 from .exchange import make_client
 from .pacing import host_of
+from .rows import Submission, webhooks_of
 
 __all__ = ["create_app"]
 
@@ -63,6 +64,7 @@ class _Gateway:
         self._database = database
         self._on_ready = on_ready
         self._dispatcher: Dispatcher
+        self._deliveries: Deliveries
         self.app = Starlette(
             lifespan=self._lifespan,
             exception_handlers={HTTPException: _refused, ClientDisconnect: _gone, Exception: _failed},
@@ -78,10 +80,10 @@ class _Gateway:
     async def _lifespan(self, _app: Starlette) -> AsyncIterator[None]:
         # Two clients, so that upstreams that hang do not use the connections for webhooks.
         async with make_client() as upstreams, make_client() as receivers:
-            deliveries = Deliveries(self._database, receivers, self._config.webhook_secret)
-            self._dispatcher = Dispatcher(self._config, self._database, upstreams, deliveries)
+            self._deliveries = Deliveries(self._database, receivers, self._config.webhook_secret)
+            self._dispatcher = Dispatcher(self._config, self._database, upstreams, self._deliveries)
             await asyncio.to_thread(self._database.purge, time.time() - KEPT_FOR)
-            await deliveries.start()
+            await self._deliveries.start()
             await self._dispatcher.start()
             purging = asyncio.create_task(self._purge())
             self._on_ready()
@@ -90,7 +92,7 @@ class _Gateway:
             finally:
                 purging.cancel()
                 await self._dispatcher.close(GRACE)
-                await deliveries.close(GRACE)
+                await self._deliveries.close(GRACE)
 
     async def _purge(self) -> None:
         while True:
@@ -144,7 +146,7 @@ class _Gateway:
             The status and the JSON body of the answer: 201 for a new job, 200 for a job that is known already.
 
         Raises:
-            HTTPException: 400, because the job is invalid or not supported.
+            HTTPException: 400, because the job is invalid or not supported; 409, because its key belongs to another request.
         """
         data = _json(text)
         try:
@@ -162,15 +164,20 @@ class _Gateway:
         for name in UNSUPPORTED:
             if getattr(job, name) is not None:
                 raise HTTPException(400, f"{name} is not supported by this gateway: leave it out.")
-        due = max(time.time(), (job.retry_at or 0) / 1000)
-        waiting, created = await asyncio.to_thread(
-            self._database.add, _dedupe(job), host, job.url, job.method, wire, due
-        )
-        if not created:
-            return 200, {"job_id": waiting.id, "status": "duplicate", "duplicate": True}
+        try:
+            added = await asyncio.to_thread(self._database.add, _submission(job, host, wire))
+        except KeyTaken:
+            raise HTTPException(
+                409, "Another request is stored under this idempotent_key: give each request a key of its own."
+            ) from None
+        if not added.is_new:
+            logger.info("%s was submitted again (%s to %s).", added.job.id, job.method, host)
+            self._deliveries.add(added.deliveries)
+            return 200, {"job_id": added.job.id, "status": "duplicate", "duplicate": True}
+        logger.info("%s is accepted: %s to %s.", added.job.id, job.method, host)
         reach("gateway.taken")
-        self._dispatcher.enqueue(waiting)
-        return 201, {"job_id": waiting.id, "status": "queued"}
+        self._dispatcher.enqueue(added.job)
+        return 201, {"job_id": added.job.id, "status": "queued"}
 
     def _authenticate(self, request: Request, header: str, expected: str) -> None:
         given = request.headers.get(header, "")
@@ -220,8 +227,15 @@ def _not_json(constant: str) -> None:
     raise ValueError(constant)  # Python's parser accepts NaN and Infinity, which are not JSON
 
 
-def _dedupe(job: Job) -> str:
-    if job.idempotent_key is not None:
-        return f"key:{job.idempotent_key}"
+def _submission(job: Job, host: str, wire: str) -> Submission:
     request = json.dumps([job.url, job.method, job.body])
-    return f"hash:{hashlib.sha256(request.encode()).hexdigest()}"
+    return Submission(
+        key=job.idempotent_key,
+        request=hashlib.sha256(request.encode()).hexdigest(),
+        host=host,
+        url=job.url,
+        method=job.method,
+        wire=wire,
+        due=max(time.time(), (job.retry_at or 0) / 1000),
+        webhooks=webhooks_of(job),
+    )

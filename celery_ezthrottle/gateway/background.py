@@ -1,4 +1,4 @@
-"""Helpers for work in the background: asyncio tasks that nobody awaits, and a queue of items with a due time."""
+"""Helpers for work in the background: asyncio tasks that nobody awaits, a queue of items with a due time, and insistence."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import asyncio
 import heapq
 import itertools
 import logging
+import sqlite3
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
-__all__ = ["Background", "DueQueue", "pause_after"]
+__all__ = ["Background", "DueQueue", "insist", "pause_after"]
 
 FIRST_PAUSE = 0.5  # seconds
+LONGEST_PAUSE = 30.0  # seconds between two tries of an act of the database
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -82,3 +84,22 @@ def pause_after(attempts: int, longest: float) -> float:
     """Return the seconds to wait before the next attempt: 0.5 after the first, then doubled each time, at most ``longest``."""
     # The inner min() keeps the power small: a day of attempts must not overflow a float.
     return float(min(FIRST_PAUSE * 2 ** min(attempts - 1, 16), longest))
+
+
+async def insist(act: Callable[[], T], what: str) -> T:
+    """Do ``act``, an act of the database, in a thread. While SQLite refuses it, log that, pause, and try again.
+
+    Without this, one error, such as a disk that is full for a moment, would strand a job until the gateway is started again.
+
+    Args:
+        what: what the act does, for the log, as in "end job_1".
+    """
+    tries = 0
+    while True:
+        try:
+            return await asyncio.to_thread(act)
+        except sqlite3.Error as exc:
+            tries += 1
+            pause = pause_after(tries, LONGEST_PAUSE)
+            logger.error("The database of the gateway could not %s: %s. Next try in %g s.", what, exc, pause)
+            await asyncio.sleep(pause)

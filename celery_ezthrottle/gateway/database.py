@@ -1,25 +1,29 @@
 """Jobs and undelivered webhooks in one SQLite file. When a method returns, its changes are on disk.
 
 The methods block. Call them through :func:`asyncio.to_thread`. The request headers and body of a job are deleted when the job
-is finished.
+is finished. Its result is kept with its key: a later submission under that key gets it.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from celery_ezthrottle.errors import ConfigurationError
 
-__all__ = ["Database", "Delivery", "JobState", "Waiting", "Work"]
+from .rows import Added, Delivery, JobState, Submission, Waiting, Work
+
+__all__ = ["Database", "KeyTaken"]
+
+GIVE_UP_AFTER = 24 * 3600.0  # seconds for which a webhook is tried
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
@@ -34,7 +38,9 @@ CREATE TABLE IF NOT EXISTS jobs (
     due REAL NOT NULL,
     answer TEXT,                     -- the last one that was not the end, as JSON
     created_at REAL NOT NULL,
-    finished_at REAL
+    finished_at REAL,
+    request TEXT,                    -- digest of the request; NULL in a row of an earlier version
+    result TEXT                      -- of a finished job with a key, as JSON; NULL in a row of an earlier version
 ) STRICT;
 CREATE INDEX IF NOT EXISTS jobs_queued ON jobs (due) WHERE status = 'queued';
 CREATE INDEX IF NOT EXISTS jobs_finished ON jobs (finished_at) WHERE finished_at IS NOT NULL;
@@ -47,49 +53,21 @@ CREATE TABLE IF NOT EXISTS deliveries (
     due REAL NOT NULL,
     expires REAL NOT NULL
 ) STRICT;
-CREATE INDEX IF NOT EXISTS deliveries_job ON deliveries (job_id);
+DROP INDEX IF EXISTS deliveries_job; -- of an earlier version
+CREATE INDEX IF NOT EXISTS deliveries_webhook ON deliveries (job_id, url);
+CREATE TABLE IF NOT EXISTS subscribers (  -- webhooks of duplicates, until the job is finished
+    job_id TEXT NOT NULL REFERENCES jobs,
+    url TEXT NOT NULL,
+    metadata TEXT NOT NULL,
+    PRIMARY KEY (job_id, url, metadata)
+) STRICT, WITHOUT ROWID;
 """
+# Columns that a file of an earlier version does not have.
+ADDED_COLUMNS = ("request", "result")
 
 
-@dataclass(frozen=True)
-class Waiting:
-    """A job in the queue. It is small, because the queue holds all jobs in memory. ``due`` is Unix seconds."""
-
-    id: str
-    host: str
-    due: float
-    attempts: int = 0
-
-
-@dataclass(frozen=True)
-class Work:
-    """The data for one attempt: the job, and the last answer of an earlier attempt or None. Both are JSON text."""
-
-    dedupe: str = field(repr=False)
-    wire: str = field(repr=False)
-    answer: str | None = field(repr=False)
-
-
-@dataclass(frozen=True)
-class JobState:
-    """The state of a job as a client sees it. ``created_at`` is Unix seconds."""
-
-    job_id: str
-    status: str
-    url: str = field(repr=False)
-    method: str
-    created_at: float
-
-
-@dataclass(frozen=True)
-class Delivery:
-    """A webhook that is not delivered yet. ``expires`` is the Unix time in seconds at which the gateway gives it up."""
-
-    job_id: str
-    url: str = field(repr=False)
-    body: bytes = field(repr=False)
-    attempts: int
-    expires: float
+class KeyTaken(Exception):
+    """The idempotency key belongs to a job with another request."""
 
 
 class Database:
@@ -114,6 +92,10 @@ class Database:
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = FULL")
             self._connection.executescript(SCHEMA)
+            known = {column[1] for column in self._connection.execute("PRAGMA table_info(jobs)")}
+            for name in ADDED_COLUMNS:
+                if name not in known:
+                    self._connection.execute(f"ALTER TABLE jobs ADD COLUMN {name} TEXT")
         except sqlite3.Error as exc:
             self._connection.close()
             raise ConfigurationError(
@@ -125,27 +107,30 @@ class Database:
         with self._lock:
             self._connection.close()
 
-    def add(self, dedupe: str, host: str, url: str, method: str, wire: str, due: float) -> tuple[Waiting, bool]:
-        """Store a job, unless a job with the same ``dedupe`` is stored already.
+    def add(self, new: Submission) -> Added:
+        """Store a job, unless it is a duplicate of a stored one.
 
-        Args:
-            due: Unix time in seconds from which on the job may be sent.
+        With a key, it is a duplicate of the job with that key, finished or not. Without a key, it is a duplicate of a job that
+        makes the same request and is not finished. The webhooks of a duplicate get the result of the stored job, too.
 
-        Returns:
-            The new job and True, or the stored job and False.
+        Raises:
+            KeyTaken: the job with that key makes another request.
         """
         now = time.time()
+        dedupe = f"hash:{new.request}" if new.key is None else f"key:{new.key}"
         with self._transaction() as connection:
-            known = connection.execute("SELECT id, host, due FROM jobs WHERE dedupe = ?", (dedupe,)).fetchone()
-            if known:
-                return Waiting(*known), False
-            job_id = _new_id(connection, now)
+            known = connection.execute("SELECT id, status FROM jobs WHERE dedupe = ?", (dedupe,)).fetchone()
+            if known and (known[1] == "queued" or new.key is not None):
+                return _duplicate(connection, known[0], new)
+            if known:  # finished, and without a key: the new job takes its place
+                connection.execute("UPDATE jobs SET dedupe = 'ended:' || id WHERE id = ?", (known[0],))
+            job = Waiting(_new_id(connection, now), new.host, new.due)
             connection.execute(
-                "INSERT INTO jobs (id, dedupe, host, url, method, wire, status, attempts, due, created_at) "
-                "VALUES (?, ?, ?, ?, ?, ?, 'queued', 0, ?, ?)",
-                (job_id, dedupe, host, url, method, wire, due, now),
+                "INSERT INTO jobs (id, dedupe, host, url, method, wire, status, attempts, due, created_at, request) "
+                "VALUES (?, ?, ?, ?, ?, ?, 'queued', 0, ?, ?, ?)",
+                (job.id, dedupe, new.host, new.url, new.method, new.wire, new.due, now, new.request),
             )
-        return Waiting(job_id, host, due), True
+        return Added(job, is_new=True)
 
     def state(self, job_id: str) -> JobState | None:
         """Return the state of a job for a client, or None when the job is not stored."""
@@ -177,32 +162,28 @@ class Database:
                 (attempts, due, answer, job_id),
             )
 
-    def finish(self, job_id: str, status: str, webhooks: Sequence[str], body: bytes, expires: float) -> list[int]:
+    def finish(
+        self, job_id: str, status: str, result: Mapping[str, Any], webhooks: Iterable[tuple[str, str]]
+    ) -> tuple[int, ...]:
         """End a job and store its deliveries, in one transaction.
 
         Args:
             status: ``completed`` or ``failed``.
-            webhooks: URLs to deliver to.
-            body: body of the webhooks.
-            expires: Unix time in seconds at which the gateway gives up the deliveries.
+            result: what the webhooks say, without the metadata.
+            webhooks: of the job. Those of its duplicates are added.
 
         Returns:
             The ids of the deliveries.
         """
-        now = time.time()
         with self._transaction() as connection:
             connection.execute(
-                "UPDATE jobs SET status = ?, finished_at = ?, wire = NULL, answer = NULL WHERE id = ?",
-                (status, now, job_id),
+                "UPDATE jobs SET status = ?, finished_at = ?, wire = NULL, answer = NULL, "
+                "result = CASE WHEN dedupe LIKE 'key:%' THEN ? END WHERE id = ?",
+                (status, time.time(), json.dumps(result), job_id),
             )
-            inserts = (
-                connection.execute(
-                    "INSERT INTO deliveries (job_id, url, body, attempts, due, expires) VALUES (?, ?, ?, 0, ?, ?)",
-                    (job_id, url, body, now, expires),
-                )
-                for url in webhooks
-            )
-            return [insert.lastrowid or 0 for insert in inserts]
+            others = connection.execute("SELECT url, metadata FROM subscribers WHERE job_id = ?", (job_id,)).fetchall()
+            connection.execute("DELETE FROM subscribers WHERE job_id = ?", (job_id,))
+            return _deliver(connection, job_id, result, dict.fromkeys([*webhooks, *others]))
 
     def undelivered(self) -> list[tuple[int, float]]:
         """Return the id and the due time of every delivery."""
@@ -239,10 +220,13 @@ class Database:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
+                self._connection.execute("COMMIT")
             except BaseException:
-                self._connection.execute("ROLLBACK")
+                # After some errors, such as a full disk, SQLite has ended the transaction. After others it is open, also when
+                # COMMIT failed, and no other one could begin.
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
                 raise
-            self._connection.execute("COMMIT")
 
     def _one(self, query: str, key: str | int) -> tuple[Any, ...] | None:
         with self._lock:
@@ -255,3 +239,55 @@ def _new_id(connection: sqlite3.Connection, now: float) -> str:
         job_id = f"job_{int(now * 1000)}_{secrets.randbelow(1_000_000):06}"
         if not connection.execute("SELECT 1 FROM jobs WHERE id = ?", (job_id,)).fetchone():
             return job_id
+
+
+def _duplicate(connection: sqlite3.Connection, job_id: str, new: Submission) -> Added:
+    host, due, attempts, status, request, result = connection.execute(
+        "SELECT host, due, attempts, status, request, result FROM jobs WHERE id = ?", (job_id,)
+    ).fetchone()
+    if request not in {None, new.request}:
+        raise KeyTaken
+    job = Waiting(job_id, host, due, attempts)
+    if status == "queued":
+        connection.executemany(
+            "INSERT OR IGNORE INTO subscribers (job_id, url, metadata) VALUES (?, ?, ?)",
+            [(job_id, *webhook) for webhook in new.webhooks],
+        )
+        return Added(job, is_new=False)
+    content = json.loads(result) if result else _forgotten(job_id, new.key)
+    # A webhook that is on its way is not sent twice.
+    missing = [
+        (url, metadata)
+        for url, metadata in new.webhooks
+        if not _is_pending(connection, job_id, url, _body(content, metadata))
+    ]
+    return Added(job, is_new=False, deliveries=_deliver(connection, job_id, content, missing))
+
+
+def _deliver(
+    connection: sqlite3.Connection, job_id: str, result: Mapping[str, Any], webhooks: Iterable[tuple[str, str]]
+) -> tuple[int, ...]:
+    """Store a delivery of ``result`` to each webhook, and return their ids."""
+    now = time.time()
+    inserts = (
+        connection.execute(
+            "INSERT INTO deliveries (job_id, url, body, attempts, due, expires) VALUES (?, ?, ?, 0, ?, ?)",
+            (job_id, url, _body(result, metadata), now, now + GIVE_UP_AFTER),
+        )
+        for url, metadata in webhooks
+    )
+    return tuple(insert.lastrowid or 0 for insert in inserts)
+
+
+def _is_pending(connection: sqlite3.Connection, job_id: str, url: str, body: bytes) -> bool:
+    query = "SELECT 1 FROM deliveries WHERE job_id = ? AND url = ? AND body = ?"
+    return connection.execute(query, (job_id, url, body)).fetchone() is not None
+
+
+def _body(result: Mapping[str, Any], metadata: str) -> bytes:
+    return json.dumps({**result, "metadata": json.loads(metadata)}).encode()
+
+
+def _forgotten(job_id: str, key: str | None) -> dict[str, Any]:
+    error = "The job ended under an earlier version of the gateway, which did not keep its result."
+    return {"job_id": job_id, "idempotent_key": key, "status": "failed", "response": None, "error": error}

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable
+from functools import partial
 from urllib.parse import urlsplit
 
 import httpx
@@ -17,15 +18,15 @@ from celery_ezthrottle._common.failpoints import reach
 from celery_ezthrottle._common.retry_after import parse_retry_after
 from celery_ezthrottle.service.signatures import SIGNATURE_HEADER, sign
 
-from .background import Background, DueQueue, pause_after
-from .database import Database, Delivery
+from .background import Background, DueQueue, insist, pause_after
+from .database import Database
 from .exchange import NoResponse, exchange
+from .rows import Delivery
 
-__all__ = ["GIVE_UP_AFTER", "LONGEST_PAUSE", "Deliveries"]
+__all__ = ["LONGEST_PAUSE", "Deliveries"]
 
 logger = logging.getLogger(__name__)
 
-GIVE_UP_AFTER = 24 * 3600.0  # seconds after the end of the job
 TIMEOUT = 10.0  # seconds within which a receiver must answer
 LONGEST_PAUSE = 60.0  # seconds between two attempts, unless the receiver asks for more
 AT_ONCE = 64  # webhooks in flight
@@ -68,24 +69,28 @@ class Deliveries:
 
     async def _attempt(self, delivery_id: int) -> None:
         try:
-            delivery = await asyncio.to_thread(self._database.delivery, delivery_id)
+            delivery = await insist(partial(self._database.delivery, delivery_id), f"read webhook {delivery_id}")
             if delivery is None:
                 return
             problem, asked = await self._send(delivery)
             attempts = delivery.attempts + 1
             now = time.time()
-            if not problem:
-                reach("gateway.delivered")
-                await asyncio.to_thread(self._database.end_delivery, delivery_id)
-            elif now >= delivery.expires:
-                logger.error("The webhook of %s is given up after %d attempts: %s", delivery.job_id, attempts, problem)
-                await asyncio.to_thread(self._database.end_delivery, delivery_id)
-            else:
+            if problem and now < delivery.expires:
                 if attempts == 1:
                     logger.warning("The webhook of %s was not taken and is tried again: %s", delivery.job_id, problem)
                 due = min(max(now + pause_after(attempts, LONGEST_PAUSE), asked), delivery.expires)
-                await asyncio.to_thread(self._database.redeliver, delivery_id, attempts, due)
+                await insist(
+                    partial(self._database.redeliver, delivery_id, attempts, due), f"postpone webhook {delivery_id}"
+                )
                 self._queue.put(due, delivery_id)
+                return
+            if problem:
+                logger.error("The webhook of %s is given up; attempts: %d. %s", delivery.job_id, attempts, problem)
+            else:
+                reach("gateway.delivered")
+                host = _host(delivery)
+                logger.info("The webhook of %s is delivered to %s; attempts: %d.", delivery.job_id, host, attempts)
+            await insist(partial(self._database.end_delivery, delivery_id), f"end webhook {delivery_id}")
         finally:
             self._slots.release()
 
@@ -100,7 +105,7 @@ class Deliveries:
             # Each attempt gets a new signature, because a receiver refuses an old timestamp.
             SIGNATURE_HEADER: sign(self._secret, delivery.body, int(time.time())),
         }
-        host = urlsplit(delivery.url).netloc.rpartition("@")[2]  # the rest of the URL may hold a secret token
+        host = _host(delivery)
         asked = 0.0
         try:
             answer = await exchange(
@@ -114,3 +119,7 @@ class Deliveries:
                 return f"{host}: {exc}", asked
             status = exc.status_code
         return ("" if 200 <= status < 300 else f"{host} answered {status}."), asked
+
+
+def _host(delivery: Delivery) -> str:
+    return urlsplit(delivery.url).netloc.rpartition("@")[2]  # the rest of the URL may hold a secret token

@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import sqlite3
 import time
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import httpx
@@ -19,12 +21,13 @@ from celery_ezthrottle._common.failpoints import reach
 from celery_ezthrottle._common.retry_after import parse_retry_after
 from celery_ezthrottle.service.job import Job
 
-from .background import Background, DueQueue, pause_after
+from .background import Background, DueQueue, insist, pause_after
 from .config import GatewayConfig
-from .database import Database, Waiting, Work
-from .delivery import GIVE_UP_AFTER, Deliveries
+from .database import Database
+from .delivery import Deliveries
 from .exchange import NoResponse, UpstreamResponse, exchange
 from .pacing import Pace, rate_of
+from .rows import Waiting, Work, webhooks_of
 
 __all__ = ["Dispatcher"]
 
@@ -35,16 +38,17 @@ PAUSING_CODES = frozenset({429, 503})  # their Retry-After applies to the whole 
 LONGEST_PAUSE = 30.0  # seconds between two attempts, unless the upstream asks for more
 AT_ONCE = 64  # requests in flight to one host; without a limit, a slow host would use up the file descriptors
 LARGEST_RESPONSE = 8 * 1024 * 1024  # bytes
-IDLE = 60.0  # seconds after which the lane of a host without jobs is deleted
+IDLE = 60.0  # seconds after which the lane of a host without jobs and without requests in flight is deleted
 
 
 class _Lane:
-    """The queue, the pace and the free slots of one host."""
+    """The queue, the pace, the free slots and the number of requests in flight of one host."""
 
     def __init__(self, rate: float) -> None:
         self.queue: DueQueue[Waiting] = DueQueue()
         self.pace = Pace(rate)
         self.slots = asyncio.Semaphore(AT_ONCE)
+        self.sending = 0
 
 
 class Dispatcher:
@@ -96,31 +100,31 @@ class Dispatcher:
                 async with asyncio.timeout(IDLE):
                     waiting = await lane.queue.get()
             except TimeoutError:
-                if lane.queue or lane.pace.delay(time.monotonic()):
+                # A new lane would not know of requests in flight, and would send as many again.
+                if lane.queue or lane.sending or lane.pace.delay(time.monotonic()):
                     continue
                 del self._lanes[host]
                 return
             # Read the job before its turn comes, so that the time between requests does not depend on the disk.
-            work = await self._work(waiting.id)
+            try:
+                work = await asyncio.to_thread(self._database.work, waiting.id)
+            except sqlite3.Error:
+                self._attempts.spawn(self._enqueue_when_readable(waiting))  # the other jobs of this host go on
+                continue
             if work is None:
                 continue
             await lane.slots.acquire()
             while delay := lane.pace.delay(time.monotonic()):
                 await asyncio.sleep(delay)
             lane.pace.take(time.monotonic())
-            self._attempts.spawn(self._attempt(waiting, work, lane.slots))
+            lane.sending += 1
+            self._attempts.spawn(self._attempt(waiting, work, lane))
 
-    async def _work(self, job_id: str) -> Work | None:
-        try:
-            return await asyncio.to_thread(self._database.work, job_id)
-        except Exception:
-            # A job that cannot be read must not stop the other jobs of its host. It is still queued at the next start.
-            logger.exception(
-                "The gateway could not read %s; it is tried again when the gateway is started again.", job_id
-            )
-            return None
+    async def _enqueue_when_readable(self, waiting: Waiting) -> None:
+        await insist(partial(self._database.work, waiting.id), f"read {waiting.id}")
+        self.enqueue(waiting)
 
-    async def _attempt(self, waiting: Waiting, work: Work, slot: asyncio.Semaphore) -> None:
+    async def _attempt(self, waiting: Waiting, work: Work, lane: _Lane) -> None:
         self.in_flight.add(waiting.id)
         try:
             job = Job.from_wire(json.loads(work.wire))
@@ -133,18 +137,21 @@ class Dispatcher:
             reach("gateway.called")
             asked = _asked(answer)
             if answer and answer.status_code in PAUSING_CODES and asked:
-                self._lane(waiting.host).pace.pause(time.monotonic() + asked - time.time())
+                lane.pace.pause(time.monotonic() + asked - time.time())
             attempts = waiting.attempts + 1
             if attempts < self._most_attempts(job) and _may_help(job, answer, failure):
                 due = max(time.time() + pause_after(attempts, LONGEST_PAUSE), asked)
                 kept = json.dumps(answer.to_wire()) if answer else None
-                await asyncio.to_thread(self._database.postpone, waiting.id, attempts, due, kept)
+                await insist(
+                    partial(self._database.postpone, waiting.id, attempts, due, kept), f"postpone {waiting.id}"
+                )
                 self.enqueue(replace(waiting, attempts=attempts, due=due))
             else:
-                await self._finish(waiting.id, job, work, answer, failure)
+                await self._finish(replace(waiting, attempts=attempts), job, work, answer, failure)
         finally:
             self.in_flight.discard(waiting.id)
-            slot.release()
+            lane.sending -= 1
+            lane.slots.release()
 
     async def _send(self, job: Job) -> UpstreamResponse:
         body = None if job.body is None else job.body.encode()
@@ -153,30 +160,29 @@ class Dispatcher:
         )
 
     async def _finish(
-        self, job_id: str, job: Job, work: Work, answer: UpstreamResponse | None, failure: NoResponse | None
+        self, sent: Waiting, job: Job, work: Work, answer: UpstreamResponse | None, failure: NoResponse | None
     ) -> None:
         response: dict[str, Any] | None = answer.to_wire() if answer else None
-        if response is None and work.answer is not None:
+        status_code = answer.status_code if answer else failure.status_code if failure else None
+        if status_code is None and work.answer is not None:
             response = json.loads(work.answer)  # this attempt got no answer, an earlier one did
-        success = answer is not None and answer.status_code < 400
-        content = {
-            "job_id": job_id,
+        # Also without a response: a request that was executed must not look like one that failed.
+        success = status_code is not None and status_code < 400
+        result = {
+            "job_id": sent.id,
             "idempotent_key": job.idempotent_key or work.dedupe.partition(":")[2],
             "status": "success" if success else "failed",
             "response": response,
-            "metadata": dict(job.metadata),
         }
         if failure is not None:
-            content["error"] = str(failure)
-        delivery_ids = await asyncio.to_thread(
-            self._database.finish,
-            job_id,
-            "completed" if success else "failed",
-            [webhook.url for webhook in job.webhooks],
-            json.dumps(content).encode(),
-            time.time() + GIVE_UP_AFTER,
+            result["error"] = str(failure)
+        deliveries = await insist(
+            partial(self._database.finish, sent.id, "completed" if success else "failed", result, webhooks_of(job)),
+            f"end {sent.id}",
         )
-        self._deliveries.add(delivery_ids)
+        outcome = f"HTTP {answer.status_code}" if answer else str(failure)
+        logger.info("%s is finished; attempts: %d. %s", sent.id, sent.attempts, outcome)
+        self._deliveries.add(deliveries)
 
     def _most_attempts(self, job: Job) -> int:
         retries = job.retry_policy.max_retries if job.retry_policy else None

@@ -45,7 +45,7 @@ class Call:
         forgotten: the content of the response was dropped, because it is too large.
         thread: id of the thread that made the call.
         ended: the call has returned or raised.
-        sent: ``request`` as it was when the call was made. The body of the task may change the object later.
+        sent: ``request`` as it was when the call was made, without its headers. The body of the task may change the object later.
     """
 
     library: Library = field(repr=False)
@@ -66,7 +66,7 @@ class Call:
     _released: _Released | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        self.sent = self.library.read_request(self.request)
+        self.sent = self.library.read_request(self.request, with_headers=False)
 
     @cached_property
     def fingerprint(self) -> Fingerprint | None:
@@ -132,7 +132,7 @@ class Call:
         _ = self.fingerprint
         can_be_kept = self.can_be_kept
         self._released = _Released(can_be_kept, self.has_stream, self.answer() if can_be_kept else None)
-        self.sent = replace(self.sent, body=None, headers={})
+        self.sent = replace(self.sent, body=None)
         self.request = self.response = self.error = None
         self.arguments = {}
 

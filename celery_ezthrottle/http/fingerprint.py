@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-__all__ = ["Fingerprint", "fingerprint", "is_safe", "varying"]
+__all__ = ["Fingerprint", "exact_digest", "fingerprint", "is_safe", "varying"]
 
 #: Safe methods: they change nothing at the origin server (RFC 9110, section 9.2.1).
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
@@ -56,10 +56,10 @@ def fingerprint(
         stable: returns the UUIDs and times that are the same on every run, see :func:`varying`. They are not masked. Called
             only if the body contains UUIDs or times.
     """
-    method, body, sent = method.upper(), body or b"", url.partition("#")[0]  # a fragment is never sent
+    exact = exact_digest(method, url, body)
+    method, body, sent = method.upper(), body or b"", _without_fragment(url)
     place, mark, query = sent.partition("?")
     raw = query.encode("utf-8", "surrogatepass")
-    exact = _digest(f"{method} {sent}\n", body)
     masked_query, masked = _masked(raw, stable), _masked(body, stable)
     alike = masked_query == raw and masked == body
     head = f"{method} {place}{mark}{masked_query.decode('utf-8', 'surrogatepass')}\n"
@@ -71,6 +71,15 @@ def fingerprint(
         target=_digest(f"{method} {place}"),
         query=_digest("", masked_query),
     )
+
+
+def exact_digest(method: str, url: str, body: bytes | None) -> str:
+    """Return the digest of method, URL and body, which is :attr:`Fingerprint.exact`. It takes less time than the whole."""
+    return _digest(f"{method.upper()} {_without_fragment(url)}\n", body or b"")
+
+
+def _without_fragment(url: str) -> str:
+    return url.partition("#")[0]  # it is never sent
 
 
 def is_safe(method: str) -> bool:

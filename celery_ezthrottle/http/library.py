@@ -44,8 +44,11 @@ class SentRequest:
 class Library(Protocol):
     """The adapter of an HTTP library. ``request``, ``response``, ``owner`` and ``error`` are the library's own objects."""
 
-    def read_request(self, request: Any) -> SentRequest:
-        """Return ``request`` as it goes on the wire."""
+    def read_request(self, request: Any, *, with_headers: bool = True) -> SentRequest:
+        """Return ``request`` as it goes on the wire. Without its headers, which take long to read, if they are not wanted."""
+
+    def with_header(self, request: Any, name: str, value: str) -> Any:
+        """Return a copy of ``request`` with one more header. The caller may send ``request`` again, as another call."""
 
     def last_request(self, call: Call) -> Any:
         """Return the request of the last hop of ``call``."""
@@ -59,7 +62,10 @@ class Library(Protocol):
     def obstacle(self, call: Call) -> str | None:
         """Return why the service cannot send ``call`` in the same way (certificates, proxies), or None when it can."""
 
-    def status_given_up_on(self, error: BaseException) -> int | None:
+    def has_own_bundle(self, call: Call) -> bool:
+        """Return whether the certificate for ``call`` is verified with another CA bundle than the library's default."""
+
+    def status_given_up_on(self, error: BaseException | None) -> int | None:
         """Return the status on which the library's own retries gave up; 0 when it is unknown; None for another error."""
 
     def is_network_error(self, error: BaseException | None) -> bool:

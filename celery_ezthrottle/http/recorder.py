@@ -6,14 +6,14 @@ The adapter of an HTTP library passes each call to the recorder of the current c
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 from celery_ezthrottle.errors import OutcomeUnknown, ReplayMismatch
 
 from .call import Call, Source
+from .idempotency_keys import IdempotencyKeys
 from .journal import Entry
 from .library import Library
 from .replay import Match, Replay
@@ -22,7 +22,9 @@ from .stored_answer import StoredAnswer, StoredError, StoredResponse, is_tempora
 
 __all__ = ["ForwardNow", "Recorder", "begin_recording", "current", "recording"]
 
-_current: ContextVar[Recorder | None] = ContextVar("celery_ezthrottle_recorder", default=None)
+RecorderSource: TypeAlias = "Recorder | Callable[[], Recorder | None] | None"
+
+_current: ContextVar[RecorderSource] = ContextVar("celery_ezthrottle_recorder", default=None)
 
 
 class ForwardNow(BaseException):
@@ -40,6 +42,8 @@ class Recorder(RunCalls):
         stable: returns the UUIDs and times that are the same on every run, see :func:`.fingerprint.varying`. They distinguish
             requests, so they are not masked.
         on_ended: called after each call that was sent and has returned or raised an Exception. Never by two threads at once.
+        keys: gives unsafe calls their idempotency keys; None for none.
+        thread: id of the thread of the body; None = the current thread.
     """
 
     def __init__(
@@ -50,12 +54,15 @@ class Recorder(RunCalls):
         max_journal: int,
         stable: Callable[[], frozenset[bytes]] = frozenset,
         on_ended: Callable[[Call], None] | None = None,
+        keys: IdempotencyKeys | None = None,
+        thread: int | None = None,
     ) -> None:
-        super().__init__(replay or Replay(), max_response=max_response, max_journal=max_journal)
+        super().__init__(replay or Replay(), max_response=max_response, max_journal=max_journal, thread=thread)
         #: The call that stopped the body instead of being sent. It can only be forwarded.
         self.to_forward: Call | None = None
         self._stable = stable
         self._on_ended = on_ended
+        self._keys = keys
         self._ending = threading.RLock()
         #: The calls of this run that ended in OutcomeUnknown, by their exact fingerprint.
         self._unknown: dict[str, Call] = {}
@@ -63,7 +70,7 @@ class Recorder(RunCalls):
         self._given_up: dict[str, Call] = {}
 
     def send(
-        self, library: Library, owner: Any, request: Any, arguments: dict[str, Any], *, send: Callable[[], Any]
+        self, library: Library, owner: Any, request: Any, arguments: dict[str, Any], *, send: Callable[[Any], Any]
     ) -> Any:
         """Answer a call from the journal, or send it. Return the library's response, or raise the library's error.
 
@@ -72,13 +79,19 @@ class Recorder(RunCalls):
             owner: the library's session or client.
             request: the library's request object: the request of the first hop.
             arguments: the arguments of the library's own ``send``. The owner's values stand in for missing ones.
-            send: sends the call.
+            send: sends the request that it is given.
 
         Raises:
             ReplayMismatch: the call may be another form of a call that was answered.
             ForwardNow: the call must not be sent, only forwarded.
         """
-        call = Call(library, request, arguments, self._stable)
+        if self._keys is None:
+            return self._record(Call(library, request, arguments, self._stable), owner, send)
+        with self._keys.used(library, request) as (keyed, used):
+            used.response = self._record(Call(library, keyed, arguments, self._stable), owner, send)
+            return used.response
+
+    def _record(self, call: Call, owner: Any, send: Callable[[Any], Any]) -> Any:
         with self._lock:
             entry = self._begin(call)
         return self._send(call, send) if entry is None else self._answer(call, entry, owner)
@@ -100,6 +113,9 @@ class Recorder(RunCalls):
                 return entry
             if match is Match.FORWARD and entry is not None:
                 self._stop_to_forward(call, entry)
+            if entry is not None:
+                # Its answer was of no use, so it is sent. The forwards count on, so that it is not forwarded without end.
+                call.forwards = entry.forwards
             if (unknown := self._unknown.get(made.exact)) is not None:
                 self._fail_again(call, unknown)
             if (earlier := self._given_up.get(made.exact)) is not None:
@@ -129,11 +145,11 @@ class Recorder(RunCalls):
         self.to_forward = call
         raise ForwardNow
 
-    def _send(self, call: Call, send: Callable[[], Any]) -> Any:
+    def _send(self, call: Call, send: Callable[[Any], Any]) -> Any:
         response = None
         try:
             with recording(None):
-                response = call.response = send()
+                response = call.response = send(call.request)
         except BaseException as exc:
             call.error = exc
             hooked = call.library.response_of(exc)
@@ -210,18 +226,28 @@ def _was_given_up(answer: StoredAnswer | None) -> bool:
 
 def current() -> Recorder | None:
     """Return the recorder of this context; None where nothing is recorded."""
-    recorder = _current.get()
+    source = _current.get()
+    recorder = source if source is None or isinstance(source, Recorder) else source()
     return None if recorder is None or recorder.is_closed else recorder
 
 
-@contextmanager
-def recording(recorder: Recorder | None) -> Iterator[None]:
-    """Record the calls of this context with ``recorder``. None = record nothing."""
-    token = _current.set(recorder)
-    try:
-        yield
-    finally:
-        _current.reset(token)
+class recording:  # noqa: N801 -- used like a function; contextlib's generators take three times as long
+    """Record the calls of a ``with`` block.
+
+    Args:
+        source: the recorder; or what returns it when it is needed for the first time; or None, to record nothing.
+    """
+
+    __slots__ = ("_source", "_token")
+
+    def __init__(self, source: RecorderSource) -> None:
+        self._source = source
+
+    def __enter__(self) -> None:
+        self._token = _current.set(self._source)
+
+    def __exit__(self, *_: object) -> None:
+        _current.reset(self._token)
 
 
 def begin_recording(recorder: Recorder) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict, deque
+from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from enum import Enum
@@ -55,8 +55,8 @@ class Replay:
         self._known: defaultdict[str, set[str]] = defaultdict(set)
         self._repeated: set[str] = set()
         #: The unused unsafe entries of each place: all that are settled, and those that are unknown.
-        self._settled: Counter[str] = Counter()
-        self._unknown: Counter[str] = Counter()
+        self._settled: defaultdict[str, int] = defaultdict(int)
+        self._unknown: defaultdict[str, int] = defaultdict(int)
         for entry in self.entries:
             made = entry.fingerprint
             self._known[made.loose].add(made.exact)

@@ -7,8 +7,8 @@ Redirects and authentication of a call that is sent are part of it; those of a c
 
 from __future__ import annotations
 
+import copy
 import functools
-import os
 import re
 import sys
 from typing import Any
@@ -32,14 +32,21 @@ _GAVE_UP_ON = re.compile(r"too many (\d{3}) error responses")
 class _Requests:
     """Implements :class:`~celery_ezthrottle.http.library.Library`."""
 
-    def read_request(self, request: requests.PreparedRequest) -> SentRequest:
+    def read_request(self, request: requests.PreparedRequest, *, with_headers: bool = True) -> SentRequest:
         body: object = request.body  # may be a stream or a generator, although the type hint excludes it
         if isinstance(body, str):
             body = body.encode("utf-8", "surrogatepass")
-        headers = {_text(name): _text(value) for name, value in request.headers.items()}
+        headers = {_text(name): _text(value) for name, value in request.headers.items()} if with_headers else {}
         streamed = body is not None and not isinstance(body, (bytes, bytearray))
         content = bytes(body) if isinstance(body, (bytes, bytearray)) else None
         return SentRequest(request.method or "GET", request.url or "", headers, content, streamed)
+
+    def with_header(self, request: requests.PreparedRequest, name: str, value: str) -> requests.PreparedRequest:
+        # Not request.copy(): it makes a plain PreparedRequest of a subclass.
+        made = copy.copy(request)
+        made.headers = request.headers.copy()
+        made.headers[name] = value
+        return made
 
     def last_request(self, call: Call) -> Any:
         if call.response is not None and call.response.request is not None:
@@ -61,13 +68,17 @@ class _Requests:
             return "what failed is another request, which its hook has sent; its answer would be taken for that to the call"
         if call.arguments.get("cert"):
             return "it uses a client certificate, which cannot be forwarded"
-        if not _is_default_verify(call.arguments.get("verify")):
-            return "it uses a verify setting of its own, which cannot be forwarded"
+        if not call.arguments.get("verify"):  # requests takes None and "" as False here
+            return "it does not verify the certificate (verify=False), which cannot be forwarded"
         if select_proxy(call.last_request.url or "", call.arguments.get("proxies")):
             return "it goes through a proxy, which cannot be forwarded"
         return None
 
-    def status_given_up_on(self, error: BaseException) -> int | None:
+    def has_own_bundle(self, call: Call) -> bool:
+        # A bundle from the environment (REQUESTS_CA_BUNDLE) is here too. http:// has no certificate.
+        return call.arguments.get("verify") is not True and (call.last_request.url or "").startswith("https:")
+
+    def status_given_up_on(self, error: BaseException | None) -> int | None:
         if not isinstance(error, requests.exceptions.RetryError):
             return None
         found = _GAVE_UP_ON.search(str(error))
@@ -128,11 +139,6 @@ def _is_part_of(first: requests.PreparedRequest, request: requests.PreparedReque
     return request.hooks is first.hooks or (request.method, request.url) == (first.method, first.url)
 
 
-def _is_default_verify(verify: object) -> bool:
-    # requests puts a CA bundle from the environment into each call. It belongs to the machine, not to the call.
-    return verify in (True, None) or verify in (os.environ.get("REQUESTS_CA_BUNDLE"), os.environ.get("CURL_CA_BUNDLE"))
-
-
 def _text(value: str | bytes) -> str:
     return value.decode("latin-1") if isinstance(value, bytes) else value
 
@@ -150,7 +156,7 @@ def install() -> None:
         if recorder is None:
             return send(self, request, **kwargs)
         effective = _effective(self, request, kwargs)
-        return recorder.send(REQUESTS, self, request, effective, send=lambda: send(self, request, **effective))
+        return recorder.send(REQUESTS, self, request, effective, send=lambda made: send(self, made, **effective))
 
     @functools.wraps(raise_for_status)
     def noted_raise_for_status(self: requests.Response) -> None:

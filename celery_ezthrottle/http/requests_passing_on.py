@@ -32,15 +32,15 @@ class Connection:
         """Send ``request`` with the session's adapter, as a call of its own. The arguments are those of ``HTTPAdapter.send``."""
         recorder, arguments = current(), {**dict(zip(_PARAMETERS, args, strict=False)), **kwargs}
 
-        def send() -> requests.Response:
-            adapter: Any = self._session.get_adapter(url=request.url or "")
-            response: requests.Response = adapter.send(request, **arguments)
+        def send(made: requests.PreparedRequest) -> requests.Response:
+            adapter: Any = self._session.get_adapter(url=made.url or "")
+            response: requests.Response = adapter.send(made, **arguments)
             if not arguments.get("stream"):
                 _ = response.content  # the recorder wants it read
             return response
 
         if recorder is None:
-            return send()
+            return send(request)
         answer: requests.Response = recorder.send(self._library, self, request, arguments, send=send)
         answer.history = []  # who sends over a connection builds the history; that of an earlier run would double it
         return answer

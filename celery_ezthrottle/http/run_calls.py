@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 from .call import Call, Source
@@ -31,16 +32,20 @@ _WATCHED = 1000
 class RunCalls:
     """The calls of one run. Threads may share it. The arguments are those of :class:`.recorder.Recorder`."""
 
-    def __init__(self, replay: Replay, *, max_response: int, max_journal: int) -> None:
+    def __init__(self, replay: Replay, *, max_response: int, max_journal: int, thread: int | None) -> None:
         self.replay = replay
         self.calls: list[Call] = []
         #: The thread of the body.
-        self.thread = threading.get_ident()
+        self.thread = threading.get_ident() if thread is None else thread
         self._lock = threading.Lock()
         self._is_closed = False
         #: Each returns whether work that the body gave to another thread has not ended.
         self._working: list[Callable[[], bool]] = []
-        self._memory = Memory(replay.entries, max_response=max_response, max_journal=max_journal)
+        self._bounds = {"max_response": max_response, "max_journal": max_journal}
+
+    @cached_property
+    def _memory(self) -> Memory:
+        return Memory(self.replay.entries, **self._bounds)
 
     @property
     def last(self) -> Call | None:

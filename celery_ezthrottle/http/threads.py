@@ -34,15 +34,18 @@ _HAND_OVER: tuple[tuple[type, str, str | None], ...] = (
     (ThreadPool, "imap_unordered", None),
 )
 
+_GREENLETS = ("gevent", "eventlet")
+
 _lock = threading.Lock()
 _wrapped: set[str] = set()
 
 
 def install() -> None:
     """Wrap what starts threads, and greenlets if their library is imported. Does nothing where that was done before."""
-    if "threads" not in _wrapped or not _wrapped.issuperset({"gevent", "eventlet"} & sys.modules.keys()):
-        with _lock:
-            _install()
+    if "threads" in _wrapped and not any(name in sys.modules and name not in _wrapped for name in _GREENLETS):
+        return  # each run asks, so this must be fast
+    with _lock:
+        _install()
 
 
 def _install() -> None:

@@ -6,28 +6,25 @@ forwarded, and if the task wants it again.
 
 from __future__ import annotations
 
-import re
+from collections.abc import Collection
 from enum import Enum
+from urllib.parse import urlsplit
 
 from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
 
 from celery_ezthrottle.errors import ReplayMismatch
 from celery_ezthrottle.http.call import Call, Source
+from celery_ezthrottle.http.fingerprint import is_safe
 from celery_ezthrottle.http.library import SentRequest
 from celery_ezthrottle.settings.options import Options
 
 from .callables import ask
-from .hosts import may_forward
+from .hosts import is_public_host, may_forward
+from .repeating import AMBIGUOUS, is_repeatable
+from .signed import is_signed
 from .wanted import all_behind, is_of
 
-__all__ = ["Failure", "failure_of", "is_wanted", "obstacle"]
-
-#: Idempotent methods: a request may be sent again without harm (RFC 9110, section 9.2.2).
-IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
-
-_SIGNED_SCHEMES = ("oauth ", "aws4-hmac-sha256", "signature ", "hmac ", "digest ")
-_SIGNED_HEADERS = ("signature", "signature-input", "x-signature", "x-hub-signature", "x-amz-date", "x-goog-date")
-_SIGNED_QUERY = re.compile(r"[?&](?:x-amz-signature|x-goog-signature|oauth_signature|signature|sig)=", re.IGNORECASE)
+__all__ = ["Failure", "failure_of", "is_wanted", "obstacle", "risk"]
 
 
 class Failure(Enum):
@@ -52,7 +49,7 @@ def failure_of(call: Call, options: Options) -> Failure | None:
     if call.forwards >= options.max_forwards or (call.source is Source.SERVICE and call.response is None):
         return None
     if call.response is not None:
-        limited = call.response.status_code in options.forward_on
+        limited = call.response.status_code in _statuses(call, options)
         if not limited and options.is_limited is not None:
             limited = bool(ask("is_limited", options.is_limited, call.response))
         return Failure.LIMITED if limited else None
@@ -60,7 +57,7 @@ def failure_of(call: Call, options: Options) -> Failure | None:
         return None
     given_up_on = call.library.status_given_up_on(call.error)
     if given_up_on is not None:
-        return Failure.LIMITED if given_up_on in options.forward_on else None
+        return Failure.LIMITED if given_up_on in _statuses(call, options) else None
     if call.library.is_network_error(call.error) and _may_send_again(call, options):
         return Failure.NETWORK
     return None
@@ -96,28 +93,50 @@ def obstacle(call: Call, options: Options, *, max_request_body: int) -> str | No
     if why := call.library.obstacle(call):
         return why
     if not may_forward(sent.url, options.forward_hosts):
-        return "its host is not a public one or not listed; list it in forward_hosts to forward it"
-    if _is_signed(sent) and not may_forward(sent.url, options.forward_signed_hosts):
+        return _not_listed(sent.url)
+    # SDKs such as stripe pass the bundle that they ship. A public host has a certificate that every bundle accepts.
+    if call.library.has_own_bundle(call) and not is_public_host(urlsplit(sent.url).hostname or ""):
+        return "it trusts a CA bundle of its own (verify=<path>, REQUESTS_CA_BUNDLE), which the service does not know"
+    if len(sent.body or b"") > max_request_body:
+        return "its request body is too large; raise ezthrottle_max_request_body"
+    if is_signed(sent) and not may_forward(sent.url, options.forward_signed_hosts):
         return (
             "it is signed, probably for a time or once only, and would be refused when it is sent later; list its "
             "host in forward_signed_hosts if its signature stays valid"
         )
-    if len(sent.body or b"") > max_request_body:
-        return "its request body is too large; raise ezthrottle_max_request_body"
     if options.forward_if is not None and not ask("forward_if", options.forward_if, call.last_request):
         return ""
     return None
 
 
+def _not_listed(url: str) -> str:
+    parts = urlsplit(url)
+    why = "neither public nor listed" if parts.username is None else "not listed, which a URL with user info must be"
+    return (
+        f"its host, {parts.hostname}, is {why}; list it in the task option forward_hosts or in ezthrottle_forward_hosts"
+    )
+
+
+def risk(call: Call, options: Options) -> str | None:
+    """Return why forwarding ``call`` may execute it twice, or None. For a call that failed with a status."""
+    status = call.response.status_code if call.response is not None else call.library.status_given_up_on(call.error)
+    if status not in AMBIGUOUS or is_repeatable(call.last_sent, options):
+        return None
+    return (
+        "a call that is not idempotent and has no idempotency key was answered 500, 502 or 504, and is forwarded: upstream may "
+        "have executed it already. Send an Idempotency-Key, set idempotency_header for hosts that take one, or set "
+        "forward_unsafe_on={429, 503}"
+    )
+
+
+def _statuses(call: Call, options: Options) -> Collection[int]:
+    return options.statuses(safe=is_safe(call.last_sent.method))
+
+
 def _may_send_again(call: Call, options: Options) -> bool:
     if options.forward_on_network_error != "safe":
         return options.forward_on_network_error == "always"
-    sent = call.last_sent
-    return (
-        call.library.certainly_not_sent(call.error)
-        or sent.method.upper() in IDEMPOTENT_METHODS
-        or sent.header("Idempotency-Key") is not None
-    )
+    return call.library.certainly_not_sent(call.error) or is_repeatable(call.last_sent, options)
 
 
 def _is_text(sent: SentRequest) -> bool:
@@ -128,11 +147,3 @@ def _is_text(sent: SentRequest) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-def _is_signed(sent: SentRequest) -> bool:
-    return (
-        (sent.header("Authorization") or "").lower().startswith(_SIGNED_SCHEMES)
-        or any(sent.header(name) is not None for name in _SIGNED_HEADERS)
-        or bool(_SIGNED_QUERY.search(sent.url))
-    )

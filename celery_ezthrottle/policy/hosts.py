@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from urllib.parse import urlsplit
 
-__all__ = ["is_public_host", "may_forward"]
+__all__ = ["is_loopback_host", "is_public_host", "may_forward"]
 
 # Special-use names (RFC 6761, 6762, 7686, 8375, 9476) and names that are widely used in private networks.
 _PRIVATE_SUFFIXES = (
@@ -31,13 +31,16 @@ _PRIVATE_SUFFIXES = (
 
 def is_public_host(host: str) -> bool:
     """Return whether ``host`` is on the public Internet, as far as its name or literal address shows."""
-    host = host.strip("[]").rstrip(".").lower()
-    address = _literal_address(host)
+    host, address = _read(host)
     if address is not None:
-        if isinstance(address, ipaddress.IPv6Address):
-            address = _embedded(address) or address
         return address.is_global and not address.is_multicast
     return "." in host and not host.endswith(_PRIVATE_SUFFIXES)
+
+
+def is_loopback_host(host: str) -> bool:
+    """Return whether ``host`` is this machine itself, as far as its name or literal address shows."""
+    host, address = _read(host)
+    return address.is_loopback if address is not None else host == "localhost" or host.endswith(".localhost")
 
 
 def may_forward(url: str, patterns: Iterable[str]) -> bool:
@@ -62,14 +65,24 @@ def may_forward(url: str, patterns: Iterable[str]) -> bool:
     return False
 
 
+def _read(host: str) -> tuple[str, ipaddress.IPv4Address | ipaddress.IPv6Address | None]:
+    """Return the name of a host in its plain form, and its address if the name is one."""
+    host = host.strip("[]").rstrip(".").lower()
+    address = _literal_address(host)
+    return host, (_embedded(address) or address) if isinstance(address, ipaddress.IPv6Address) else address
+
+
 def _embedded(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
     """Return the IPv4 address that an IPv6 address contains (mapped, compatible, 6to4, Teredo or NAT64), or None."""
+    if address == _LOOPBACK:  # it looks like 0.0.0.1 in the last 32 bits
+        return None
     if any(address in network for network in _LAST_32_BITS):
         return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
     teredo = address.teredo
     return address.ipv4_mapped or address.sixtofour or (teredo[1] if teredo else None)
 
 
+_LOOPBACK = ipaddress.IPv6Address("::1")
 _LAST_32_BITS = (ipaddress.IPv6Network("::/96"), ipaddress.IPv6Network("64:ff9b::/96"))
 
 

@@ -204,6 +204,7 @@ def _refused(answer: SubmitResponse) -> EZThrottleError:
         401: "check ezthrottle_api_key",
         403: "check ezthrottle_api_key and what the account may do",
         404: "check that URL",
+        409: "give each request an idempotency key of its own (the option idempotency)",
         413: "send a smaller request body",
     }
     remedy = remedies.get(answer.status, "correct the job; the attribute body holds the answer")

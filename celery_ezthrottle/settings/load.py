@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery_ezthrottle.errors import ConfigurationError
 
+from . import names
 from .app_settings import Settings
 from .celery_redis import redis_of
 from .options import OPTION_NAMES, check_key
@@ -20,7 +21,7 @@ from .validate import report
 if TYPE_CHECKING:
     from celery import Celery
 
-__all__ = ["load_settings"]
+__all__ = ["load_settings", "lookup"]
 
 
 def load_settings(app: Celery, *, environ: Mapping[str, str] | None = None) -> Settings:
@@ -31,14 +32,14 @@ def load_settings(app: Celery, *, environ: Mapping[str, str] | None = None) -> S
         environ: environment variables; ``os.environ`` by default.
 
     Raises:
-        ConfigurationError: a setting has a value of the wrong type. The text names every such setting.
+        ConfigurationError: a setting has a value of the wrong type, or a name is no setting. The text names each of them.
     """
     environ = os.environ if environ is None else environ
     values: dict[str, Any] = {}
-    problems: list[str] = []
+    problems = list(names.unknown(app, environ, (spec.name for spec in fields(Settings))))
     # Task options come last: problems with the account are reported before problems with an option.
     for spec in sorted(fields(Settings), key=lambda spec: spec.name in OPTION_NAMES):
-        found, source = _lookup(app, environ, spec.name)
+        found, source = lookup(app, environ, spec.name)
         if found is None:
             continue
         try:
@@ -58,7 +59,8 @@ def load_settings(app: Celery, *, environ: Mapping[str, str] | None = None) -> S
     return Settings(**values)
 
 
-def _lookup(app: Celery, environ: Mapping[str, str], name: str) -> tuple[Any, str]:
+def lookup(app: Celery, environ: Mapping[str, str], name: str) -> tuple[Any, str]:
+    """Return the value of the setting ``name`` as it is written, and where it was found. The value is None if it is not set."""
     # By attribute, because app.conf.get() looks up a namespaced key differently.
     value = getattr(app.conf, f"ezthrottle_{name}", None)
     if value is not None:

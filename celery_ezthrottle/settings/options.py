@@ -7,6 +7,7 @@ the app's setting, and the setting over the default.
 
 from __future__ import annotations
 
+import re
 import string
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -52,6 +53,28 @@ _IDEMPOTENCY = Kind(
 )
 
 
+def _idempotency_header(value: Any) -> Any:
+    names = value.values() if isinstance(value, Mapping) else (value,)
+    if not all(isinstance(name, str) and _HEADER_NAME.fullmatch(name) for name in names):
+        raise ValueError
+    if isinstance(value, Mapping) and not all(isinstance(pattern, str) and pattern for pattern in value):
+        raise TypeError
+    return value
+
+
+def _header_of_text(value: Any) -> Any:
+    return MAPPING.parse(value) if isinstance(value, str) and value.lstrip().startswith("{") else value
+
+
+#: A name of a header (RFC 9110, section 5.1).
+_HEADER_NAME = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
+_IDEMPOTENCY_HEADER = Kind(
+    'the name of a header, or a mapping of hosts to names, such as {"api.stripe.com": "Idempotency-Key"}',
+    _idempotency_header,
+    _header_of_text,
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """The options of one task. Durations are in seconds.
@@ -61,6 +84,9 @@ class Options:
 
     #: HTTP statuses, 400 to 599. A call with such a response is forwarded.
     forward_on: Collection[int] = setting(frozenset({429, 500, 502, 503, 504}), STATUSES)
+    #: The same for calls whose method is not safe, such as POST, and the statuses at which the service tries them again; None =
+    #: those of ``forward_on``, and those of the service.
+    forward_unsafe_on: Collection[int] | None = setting(None, STATUSES)
     #: When a call that failed with a network error is forwarded. "safe": if the request was certainly not sent, its method is
     #: idempotent, or it has an ``Idempotency-Key`` header. "always". "never".
     forward_on_network_error: str = setting("safe", choice("safe", "always", "never"))
@@ -78,6 +104,9 @@ class Options:
     #: merges equal requests. "unique": a new key for each forward. Any other string: the key, with placeholders for the task's
     #: arguments. A callable: gets the request and returns the key.
     idempotency: str | Callable[[Any], str] = setting("task", _IDEMPOTENCY)
+    #: Name of the header in which unsafe calls get an idempotency key for the API, from their first try on: one name for all
+    #: hosts, or a mapping of host patterns (as in ``forward_hosts``) to names. None = none.
+    idempotency_header: Mapping[str, str] | str | None = setting(None, _IDEMPOTENCY_HEADER)
     #: Names of the service's regions that execute the job; () = any region.
     regions: Sequence[str] = setting((), STRINGS)
     #: What the service does when a region is down: "fallback" or "strict"; None = the service's default.
@@ -107,6 +136,17 @@ class Options:
     #: Whether a resumed run sends an unsafe call that looks like an earlier call with another body. If False, the call raises
     #: ReplayMismatch.
     send_unmatched: bool = setting(False, FLAG)
+
+    def statuses(self, *, safe: bool) -> Collection[int]:
+        """Return the statuses at which a call is forwarded, by whether its method is safe."""
+        return self.forward_on if safe or self.forward_unsafe_on is None else self.forward_unsafe_on
+
+    def retry_policy_of(self, *, safe: bool) -> Mapping[str, Any] | None:
+        """Return the retry policy of a job. The service must not repeat an unsafe call at a status at which we would not."""
+        if safe or self.forward_unsafe_on is None:
+            return self.retry_policy
+        codes = sorted(self.forward_unsafe_on)
+        return {"retry_codes": codes, "reroute_codes": codes, **(self.retry_policy or {})}
 
 
 _KINDS: Mapping[str, Kind] = {spec.name: spec.metadata["kind"] for spec in fields(Options)}

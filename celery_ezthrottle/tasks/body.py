@@ -5,32 +5,32 @@ This runs inside ``Task.run``, so it sees the error of a call before ``autoretry
 
 from __future__ import annotations
 
-import functools
 import inspect
-import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextvars import ContextVar
-from dataclasses import dataclass, field
-from types import MethodType
+from contextvars import Token
+from dataclasses import dataclass
+from threading import get_ident
 from typing import Any
 
-from celery import Task
 from celery._state import get_current_task
 from celery.exceptions import Retry
 
-from celery_ezthrottle._common.log import logger, warn_once
+from celery_ezthrottle._common.log import warn_once
+from celery_ezthrottle.http import threads
 from celery_ezthrottle.http.call import Call
-from celery_ezthrottle.http.recorder import recording
+from celery_ezthrottle.http.recorder import Recorder, recording
 from celery_ezthrottle.policy import decision
 from celery_ezthrottle.policy.callables import OptionFailed
 from celery_ezthrottle.policy.wanted import candidates
 
-from .handoff import handoff_of
+from .handoff import usable_handoff
+from .outermost import stop_again
 from .resuming import begin
-from .run import Run
+from .retry import active, holds_back_retries
+from .run import Run, is_fresh
 from .suspend import no_progress, suspend
 
-__all__ = ["execute", "outermost"]
+__all__ = ["execute"]
 
 
 def execute(body: Callable[..., Any], given: Mapping[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -43,36 +43,26 @@ def execute(body: Callable[..., Any], given: Mapping[str, Any], args: tuple[Any,
         Suspended: the task was suspended.
         celery.exceptions.Ignore: another run has this task.
     """
-    active = _active.get()
+    outer = active.get()
     task: Any = get_current_task()
-    if active is not None and (task is None or task.request.called_directly or active.run.task is task):
+    request = None if task is None else task.request  # asked for once, because Celery looks it up on a stack
+    if outer is not None and (request is None or request.called_directly or outer.task is task):
         return body(*args, **kwargs)  # part of an execution that is already recorded
-    handoff = _handoff(task)
-    if task is None or handoff is None:
+    handoff = usable_handoff(task, request)
+    if handoff is None:
         return body(*args, **kwargs)
-    _stop_again(task)
-    run = Run(task, given, handoff)
-    begin(run)
-    if type(task).retry is Task.retry:
-        task.retry = MethodType(_retry, task)
-    else:
-        run.mark_retries()  # the user's own ``retry`` is not replaced, so the mark is set from the start
-    return _Execution(run, body, args, kwargs)()
+    stop_again(request)
+    threads.install()
+    execution = _Execution(task, request, given, handoff, body, args, kwargs)
+    if not holds_back_retries(task):
+        execution.run.mark_retries()  # the user's own ``retry`` is not replaced, so the mark is set from the start
+    return execution()
 
 
-def _handoff(task: Task[Any, Any] | None) -> dict[str, Any] | None:
-    if task is None:
-        logger.debug("A frugal function was called outside any task: it is a plain call.")
-        return None
-    request, found = task.request, handoff_of(task)
-    if found is not None and "message" in found and not request.called_directly and not request.is_eager:
-        return found
-    if request.is_eager or request.called_directly:
-        reason = "it was called directly or eagerly, where a task cannot be suspended; nothing is forwarded."
-    else:
-        reason = "the worker did not hand over its message, so it cannot be suspended; nothing is forwarded."
-    warn_once(task.name, reason)
-    return None
+_OTHER_ARGUMENTS = (
+    "after a limited call it retried itself with other arguments; that is left to Celery, and nothing is forwarded. To have the "
+    "call forwarded, call self.retry() without args and kwargs, or send the next part of the work as a task of its own."
+)
 
 
 @dataclass
@@ -83,36 +73,69 @@ class _WantedRetry:
     stock: Callable[[], Any]
 
 
-@dataclass
 class _Execution:
-    run: Run
-    body: Callable[..., Any]
-    args: tuple[Any, ...] = field(repr=False)
-    kwargs: dict[str, Any] = field(repr=False)
-    wanted_retry: _WantedRetry | None = None
+    """The first run of a task costs nothing as long as it makes no call: its :class:`Run` is made at the first call."""
+
+    def __init__(
+        self,
+        task: Any,
+        request: Any,
+        given: Mapping[str, Any],
+        handoff: dict[str, Any],
+        body: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
+        self.task = task
+        self.wanted_retry: _WantedRetry | None = None
+        self._begun_with = request, given, handoff
+        self._body, self._args, self._kwargs = body, args, kwargs
+        self._thread = get_ident()
+        self._run: Run | None = None
+        self._has_ended = False
+
+    @property
+    def run(self) -> Run:
+        if self._run is None:
+            # By the body, never by its threads: they take the recorder with them when they are started.
+            request, given, handoff = self._begun_with
+            run = Run(self.task, request, given, handoff)
+            begin(run, thread=self._thread)
+            self._run = run
+        return self._run
+
+    def recorder(self) -> Recorder | None:
+        """The recorder of the run; None when the body has ended and has made no call."""
+        return None if self._run is None and self._has_ended else self.run.recorder
 
     def __call__(self) -> Any:
-        token = _active.set(self)
+        if not is_fresh(self.task, self._begun_with[2]):
+            _ = self.run  # claims what it resumes, or stops here
+        token = active.set(self)
         try:
-            with recording(self.run.recorder):
-                returned = self.body(*self.args, **self.kwargs)
+            with recording(self.recorder):
+                returned = self._body(*self._args, **self._kwargs)
         except BaseException as exc:
-            self.run.recorder.close()
-            _active.reset(token)
-            self._forward_now()
-            if isinstance(exc, Exception):
+            self._end(token)
+            if isinstance(exc, Exception) and self._run is not None:
                 self._left_with(exc)
             raise
-        self.run.recorder.close()
-        _active.reset(token)
-        self._forward_now()
+        self._end(token)
+        return returned if self._run is None else self._returned(returned)
+
+    def _end(self, token: Token[Any]) -> None:
+        self._has_ended = True
+        active.reset(token)
+        if self._run is not None:
+            self._run.recorder.close()
+            self._forward_now()
+
+    def _returned(self, returned: Any) -> Any:
         if self.wanted_retry is not None:
             self._left_with(Retry("wanted by the task"))
         self.run.leave()
         if self.wanted_retry is None and (last := self.run.recorder.last) is not None and self._failure_of(last):
-            warn_once(
-                self.run.task.name, "its last call was limited and it succeeded all the same; nothing is forwarded."
-            )
+            warn_once(self.task.name, "its last call was limited and it succeeded all the same; nothing is forwarded.")
         return returned
 
     def _forward_now(self) -> None:
@@ -140,6 +163,8 @@ class _Execution:
             leaving.add_note(self.run.note)
         call = self.wanted_retry.call if self.wanted_retry else self._wanted_call(leaving)
         if call is not None:
+            if risk := decision.risk(call, self.run.options):
+                warn_once(self.task.name, f"{risk}.")
             suspend(self.run, call, leaving, self._arguments())
         self.run.leave()
         self.run.save_journal()
@@ -166,7 +191,7 @@ class _Execution:
         try:
             return decision.failure_of(call, self.run.options)
         except OptionFailed as exc:
-            warn_once(self.run.task.name, f"a call is taken as not limited: {exc}.")
+            warn_once(self.task.name, f"a call is taken as not limited: {exc}.")
             return None
 
     def _obstacle(self, call: Call) -> str | None:
@@ -179,111 +204,37 @@ class _Execution:
         if why is None:
             why = self.run.recorder.obstacle(call) or no_progress(self.run)
         if why:
-            warn_once(self.run.task.name, f"a failed call was not forwarded: {why}.")
+            warn_once(self.task.name, f"a failed call was not forwarded: {why}.")
         return why
 
     def hold_back_retry(self, reason: BaseException | None, stock: Callable[[], Any]) -> bool:
-        """The body calls ``self.retry()``. Returns True to hold the retry back, because a call is forwarded instead.
-
-        Args:
-            reason: the error for which the body wants the retry, or None.
-            stock: does Celery's retry.
-        """
+        """See :meth:`.retry.ActiveBody.hold_back_retry`."""
         if self.wanted_retry is not None:
             return True
-        call = None
-        if self.run.options.forward_on_retry:
-            call = next((call for call in self._candidates(reason) if self._failure_of(call)), None)
-        if call is not None and self._obstacle(call) is None:
+        call = None if self._run is None else self._limited(reason)
+        if call is not None:
             self.wanted_retry = _WantedRetry(call, stock)
             return True
-        self.run.before_retry()
+        if self._run is not None:
+            self._run.before_retry()
         return False
+
+    def leave_retry(self, reason: BaseException | None) -> None:
+        """See :meth:`.retry.ActiveBody.leave_retry`."""
+        if self._run is None:
+            return
+        if self._limited(reason) is not None:
+            warn_once(self.task.name, _OTHER_ARGUMENTS)
+        self._run.before_retry()
+
+    def _limited(self, reason: BaseException | None) -> Call | None:
+        """The call that can be forwarded instead of a retry for ``reason``."""
+        if not self.run.options.forward_on_retry:
+            return None
+        call = next((call for call in self._candidates(reason) if self._failure_of(call)), None)
+        return call if call is not None and self._obstacle(call) is None else None
 
     def _arguments(self) -> Mapping[str, Any]:
-        bound = inspect.signature(self.body).bind(*self.args, **self.kwargs)
+        bound = inspect.signature(self._body).bind(*self._args, **self._kwargs)
         bound.apply_defaults()
         return bound.arguments
-
-
-#: The execution whose body runs in this context.
-_active: ContextVar[_Execution | None] = ContextVar("celery_ezthrottle_execution", default=None)
-
-
-def _retry(
-    self: Any,
-    args: Any = None,
-    kwargs: Any = None,
-    exc: Any = None,
-    throw: bool = True,
-    eta: Any = None,
-    countdown: Any = None,
-    max_retries: Any = None,
-    **options: Any,
-) -> Any:
-    """``self.retry()`` of a frugal task. The retry is held back when a call of the task is forwarded instead.
-
-    A held-back retry raises the same ``Retry`` as Celery's, or returns it with ``throw=False``: a body may catch it by type and
-    raise it again.
-    """
-    active, request, run = _active.get(), self.request, Run.of(self)
-    options.update(eta=eta, countdown=countdown, max_retries=max_retries)
-    _stop_again(self)
-
-    def stock(throw: bool = True) -> Any:
-        if run is not None:
-            run.mark_retries()  # not earlier, so that the body does not see the mark
-        return Task.retry(self, args, kwargs, exc=exc, throw=throw, **options)
-
-    if active is None or active.run.task is not self or request.called_directly:
-        if run is not None and not request.called_directly:
-            run.before_retry()  # called from outside the body: by autoretry or a user's decorator
-        return stock(throw)
-    if not (_is_same(args, request.args or ()) and _is_same(kwargs, request.kwargs or {})):
-        active.run.before_retry()
-    elif active.hold_back_retry(exc if isinstance(exc, BaseException) else sys.exception(), stock):
-        held = Retry("forwarded instead", exc=exc, when=eta or countdown)
-        if throw:
-            raise held
-        return held
-    return stock(throw)
-
-
-def _is_same(given: Any, earlier: Any) -> bool:
-    if given is None:
-        return True
-    try:
-        return bool(type(earlier)(given) == earlier)
-    except (TypeError, ValueError):  # an array, for example, has no single truth value
-        return False
-
-
-def outermost(task: Any) -> Callable[..., Any]:
-    """Wrap ``task.run`` in an outermost layer that stops a stopped run again.
-
-    A decorator of the user may catch the exception that stops a run: this layer raises it again. The decorator may also call the
-    body again, or retry the task: that is stopped too.
-    """
-    run = task.run
-
-    @functools.wraps(run)
-    def keeps_suspended(*args: Any, **kwargs: Any) -> Any:
-        try:
-            returned = run(*args, **kwargs)
-        except Exception:
-            _stop_again(task)
-            raise
-        _stop_again(task)
-        return returned
-
-    # wraps(), here and in Celery's autoretry, copies the signature of the inner function, which may have ``self``. Celery binds
-    # the arguments of a retry by this signature. It must be the signature that the task has without this package.
-    vars(keeps_suspended)["__signature__"] = inspect.signature(getattr(task, "_orig_run", run))
-    return keeps_suspended
-
-
-def _stop_again(task: Any) -> None:
-    run = Run.of(task)
-    if run is not None and run.stopped is not None:
-        # Without the way to here. Celery formats the traceback twice, and throws it away: that costs as much as a round trip.
-        raise run.stopped.with_traceback(None) from None

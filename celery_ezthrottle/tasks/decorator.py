@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
 from celery import Task
 from celery.local import Proxy
+from celery.utils.imports import symbol_by_name
 
 from celery_ezthrottle.settings.options import OPTION_NAMES, Options, validate
 
@@ -66,11 +67,12 @@ def frugal(function: Callable[..., Any] | None = None, /, **options: Any) -> Any
     return _wrap(function, given=options)
 
 
-def _execute(body: Callable[..., Any], given: Mapping[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+@functools.cache
+def _executor() -> Callable[..., Any]:
     # Imported at the first run: a process that only sends tasks does not need it.
     from .body import execute
 
-    return execute(body, given, args, kwargs)
+    return execute
 
 
 def _wrap(function: Any, *, given: Mapping[str, Any]) -> Any:
@@ -91,7 +93,7 @@ def _wrap(function: Any, *, given: Mapping[str, Any]) -> Any:
 
     @functools.wraps(function)
     def run(*args: Any, **kwargs: Any) -> Any:
-        return _execute(function, options, args, kwargs)
+        return _executor()(function, options, args, kwargs)
 
     # Celery makes its argument check from this signature. Otherwise it would see (*args, **kwargs).
     run.__signature__ = signature  # type: ignore[attr-defined]
@@ -106,10 +108,13 @@ class EZThrottleTask(Task):  # type: ignore[type-arg]
 
         @app.task(base=EZThrottleTask, forward_on={429, 503})
         def refund(order_id): ...
+
+    A task that is made of a function is also what the app's own task class is: in Django it has ``delay_on_commit``.
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        _join_own_class(cls)
         run = cls.__dict__.get("run")
         plain = run.__func__ if isinstance(run, staticmethod) else run
         # The options of this class are checked here, at its definition. Those of its base classes were checked at theirs.
@@ -124,11 +129,31 @@ class EZThrottleTask(Task):  # type: ignore[type-arg]
         def wrapped(*args: Any, **kwargs: Any) -> Any:
             # A class that inherits this body may have its own options.
             owner = type(args[0]) if args and isinstance(args[0], cls) else cls
-            return _execute(plain, options_of(owner), args, kwargs)
+            return _executor()(plain, options_of(owner), args, kwargs)
 
         wrapped.__signature__ = inspect.signature(plain)  # type: ignore[attr-defined]
         setattr(wrapped, _MARK, {})
         cls.run = staticmethod(wrapped) if isinstance(run, staticmethod) else wrapped  # type: ignore[method-assign]
+
+
+def _join_own_class(cls: type) -> None:
+    """Give a class that Celery has just made for an app the base class that it would have without this package."""
+    made = vars(cls)
+    if "app" in made:  # the class of one task, whose base was given with ``base=``
+        own = made["app"].Task
+    elif "_app" in made:  # the app's own task class, which was given with ``task_cls=``
+        own = _class_of_framework(made["_app"])
+    else:
+        return
+    if not issubclass(cls, own):
+        cls.__bases__ = (*(base for base in cls.__bases__ if not issubclass(own, base)), own)
+
+
+def _class_of_framework(app: Any) -> type:
+    """The task class that Celery gives an app that has no ``task_cls``."""
+    if any(type(fixup).__module__ == "celery.fixups.django" for fixup in app._fixups):
+        return symbol_by_name("celery.contrib.django.task:DjangoTask")  # type: ignore[no-any-return]
+    return Task
 
 
 def options_of(cls: type) -> dict[str, Any]:

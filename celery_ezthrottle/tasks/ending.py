@@ -22,7 +22,7 @@ _FINAL = frozenset({SUCCESS, FAILURE})
 
 def end_run(task: Any, state: str | None) -> None:
     """Report that the current run of ``task`` has ended in ``state``. Celery has already recorded the state."""
-    run = Run.of(task)
+    run = Run.of(task.request)
     if run is not None:
         _end(run, state)
     else:
@@ -58,7 +58,7 @@ def _end(run: Run, state: str | None) -> None:
 
 def _end_unbegun(task: Any, state: str | None) -> None:
     """A run has ended before its body was called: the continuation that it was to resume ends too."""
-    handoff = handoff_of(task)
+    handoff = handoff_of(task.request)
     if handoff is None or not handoff["resume"] or state == "REJECTED":
         return
     continuations, task_id = Continuations.of(task.app), task.request.id

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -16,23 +15,28 @@ from celery_ezthrottle.broker.parked_message import text_of
 from celery_ezthrottle.continuations import job_result
 from celery_ezthrottle.continuations.job_result import JobResult
 from celery_ezthrottle.errors import StoreError
-from celery_ezthrottle.http import journal, threads
+from celery_ezthrottle.http import journal
 from celery_ezthrottle.http.fingerprint import varying
+from celery_ezthrottle.http.idempotency_keys import IdempotencyKeys
 from celery_ezthrottle.http.journal import Entry
 from celery_ezthrottle.http.recorder import Recorder
 from celery_ezthrottle.http.replay import Replay
 from celery_ezthrottle.http.stored_answer import StoredResponse, is_temporary
+from celery_ezthrottle.policy.repeating import key_header
 from celery_ezthrottle.store.records import Resumption, StartOutcome
 from celery_ezthrottle.store.retrying import retry_briefly, retry_in_background
 
 from .handoff import Revoked, why_idle
 from .run import Run
 
-__all__ = ["begin"]
+__all__ = ["StableValues", "begin"]
 
 
-def begin(run: Run) -> None:
+def begin(run: Run, *, thread: int) -> None:
     """Claim the continuation that this run resumes, and load the answered calls of earlier runs.
+
+    Args:
+        thread: id of the thread of the body.
 
     Raises:
         celery.exceptions.Ignore: this run has nothing to do.
@@ -45,23 +49,36 @@ def begin(run: Run) -> None:
     elif run.handoff["redelivered"] or run.handoff["record"]:
         entries = _look_up(run)
     settings = run.settings
-    threads.install()
     run.recorder = Recorder(
         Replay(entries, send_unmatched=run.options.send_unmatched, job_id=job_id),
         max_response=settings.max_response,
         max_journal=settings.max_journal,
-        stable=functools.cache(functools.partial(_stable, run.handoff["message"])),
+        stable=StableValues(run.handoff["message"]),
         on_ended=run.keep_answer if run.has_lease else None,
+        thread=thread,
+        keys=_keys(run) if run.options.idempotency_header else None,
     )
 
 
-def _stable(message: Mapping[str, Any]) -> frozenset[bytes]:
+def _keys(run: Run) -> IdempotencyKeys:
+    return IdempotencyKeys(run.task.request.id, lambda url: key_header(url, run.options))
+
+
+class StableValues:
     """The UUIDs and times in the task's arguments. They are read from the message: the body may change the objects."""
-    try:
-        return varying(text_of(message))
-    except Exception:  # noqa: BLE001 -- an argument that cannot be shown must not break a call of the task
-        logger.debug("The arguments of a task could not be shown as text.", exc_info=True)
-        return frozenset()
+
+    def __init__(self, message: Mapping[str, Any]) -> None:
+        self._message = message
+        self._found: frozenset[bytes] | None = None
+
+    def __call__(self) -> frozenset[bytes]:
+        if self._found is None:
+            try:
+                self._found = varying(text_of(self._message))
+            except Exception:  # noqa: BLE001 -- an argument that cannot be shown must not break a call of the task
+                logger.debug("The arguments of a task could not be shown as text.", exc_info=True)
+                self._found = frozenset()
+        return self._found
 
 
 def _look_up(run: Run) -> tuple[Entry, ...]:
@@ -113,28 +130,41 @@ def _resume(run: Run, continuation_id: str) -> tuple[tuple[Entry, ...], str]:
         run.stop(Revoked("revoked"))
     run.has_record, run.forwards = True, found.forward
     run.note = result.note
-    answered = result.answer.status_code if isinstance(result.answer, StoredResponse) else result.answer.name
+    entries = journal.for_resume(journal.load_entries(found.journal), result.answer, send_again=bool(result.lost))
+    forwarded = journal.forwarded_entry(entries)
+    # No entry is left of a call that was sent again by a run that died.
+    answer = forwarded.answer if forwarded is not None else None if result.lost else result.answer
+    if result.lost:
+        lost = f"{result.lost} The task sends the call again." if answer is None else result.lost
+        logger.warning("Task %s: %s", run.task.request.id, lost)
+        run.note = lost if answer is None else run.note
+    answered = answer.status_code if isinstance(answer, StoredResponse) else answer.name if answer else "nothing"
     waited = max(0.0, time.time() - found.suspended_at)
     logger.info("Task %s is resumed after %.1f s, answered %s.", run.task.request.id, waited, answered)
-    entries = journal.for_resume(journal.load_entries(found.journal), result.answer)
-    if result.given_up and _was_retried(run, result) and not _may_forward_again(run, result, entries):
+    may_forward_again = _may_forward_again(run, result, forwarded)
+    if answer and result.given_up and _was_retried(run, result, forwarded) and not may_forward_again:
         _exhaust_retries(run)
     return entries, found.job_id
 
 
-def _was_retried(run: Run, result: JobResult) -> bool:
+def _was_retried(run: Run, result: JobResult, forwarded: Entry | None) -> bool:
     """Whether the service has tried the call again. An answer such as 401 or 404 is the first one of its kind: it has not."""
     if not isinstance(result.answer, StoredResponse):
         return True
-    policy, status = run.options.retry_policy or {}, result.answer.status_code
-    codes = (*(policy.get("retry_codes") or ()), *(policy.get("reroute_codes") or ()))
-    return status in codes if codes else is_temporary(status)
+    policy = run.options.retry_policy_of(safe=_is_safe(forwarded)) or {}
+    given = [codes for name in ("retry_codes", "reroute_codes") if (codes := policy.get(name)) is not None]
+    status = result.answer.status_code
+    return any(status in codes for codes in given) if given else is_temporary(status)
 
 
-def _may_forward_again(run: Run, result: JobResult, entries: tuple[Entry, ...]) -> bool:
-    limited = isinstance(result.answer, StoredResponse) and result.answer.status_code in run.options.forward_on
-    forwarded = journal.forwarded_entry(entries)
+def _may_forward_again(run: Run, result: JobResult, forwarded: Entry | None) -> bool:
+    statuses = run.options.statuses(safe=_is_safe(forwarded))
+    limited = isinstance(result.answer, StoredResponse) and result.answer.status_code in statuses
     return limited and forwarded is not None and forwarded.forwards < run.options.max_forwards
+
+
+def _is_safe(entry: Entry | None) -> bool:
+    return entry is None or entry.fingerprint.safe
 
 
 def _exhaust_retries(run: Run) -> None:

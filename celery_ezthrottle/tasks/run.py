@@ -11,7 +11,7 @@ from celery.exceptions import Ignore
 
 from celery_ezthrottle._common.failpoints import reach
 from celery_ezthrottle._common.log import logger
-from celery_ezthrottle.broker.headers import RECORD_HEADER, TAKES_OVER
+from celery_ezthrottle.broker.headers import RECORD_HEADER
 from celery_ezthrottle.continuations.manager import Continuations
 from celery_ezthrottle.errors import StoreError
 from celery_ezthrottle.http import journal
@@ -22,17 +22,17 @@ from celery_ezthrottle.settings.options import resolve
 from celery_ezthrottle.store.protocol import Store
 from celery_ezthrottle.store.retrying import retry_briefly
 
-from .handoff import handoff_of, order_of
-
-__all__ = ["Run"]
+__all__ = ["Run", "is_fresh"]
 
 #: Attribute of a task's request: its run.
 _RUN_OF_REQUEST = "_ezthrottle_run"
-#: Attribute of a request whose headers are marked: whether it had headers before. The mark is removed when a run begins, because
-#: the body can see the headers.
-_ANNOUNCED = "_ezthrottle_announced"
 #: Attribute of a task: its resolved options, for its next run.
 _OPTIONS_OF_TASK = "_ezthrottle_options"
+
+
+def is_fresh(task: Any, handoff: Mapping[str, Any]) -> bool:
+    """Whether a run has nothing to do before its body makes a call: it resumes nothing, and its options are known to be valid."""
+    return not (handoff["resume"] or handoff["record"] or handoff["redelivered"]) and _OPTIONS_OF_TASK in vars(task)
 
 
 class Run:
@@ -52,7 +52,7 @@ class Run:
 
     recorder: Recorder
 
-    def __init__(self, task: Any, given: Mapping[str, Any], handoff: dict[str, Any]) -> None:
+    def __init__(self, task: Any, request: Any, given: Mapping[str, Any], handoff: dict[str, Any]) -> None:
         self.task = task
         self.handoff = handoff
         self.continuations = Continuations.of(task.app)
@@ -69,32 +69,18 @@ class Run:
         self.stopped: Ignore | None = None
         self.note = ""
         self._is_ready_for_retry = False
-        request = vars(task.request)
-        request[_RUN_OF_REQUEST] = self
-        if (had_headers := request.pop(_ANNOUNCED, None)) is not None:
-            headers = {name: value for name, value in request["headers"].items() if name != RECORD_HEADER}
-            request["headers"] = headers if headers or had_headers else None
+        seen = vars(request)
+        seen[_RUN_OF_REQUEST] = self
+        if handoff["resume"] or handoff["record"]:
+            # The mark for a retry from outside the body: the body can see the headers.
+            headers = {name: value for name, value in (seen.get("headers") or {}).items() if name != RECORD_HEADER}
+            seen["headers"] = headers or None
 
     @classmethod
-    def of(cls, task: Any) -> Run | None:
-        """The run of the task's current request; None if it has none."""
-        found = vars(task.request).get(_RUN_OF_REQUEST)
+    def of(cls, request: Any) -> Run | None:
+        """The run of a request of a task; None if it has none."""
+        found = vars(request).get(_RUN_OF_REQUEST)
         return found if isinstance(found, cls) else None
-
-    @staticmethod
-    def announce(task: Any) -> None:
-        """Mark the headers of the request before Celery calls the task.
-
-        A retry may come from what the user has put around the body. The mark tells that retry to ask the store.
-        """
-        handoff = handoff_of(task)
-        if handoff is not None and (handoff["resume"] or handoff["record"]):
-            request = vars(task.request)
-            headers = request.get("headers")
-            # Later only the mark is removed: headers that others remove until then stay removed.
-            mark = TAKES_OVER if handoff["resume"] else handoff["record"]  # no answer is used yet
-            request["headers"] = {**(headers or {}), RECORD_HEADER: mark}
-            request[_ANNOUNCED] = headers is not None
 
     @property
     def store(self) -> Store:
@@ -112,7 +98,7 @@ class Run:
     @property
     def order(self) -> int:
         """The order of the message that began this run, among those of its task. The store calls it ``retries``."""
-        return order_of(self.handoff["message"]["headers"])
+        return int(self.handoff["order"])
 
     def stop(self, why: Ignore) -> NoReturn:
         """End this run here, without a result. A user's decorator that catches the exception does not change that."""

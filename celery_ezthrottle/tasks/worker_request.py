@@ -18,7 +18,7 @@ from celery.worker.state import active_requests, task_ready
 
 from celery_ezthrottle._common.failpoints import reach
 from celery_ezthrottle._common.log import logger
-from celery_ezthrottle.broker.headers import RECORD_HEADER, RESUME_HEADER, TAKES_OVER
+from celery_ezthrottle.broker.headers import RECORD_HEADER, TAKES_OVER
 from celery_ezthrottle.broker.parked_message import capture
 from celery_ezthrottle.continuations.manager import Continuations
 from celery_ezthrottle.errors import StoreError
@@ -26,7 +26,8 @@ from celery_ezthrottle.store.records import StartOutcome
 from celery_ezthrottle.store.retrying import report_end
 
 from .chord_repair import repair_chord
-from .handoff import HANDOFF, Revoked, Suspended, order_of, why_idle
+from .handoff import HANDOFF, Revoked, Suspended, hand_over, order_of, why_idle
+from .incoming import incoming_of
 
 if TYPE_CHECKING:
     from celery.worker.request import Request
@@ -95,21 +96,23 @@ class _Guard:
         def send_event(self, type: str, **fields: Any) -> None: ...  # noqa: A002 -- Celery's name
 
     def __init__(self, message: Any, **kwargs: Any) -> None:
-        super().__init__(message, **kwargs)  # type: ignore[call-arg]
+        incoming = incoming_of(message, kwargs.get("headers"))
+        super().__init__(message, **{**kwargs, "headers": incoming.fields})  # type: ignore[call-arg]
         self._ezthrottle_run = token_hex(16)
+        self.ezthrottle_resume = incoming.resume
         request = self._request_dict
-        self.ezthrottle_resume: str | None = request.pop(RESUME_HEADER, None)
-        handoff = {
+        handoff: dict[str, Any] = {
             "run": self._ezthrottle_run,
-            "resume": self.ezthrottle_resume,
-            "record": request.pop(RECORD_HEADER, False),
+            "resume": incoming.resume,
+            "record": incoming.record,
+            "order": order_of(request),
             "redelivered": bool(message.delivery_info.get("redelivered")),
         }
-        # A message of protocol 1 has no separate body.
-        captured = None if kwargs.get("decoded") else capture(message)
+        captured = capture(message)
         if captured is not None:
             handoff["message"] = captured
-        request["properties"] = {**(request.get("properties") or {}), HANDOFF: handoff}
+        request.update(incoming.times)
+        hand_over(request, handoff)
 
     def on_accepted(self, pid: int, time_accepted: float) -> Any:
         returned = super().on_accepted(pid, time_accepted)  # type: ignore[misc]

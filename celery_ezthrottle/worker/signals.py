@@ -17,7 +17,6 @@ def connect() -> None:
     """Connect the handlers to Celery's signals. Idempotent."""
     for signal, handler in (
         (signals.worker_init, _add_bootstep),
-        (signals.task_prerun, _before_run),
         (signals.task_postrun, _after_run),
         (signals.worker_process_shutdown, _finish),
         (signals.worker_shutdown, _finish),
@@ -30,13 +29,6 @@ def _add_bootstep(sender: Any = None, **_: Any) -> None:
     from .bootstep import EZThrottleStep
 
     sender.app.steps["worker"].add(EZThrottleStep)
-
-
-def _before_run(task: Any = None, **_: Any) -> None:
-    if task is not None:
-        from celery_ezthrottle.tasks.run import Run
-
-        Run.announce(task)
 
 
 def _after_run(task: Any = None, state: str | None = None, **_: Any) -> None:

@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 TINY = {
     "import_time": ("--samples", "1"),
+    "overhead": ("--rounds", "1", "--blocks", "2"),
     "resume": ("--blocks", "2", "--block", "5", "--resumes", "4", "--waits", "2"),
     "suspend": ("--blocks", "2", "--block", "4"),
     "suspended": ("--tasks", "200", "--rounds", "1", "--block", "20", "--passes", "4"),

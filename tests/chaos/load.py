@@ -1,4 +1,7 @@
-"""The load: half of the tasks in chains, a tenth in chords, the rest plain; some acknowledged late, some early."""
+"""The load: half of the tasks in chains, a tenth in chords, the rest plain; some acknowledged late, some early.
+
+A tenth of the tasks make their payments in threads, all at once.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,8 @@ class Planned:
 
     Attributes:
         id: of the task, and of the order that it pays.
-        calls: how many payments it makes, one after the other.
+        calls: how many payments it makes.
+        threaded: it makes them at once, each in a thread; otherwise one after the other.
         needs: the tasks that must have succeeded before it is sent at all.
     """
 
@@ -29,6 +33,7 @@ class Planned:
     kind: str
     late: bool
     calls: int = 1
+    threaded: bool = False
     needs: tuple[str, ...] = ()
 
     @property
@@ -60,22 +65,24 @@ def _unit(shape: str, prefix: str, chance: random.Random, late: bool | None) -> 
             return (ids[number - 1],)
         return tuple(ids[:-1]) if shape == "chord" and number == CHORD - 1 else ()
 
-    return tuple(
-        Planned(
+    def planned(number: int, name: str) -> Planned:
+        threaded = chance.random() < 0.1
+        return Planned(
             id=name,
             kind=shape,
             late=chance.random() < 0.5 if late is None else late,
-            calls=2 if chance.random() < 0.3 else 1,
+            calls=3 if threaded else 2 if chance.random() < 0.3 else 1,
+            threaded=threaded,
             needs=needs(number),
         )
-        for number, name in enumerate(ids)
-    )
+
+    return tuple(planned(number, name) for number, name in enumerate(ids))
 
 
 def signature(app: Celery, planned: Planned, family: str, path: str = "pay") -> Signature:
     return app.signature(
         f"{family}.{'late' if planned.late else 'early'}",
-        kwargs={"order": planned.id, "calls": planned.calls, "path": path},
+        kwargs={"order": planned.id, "calls": planned.calls, "threaded": planned.threaded, "path": path},
         options={"task_id": planned.id},
     )
 

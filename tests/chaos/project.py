@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -16,7 +17,7 @@ import requests
 from celery import Celery, Task
 
 from celery_ezthrottle import frugal
-from celery_ezthrottle.tasks.handoff import HANDOFF
+from celery_ezthrottle.tasks.handoff import handoff_of
 
 from .history import History
 
@@ -126,22 +127,29 @@ def run_of(task: Any) -> str:
 
 
 def _resumed(task: Any) -> str:
-    handoff = (task.request.properties or {}).get(HANDOFF) or {}
-    return str(handoff.get("resume") or "")
+    return str((handoff_of(task) or {}).get("resume") or "")
 
 
 def _body(settings: Settings, history: History) -> Any:
-    def pay(self: Any, *earlier: Any, order: str, calls: int, path: str) -> str:
+    def pay(self: Any, *earlier: Any, order: str, calls: int, path: str, threaded: bool = False) -> str:
         run = self.request.chaos_run = uuid.uuid4().hex[:16]
         history.note("body", task=self.request.id, run=run, resumed=_resumed(self), state=str(self.request.retries))
         how = "returned"
+
+        def pay_one(number: int) -> None:
+            payment = f"{order}/{number}"
+            key = uuid.uuid4().hex if settings.fresh_keys else payment
+            headers = {"Idempotency-Key": key, "X-Run": run}
+            response = requests.post(f"{settings.upstream}/{path}/{payment}", headers=headers, timeout=20)
+            response.raise_for_status()
+
         try:
-            for number in range(calls):
-                payment = f"{order}/{number}"
-                key = uuid.uuid4().hex if settings.fresh_keys else payment
-                headers = {"Idempotency-Key": key, "X-Run": run}
-                response = requests.post(f"{settings.upstream}/{path}/{payment}", headers=headers, timeout=20)
-                response.raise_for_status()
+            if threaded:
+                with ThreadPoolExecutor(calls) as pool:
+                    list(pool.map(pay_one, range(calls)))
+            else:
+                for number in range(calls):
+                    pay_one(number)
         except BaseException as exc:
             how = type(exc).__name__
             raise

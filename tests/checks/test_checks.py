@@ -35,6 +35,7 @@ COMPLETE = Settings(
     webhook_secret=SECRET,
     store="redis://127.0.0.1:1/0",
     key_prefix="{ezthrottle:shop}:",
+    idempotency_header="Idempotency-Key",
 )
 NOW = 1_800_000_000.0
 HEALTHY = Health(clock=NOW, receiver_clock=0.0)
@@ -72,8 +73,8 @@ def the_one(found: Iterable[Finding], level: Level, *said: str) -> None:
         assert part in finding.text
 
 
-def settings_of(app: Celery, environ: dict[str, str] | None = None, **changed: Any) -> list[Finding]:
-    return list(of_settings(replace(COMPLETE, **changed), app, environ or {}))
+def settings_of(app: Celery, **changed: Any) -> list[Finding]:
+    return list(of_settings(replace(COMPLETE, **changed), app))
 
 
 def tasks_of(app: Celery, **changed: Any) -> list[Finding]:
@@ -152,45 +153,11 @@ def test_settings_that_may_be_meant_are_fine(app: Celery, changed: dict[str, Any
 # Names
 
 
-def test_a_misspelt_setting_is_named_with_what_was_probably_meant(app: Celery) -> None:
-    app.conf.ezthrottle_apikey = "ck"
-    the_one(settings_of(app), Level.WARNING, "ezthrottle_apikey is no setting: did you mean ezthrottle_api_key?")
-
-
-def test_a_name_like_no_setting_is_named_too(app: Celery) -> None:
-    app.conf.ezthrottle_colour = "green"
-    the_one(settings_of(app), Level.WARNING, "ezthrottle_colour is no setting.")
-
-
-def test_settings_that_are_read_are_fine(app: Celery) -> None:
-    app.conf.update(ezthrottle_api_key="ck", ezthrottle_forward_hosts=["public"], ezthrottle_regions=None)
-    assert settings_of(app) == []
-
-
-@pytest.mark.parametrize(
-    ("variable", "said"),
-    [
-        ("EZTHROTTLE_WEBHOK_URL", "did you mean ezthrottle_webhook_url?"),
-        ("EZTHROTTLE_APIKEY", "did you mean ezthrottle_api_key?"),
-        ("EZTHROTTLE_API_KEY", ""),
-        ("EZTHROTTLE_TEST_COLOUR", ""),
-        ("EZTHROTTLED_APIKEY", ""),
-    ],
-)
-def test_a_misspelt_variable_is_named_and_one_of_others_is_not(app: Celery, variable: str, said: str) -> None:
-    found = settings_of(app, {variable: "s3cr3t"})
-    if said:
-        the_one(found, Level.WARNING, f"The environment variable {variable} is no setting", said)
-    else:
-        assert found == []
-
-
 class DjangoSettings:
     """A settings module as Django's, read under a namespace."""
 
     CELERY_RESULT_BACKEND = "redis://127.0.0.1:1/0"
     CELERY_EZTHROTTLE_API_KEY = "ck"
-    CELERY_EZTHROTTLE_REGION = ("iad",)
     EZTHROTTLE_WEBHOOK_SECRET = SECRET
     EZTHROTTLE_ENABLED = True  # the project's own
     SECRET_KEY = "s3cr3t"
@@ -201,7 +168,6 @@ def test_a_setting_outside_the_namespace_is_not_read_and_named() -> None:
         app.config_from_object(DjangoSettings, namespace="CELERY")
         found = sorted(settings_of(app), key=str)
     assert [finding.text for finding in found] == [
-        "CELERY_EZTHROTTLE_REGION is no setting: did you mean ezthrottle_regions?",
         "EZTHROTTLE_WEBHOOK_SECRET in the app's configuration is not read: name it CELERY_EZTHROTTLE_WEBHOOK_SECRET.",
     ]
 
@@ -217,11 +183,6 @@ def test_an_upper_case_setting_without_a_namespace_is_not_read(app: Celery) -> N
 def test_eager_mode_forwards_nothing(app: Celery) -> None:
     app.conf.task_always_eager = True
     the_one(settings_of(app), Level.WARNING, "task_always_eager is set", "unset it")
-
-
-def test_the_first_protocol_forwards_nothing(app: Celery) -> None:
-    app.conf.task_protocol = 1
-    the_one(settings_of(app), Level.WARNING, "task_protocol is 1", "set it to 2")
 
 
 @pytest.mark.parametrize(
@@ -341,6 +302,7 @@ def test_settings_that_no_job_can_carry_are_not_the_tasks_fault(app: Celery) -> 
         ),
         ({"forward_hosts": ["public", "api.example.com/v1"]}, ["'api.example.com/v1'", "the host alone"]),
         ({"forward_signed_hosts": [" api.example.com"]}, ["forward_signed_hosts holds", "matches no host"]),
+        ({"idempotency_header": {"https://api.example.com": "K"}}, ["idempotency_header holds 'https", "host alone"]),
         ({"forward_hosts": ["https://u:s3cr3t@api.example.com"]}, ["forward_hosts holds what matches no host"]),
     ],
 )
@@ -358,11 +320,67 @@ def test_options_that_forward_nothing_are_a_warning(app: Celery, options: dict[s
         {"forward_on": (), "forward_on_network_error": "never", "is_limited": lambda response: True},
         {"forward_hosts": ["127.0.0.1:8080", "[::1]:8080", "*.internal", "host_[ab]"]},
         {"webhook_quorum": 2, "webhooks": [{"url": "https://app.example.com/mine"}]},
+        {"forward_on": (), "forward_unsafe_on": {429}, "forward_on_network_error": "never"},
+        {"idempotency_header": {"api.example.com": "Idempotency-Key", "public": "Key"}},
     ],
 )
 def test_options_that_forward_something_are_fine(app: Celery, options: dict[str, Any]) -> None:
     app.task(shared=False, name="charge")(frugal(**options)(body))
     assert tasks_of(app) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "noted"),
+    [
+        ({}, True),
+        ({"forward_unsafe_on": {429, 503, 504}}, True),
+        ({"forward_unsafe_on": {429, 503}}, False),
+        ({"forward_on": {429, 503}}, False),
+        ({"idempotency_header": {"api.example.com": "Idempotency-Key"}}, False),
+    ],
+)
+def test_unsafe_calls_that_may_be_executed_twice_are_noted(app: Celery, options: dict[str, Any], noted: bool) -> None:
+    app.task(shared=False, name="charge")(frugal(**options)(body))
+    found = tasks_of(app, idempotency_header=None)
+    if noted:
+        the_one(found, Level.NOTE, "Task charge: a POST", "500, 502 and 504", "idempotency_header", "forward_unsafe_on")
+    else:
+        assert found == []
+
+
+ON_LOOPBACK = [
+    {"tracktags_url": "http://127.0.0.1:8086"},
+    {"url": "http://localhost:8086"},
+    {"url": "http://[::1]:8086"},
+    {"webhook_url": "http://127.0.0.1:8085/ezthrottle/webhook"},
+]
+
+
+@pytest.mark.parametrize("changed", ON_LOOPBACK)
+def test_a_trial_on_one_machine_without_forward_hosts_is_a_warning(app: Celery, changed: dict[str, str]) -> None:
+    app.task(shared=False, name="charge")(frugal(body))
+    app.task(shared=False, name="own")(frugal(forward_hosts=["127.0.0.1"])(body))
+    said = [
+        "Task charge: ezthrottle_",
+        "forward_hosts is not set",
+        'ezthrottle_forward_hosts = ["public", "127.0.0.1"]',
+    ]
+    the_one(tasks_of(app, **changed), Level.WARNING, *said)
+
+
+@pytest.mark.parametrize("given", [["public"], ["public", "127.0.0.1"]])
+def test_hosts_that_were_chosen_are_fine(app: Celery, monkeypatch: pytest.MonkeyPatch, given: list[str]) -> None:
+    app.task(shared=False, name="charge")(frugal(body))
+    monkeypatch.setenv("EZTHROTTLE_FORWARD_HOSTS", ",".join(given))
+    assert tasks_of(app, forward_hosts=tuple(given), **ON_LOOPBACK[0]) == []
+    monkeypatch.delenv("EZTHROTTLE_FORWARD_HOSTS")
+    app.conf.ezthrottle_forward_hosts = given
+    assert tasks_of(app, forward_hosts=tuple(given), **ON_LOOPBACK[0]) == []
+
+
+def test_a_service_in_the_network_needs_no_hosts(app: Celery) -> None:
+    app.task(shared=False, name="charge")(frugal(body))
+    assert tasks_of(app, url="http://gateway:8086", tracktags_url="http://10.0.0.7:8086") == []
 
 
 def test_what_the_warnings_claim_is_true() -> None:

@@ -127,6 +127,8 @@ def project(server: str, tmp_path: Path) -> Iterator[Project]:
             "EZTHROTTLE_TRACKTAGS_URL": service_url,
             "EZTHROTTLE_WEBHOOK_URL": f"http://127.0.0.1:{free_port()}/ezthrottle/webhook",
             "EZTHROTTLE_WEBHOOK_SECRET": SECRET,
+            "EZTHROTTLE_FORWARD_UNSAFE_ON": "429,503",
+            "EZTHROTTLE_FORWARD_HOSTS": "public,127.0.0.1",
         }
         yield Project(server, client, service, tmp_path, environment, store)
 
@@ -148,6 +150,15 @@ def test_check_finds_nothing_but_that_no_receiver_was_seen(project: Project) -> 
     assert done.stdout.splitlines()[-1] == (
         f"2 frugal tasks, store RedisStore({address}/0, prefix='{{ezthrottle:proj}}:'), 0 of at most 1000000 suspended, "
         f"broker redis://{address}/0."
+    )
+
+
+def test_check_notes_calls_that_may_be_executed_twice(project: Project) -> None:
+    done = project.run("check", EZTHROTTLE_FORWARD_UNSAFE_ON="")
+
+    assert (done.returncode, kinds(done.stdout)) == (0, ["note", "note"])
+    assert (
+        "note: Tasks proj.charge, proj.refund: a POST or PATCH without an Idempotency-Key is forwarded" in done.stdout
     )
 
 
@@ -278,18 +289,33 @@ def test_a_worker_says_at_its_start_what_is_wrong(project: Project, lab: Lab) ->
     project.client.config_set("maxmemory-policy", "volatile-ttl")
     project.store.note_receiver(time.time() - 1000)
     words = ["celery", "-A", "proj", "worker", "-P", "solo", "-n", "warns@test", "-l", "INFO"]
-    environment = {**project.environment, "EZTHROTTLE_APIKEY": "x"}
-    with lab.command("warns", words, ready="warns@test ready", environment=environment, cwd=project.folder) as worker:
+    with lab.command(
+        "warns", words, ready="warns@test ready", environment=project.environment, cwd=project.folder
+    ) as worker:
         said = [line for line in worker.output.splitlines() if "WARNING" in line]
 
     for part in (
         "maxmemory-policy is volatile-ttl",
         "keeps nothing on disk",
         "webhooks are refused",
-        "EZTHROTTLE_APIKEY",
     ):
         assert sum(part in line for line in said) == 1, part
     assert "No receiver" not in worker.output
+
+
+@pytest.mark.parametrize("command", ["worker -P solo", "ezthrottle webhook", "ezthrottle gateway", "ezthrottle check"])
+def test_a_misspelt_setting_keeps_a_process_from_starting(project: Project, command: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "celery", "-A", "proj", *command.split()],
+        check=False,
+        cwd=project.folder,
+        env={**project.environment, "EZTHROTTLE_LEESE": "77"},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert done.returncode == 2
+    assert "variable EZTHROTTLE_LEESE is no setting: did you mean EZTHROTTLE_LEASE?" in done.stdout + done.stderr
 
 
 def test_a_worker_starts_without_its_store(project: Project, lab: Lab) -> None:

@@ -83,6 +83,13 @@ def test_the_job_carries_the_request_as_it_was_sent() -> None:
     assert job.headers["Content-Type"] == "application/json"
 
 
+def test_a_job_is_retried_by_the_service_where_the_task_would_forward_it() -> None:
+    careful: dict[str, Any] = {"forward_unsafe_on": frozenset({429, 503})}
+    assert job_of(prepared(), **careful).retry_policy == RetryPolicy(retry_codes=(429, 503), reroute_codes=(429, 503))
+    assert job_of(prepared("GET"), **careful).retry_policy is None
+    assert job_of(prepared()).retry_policy is None
+
+
 @pytest.mark.parametrize(
     ("kwargs", "body"),
     [

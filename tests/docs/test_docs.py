@@ -18,6 +18,7 @@ from celery_ezthrottle.settings.app_settings import Settings
 from celery_ezthrottle.settings.options import OPTION_NAMES
 from celery_ezthrottle.store.states import TRANSITIONS, State
 from tests.support.lab import Lab
+from tests.support.servers import free_port
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -25,6 +26,7 @@ BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 #: Runs where a user's project is: charges three orders of which one is limited, and revokes what waits.
 USE = """
+import asyncio, httpx
 from tests.support.lab import wait_until
 from proj.celery import app
 from proj.shop import charge_all
@@ -32,9 +34,15 @@ from proj.more_tasks import refund, fetch
 from proj.report import charge_then_count
 from proj.threaded_tasks import fetch_all
 from proj.revoking import revoke
+from proj.web import app as mounted
+from proj.asgi import application as beside
 assert charge_then_count([4, 5]).get(timeout=30) == 2
 print(charge_all([1, 2, 3]).get(timeout=30), refund.delay(7).get(timeout=30), fetch.delay("/v1/list").get(timeout=30)["path"])
 assert len(fetch_all.delay(["/v1/one", "/v1/two"]).get(timeout=30)) == 2
+async def ask(site):
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(site), base_url="http://site") as client:
+        return [(await client.get(path)).status_code for path in ("/ezthrottle/webhook", "/other")]
+assert asyncio.run(ask(mounted)) == asyncio.run(ask(beside)) == [405, 404]  # the receiver's own answer is 405
 waiting = fetch.delay("/v1/waits")
 wait_until(lambda: waiting.state == "FORWARDED", "the suspension")
 revoke(waiting.id)
@@ -51,12 +59,12 @@ def blocks(language: str) -> Iterator[tuple[str, str]]:
                 yield page.name, text
 
 
-def commands() -> list[str]:
+def commands(page: str = "") -> list[str]:
     return [
         line.removeprefix("$ ").partition("  #")[0].strip()
-        for _, text in blocks("console")
+        for name, text in blocks("console")
         for line in text.splitlines()
-        if line.startswith("$ ")
+        if line.startswith("$ ") and page in {"", name}
     ]
 
 
@@ -122,6 +130,57 @@ def test_the_project_of_the_readme_runs(lab: Lab, path: str, tmp_path: Path) -> 
     answered = f"{path}/v1/charges"
     assert (lab.upstream.by_worker(answered), lab.upstream.by_service(answered)) == (5, 1)
     assert lab.upstream.by_worker(f"{path}/v1/one") == 1, "a thread's answer is not used again"
+
+
+def test_a_trial_with_the_gateway_works_as_written(lab: Lab, path: str, tmp_path: Path) -> None:
+    """The commands of the page, in their order, for an API on this machine. Only the ports are free ones."""
+    package = tmp_path / "proj"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    for name in ("celery.py", "tasks.py"):
+        (package / name).write_text(next(text for _, text in blocks("python") if text.startswith(f"# proj/{name}")))
+    ports = {"8085": str(free_port()), "8086": str(free_port())}
+    written = [re.sub("808[56]", lambda found: ports[found[0]], command) for command in commands("gateway.md")]
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("EZTHROTTLE_")},
+        "CELERY_BROKER_URL": f"{lab.redis_url}/6",
+        "CELERY_RESULT_BACKEND": f"{lab.redis_url}/6",
+        "PAYMENTS_API": f"{lab.upstream.url}{path}",
+        "PYTHONPATH": str(tmp_path),
+        **dict(command.removeprefix("export ").split("=", 1) for command in written if command.startswith("export ")),
+    }
+    ready = {"gateway": "gateway listening on", "webhook": "receiver listening on", "worker": "trial@test ready"}
+    lab.upstream.plan(f"{path}/v1/charges", 429)
+
+    def run(*words: str, **others: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, *words],
+            check=False,
+            env={**environment, **others},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    with ExitStack() as stack:
+        for command in (command for command in written if command.startswith("celery")):
+            kind = next(word for word in command.split() if word in ready)
+            words = shlex.split(command) + (["-l", "INFO", "-n", "trial@test", "-c", "1"] if kind == "worker" else [])
+            stack.enter_context(
+                lab.command(f"trial-{kind}", words, ready=ready[kind], environment=environment, cwd=tmp_path)
+            )
+        done = run("-c", "from proj.tasks import charge; print(charge.delay(7).get(timeout=30))")
+        found = run("-m", "celery", "-A", "proj", "ezthrottle", "check").stdout
+        without = run("-m", "celery", "-A", "proj", "ezthrottle", "check", EZTHROTTLE_FORWARD_HOSTS="").stdout
+    assert done.stdout.strip() == f"{path}/v1/charges 2", done.stderr
+    tried, forwarded = lab.upstream.received(f"{path}/v1/charges")
+    assert tried.headers["Idempotency-Key"] == forwarded.headers["Idempotency-Key"] == "charge-7"
+    assert ("error:" in found, "forward_hosts" in found) == (False, False)
+    assert (
+        "warning: Task proj.tasks.charge: ezthrottle_tracktags_url is on this machine, and forward_hosts is not set"
+        in without
+    )
 
 
 def test_make_knows_the_targets() -> None:

@@ -17,14 +17,15 @@ from celery_ezthrottle.broker.confirmed_publish import _Broker
 from celery_ezthrottle.checks.findings import Finding
 from celery_ezthrottle.continuations.job_result import JobResult
 from celery_ezthrottle.continuations.submissions import _Waiting
-from celery_ezthrottle.gateway import GatewayConfig, database, exchange
+from celery_ezthrottle.gateway import GatewayConfig, exchange, rows
 from celery_ezthrottle.http.call import Call, _Released
 from celery_ezthrottle.http.fingerprint import fingerprint
 from celery_ezthrottle.http.journal import Entry
 from celery_ezthrottle.http.library import SentRequest
 from celery_ezthrottle.http.requests_adapter import REQUESTS
 from celery_ezthrottle.http.stored_answer import StoredError, StoredResponse
-from celery_ezthrottle.receiver.handler import Reply
+from celery_ezthrottle.receiver.payload import Payload
+from celery_ezthrottle.receiver.reply import Reply
 from celery_ezthrottle.service.client import EZThrottle, _SubmitRequest
 from celery_ezthrottle.service.job import Job, RetryPolicy, Trigger, Webhook
 from celery_ezthrottle.service.submit_response import SubmitResponse, Submitted
@@ -33,6 +34,7 @@ from celery_ezthrottle.settings.options import Options
 from celery_ezthrottle.store import records
 from celery_ezthrottle.store.states import State, Transition
 from celery_ezthrottle.tasks.body import _Execution, _WantedRetry
+from celery_ezthrottle.tasks.incoming import Incoming
 from tests.store.bench import park
 
 CANARY = re.compile(r"canary in \w+")
@@ -120,7 +122,10 @@ SECRETIVE: list[Any] = [
     CALL,
     _Released(can_be_kept=True, has_stream=False, answer=RESPONSE),
     _WantedRetry(CALL, print),
-    _Execution(None, print, ("canary in args",), {"card": "canary in kwargs"}),  # type: ignore[arg-type]
+    _Execution(
+        None, None, {}, {"message": "canary in message"}, print, ("canary in args",), {"card": "canary in kwargs"}
+    ),
+    Incoming(None, False, {"args": ["canary in args"]}, {}),
     park(
         message=b"canary in message",
         envelope=b"canary in envelope",
@@ -136,12 +141,17 @@ SECRETIVE: list[Any] = [
         result=b"canary in result",
     ),
     records.TaskRecord(forwards=1, journal=b"canary in journal", state=None),
+    records.Woken(claims=[CLAIM]),
     records.DeliverOutcome(verdict=records.Verdict.FIRST, claims=[CLAIM]),
-    database.Work(dedupe="key:canary in dedupe", wire="canary in wire", answer="canary in answer"),
-    database.JobState("j", "queued", URL, "POST", 1.0),
-    database.Delivery("j", HOOK["url"], b"canary in body", 0, 1.0),
+    rows.Submission(
+        "canary in key", "d", "h", URL, "POST", "canary in wire", 1.0, ((HOOK["url"], "canary in metadata"),)
+    ),
+    rows.Work(dedupe="key:canary in dedupe", wire="canary in wire", answer="canary in answer"),
+    rows.JobState("j", "queued", URL, "POST", 1.0),
+    rows.Delivery("j", HOOK["url"], b"canary in body", 0, 1.0),
     SentRequest("POST", URL, {"Authorization": "canary in headers"}, b"canary in body"),
-    exchange.UpstreamResponse(200, {"set-cookie": "canary in headers"}, "canary in body"),
+    exchange.UpstreamResponse(200, {"set-cookie": "canary in headers"}, "canary in body", "canary in base64"),
+    Payload("job_1", "success", {"body": "canary in body"}, "canary in reason", 14),
 ]
 #: What holds nothing of the kind.
 HARMLESS = {
@@ -155,7 +165,8 @@ HARMLESS = {
     Submitted,
     Transition,
     Trigger,
-    database.Waiting,
+    rows.Added,
+    rows.Waiting,
 }
 
 

@@ -22,7 +22,7 @@ from urllib3.exceptions import (
 from celery_ezthrottle.errors import ReplayMismatch
 from celery_ezthrottle.http.call import Call, Source
 from celery_ezthrottle.http.requests_adapter import REQUESTS
-from celery_ezthrottle.policy.decision import Failure, failure_of, is_wanted
+from celery_ezthrottle.policy.decision import Failure, failure_of, is_wanted, risk
 from celery_ezthrottle.settings.options import Options
 
 URL = "https://api.example.com/charges"
@@ -34,9 +34,9 @@ def request_of(method: str = "POST", **headers: str) -> requests.PreparedRequest
     return requests.Request(method, URL, headers=headers).prepare()
 
 
-def answered(status: int, *, body: str = "") -> Call:
+def answered(status: int, method: str = "POST", *, body: str = "", **headers: str) -> Call:
     response = requests.Response()
-    response.status_code, response.request, response.url = status, request_of(), URL
+    response.status_code, response.request, response.url = status, request_of(method, **headers), URL
     response._content = body.encode()
     return Call(REQUESTS, response.request, {}, response=response)
 
@@ -53,6 +53,11 @@ def behind(reason: Exception, cls: type[requests.RequestException] = requests.Co
 REFUSED = behind(NewConnectionError(HTTPConnection("api.example.com"), "refused"))
 UNKNOWN_NAME = behind(NameResolutionError("api.example.com", HTTPConnection("api.example.com"), OSError()))  # type: ignore[arg-type]
 RESET = requests.ConnectionError(ProtocolError("Connection aborted.", ConnectionResetError()))
+
+
+def gave_up(status: int) -> Exception:
+    reason = ResponseError(ResponseError.SPECIFIC_ERROR.format(status_code=status))
+    return behind(reason, requests.exceptions.RetryError)
 
 
 # How a call failed
@@ -99,6 +104,56 @@ def test_the_task_says_which_statuses_are_forwarded() -> None:
     assert failure_of(answered(429), options) is None
 
 
+CAREFUL = Options(forward_unsafe_on=frozenset({429, 503}))
+
+
+@pytest.mark.parametrize(("status", "forwarded"), [(429, True), (503, True), (500, False), (502, False), (504, False)])
+@pytest.mark.parametrize("given_up", [False, True], ids=["answered", "given up"])
+def test_an_unsafe_call_has_statuses_of_its_own(status: int, forwarded: bool, given_up: bool) -> None:
+    for method, expected in (("POST", forwarded), ("PUT", forwarded), ("DELETE", forwarded), ("GET", True)):
+        call = failed(gave_up(status), method) if given_up else answered(status, method)
+        assert failure_of(call, CAREFUL) is (LIMITED if expected else None)
+        assert failure_of(call, DEFAULTS) is LIMITED
+
+
+def test_a_redirect_to_a_safe_method_is_safe() -> None:
+    """What is forwarded is the last hop: the GET after a POST that was answered 303."""
+    call = Call(REQUESTS, request_of("POST"), {}, response=answered(502, "GET").response)
+    assert failure_of(call, CAREFUL) is LIMITED
+
+
+BY_HOST = Options(idempotency_header={"*.example.com": "X-Request-Id", "api.example.com": "Other"})
+
+
+@pytest.mark.parametrize(
+    ("call", "options", "risky"),
+    [
+        (lambda: answered(500), DEFAULTS, True),
+        (lambda: answered(502, "PATCH"), DEFAULTS, True),
+        (lambda: answered(504), DEFAULTS, True),
+        (lambda: failed(gave_up(504)), DEFAULTS, True),
+        (lambda: answered(429), DEFAULTS, False),
+        (lambda: answered(503), DEFAULTS, False),
+        (lambda: failed(RESET), DEFAULTS, False),
+        (lambda: answered(504, "PUT"), DEFAULTS, False),
+        (lambda: answered(504, "GET"), DEFAULTS, False),
+        (lambda: answered(504, **{"idempotency-key": "k"}), DEFAULTS, False),
+        (lambda: answered(504, **{"x-request-id": "k"}), DEFAULTS, True),
+        (lambda: answered(504, **{"x-request-id": "k"}), BY_HOST, False),
+        (lambda: answered(504, Other="k"), BY_HOST, True),
+    ],
+)
+def test_which_forwards_may_execute_a_call_twice(call: Callable[[], Call], options: Options, risky: bool) -> None:
+    said = risk(call(), options) or ""
+    assert bool(said) is risky
+    assert ("idempotency_header" in said and "forward_unsafe_on" in said) is risky
+
+
+def test_a_call_with_the_hosts_own_header_may_be_sent_again() -> None:
+    for headers, expected in (({"X-Request-Id": "k"}, NETWORK), ({"Other": "k"}, None), ({}, None)):
+        assert failure_of(failed(RESET, "POST", **headers), BY_HOST) is expected
+
+
 def test_is_limited_tells_a_limit_by_more_than_its_status() -> None:
     options = Options(is_limited=lambda response: "ratelimited" in response.text)
     assert failure_of(answered(200, body='{"error": "ratelimited"}'), options) is LIMITED
@@ -120,11 +175,6 @@ def test_what_a_run_was_answered_that_died_before_it_could_forward_it_is_forward
     limited.source = refused.source = Source.JOURNAL
     assert failure_of(limited, DEFAULTS) is LIMITED
     assert failure_of(refused, DEFAULTS) is Failure.NETWORK
-
-
-def gave_up(status: int) -> Exception:
-    reason = ResponseError(ResponseError.SPECIFIC_ERROR.format(status_code=status))
-    return behind(reason, requests.exceptions.RetryError)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from celery_ezthrottle.policy.hosts import is_public_host, may_forward
+from celery_ezthrottle.policy.hosts import is_loopback_host, is_public_host, may_forward
 
 PUBLIC = ("public",)
 
@@ -156,3 +156,23 @@ def test_no_name_is_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_what_may_leave_through_the_service(url: str, patterns: tuple[str, ...], may: bool) -> None:
     assert may_forward(url, patterns) is may
+
+
+@pytest.mark.parametrize(
+    ("host", "is_it"),
+    [
+        ("127.0.0.1", True),
+        ("127.1", True),
+        ("LOCALHOST.", True),
+        ("api.localhost", True),
+        ("[::1]", True),
+        ("::ffff:127.0.0.1", True),
+        ("10.0.0.7", False),
+        ("gateway", False),
+        ("api.example.com", False),
+        ("::", False),
+        ("", False),
+    ],
+)
+def test_loopback(host: str, is_it: bool) -> None:
+    assert is_loopback_host(host) is is_it

@@ -65,6 +65,8 @@ def test_an_unknown_option_is_a_type_error_that_lists_the_options() -> None:
         ("forward_on", {429, 503}, frozenset({429, 503})),
         ("forward_on", ["429"], frozenset({429})),
         ("forward_on", (), frozenset()),
+        ("forward_unsafe_on", {429, 503}, frozenset({429, 503})),
+        ("forward_unsafe_on", (), frozenset()),
         ("forward_on_network_error", "never", "never"),
         ("forward_on_retry", False, False),
         ("forward_hosts", ["public", "*.internal"], ("public", "*.internal")),
@@ -78,6 +80,8 @@ def test_an_unknown_option_is_a_type_error_that_lists_the_options() -> None:
         ("idempotency", "order-{order_id}", "order-{order_id}"),
         ("idempotency", "order-{order.id}-{lines[0]:>4}", "order-{order.id}-{lines[0]:>4}"),
         ("idempotency", a_callable, a_callable),
+        ("idempotency_header", "Idempotency-Key", "Idempotency-Key"),
+        ("idempotency_header", {"public": "Idempotency-Key"}, {"public": "Idempotency-Key"}),
         ("regions", ["iad", "lax"], ("iad", "lax")),
         ("region_policy", "strict", "strict"),
         ("execution_mode", "fanout", "fanout"),
@@ -106,6 +110,8 @@ def test_a_good_value_is_kept(name: str, value: Any, kept: Any) -> None:
         ("forward_on", {200}, "400 to 599"),
         ("forward_on", {600}, "400 to 599"),
         ("forward_on", {None}, "a collection of HTTP error statuses"),
+        ("forward_unsafe_on", 429, "a collection of HTTP error statuses"),
+        ("forward_unsafe_on", {200}, "400 to 599"),
         ("forward_on_network_error", "sometimes", "one of 'safe', 'always', 'never'"),
         ("forward_on_network_error", True, "one of 'safe', 'always', 'never'"),
         ("forward_on_retry", 1, "True or False"),
@@ -115,6 +121,13 @@ def test_a_good_value_is_kept(name: str, value: Any, kept: Any) -> None:
         ("forward_if", "api.stripe.com", "a callable"),
         ("is_limited", 429, "a callable"),
         ("idempotency", None, "one of 'task', 'hash', 'unique', a string with placeholders, or a callable"),
+        ("idempotency_header", True, "the name of a header, or a mapping of hosts to names"),
+        ("idempotency_header", "", "the name of a header"),
+        ("idempotency_header", "Idempotency Key", "the name of a header"),
+        ("idempotency_header", "Key\n", "the name of a header"),
+        ("idempotency_header", ["Idempotency-Key"], "the name of a header"),
+        ("idempotency_header", {"api.example.com": "Key:"}, "the name of a header"),
+        ("idempotency_header", {"": "Idempotency-Key"}, "the name of a header"),
         ("regions", "iad", "a list of strings"),
         ("regions", 7, "a list of strings"),
         ("region_policy", "loose", "one of 'fallback', 'strict'"),
@@ -191,3 +204,26 @@ def test_more_forwards_of_a_call_need_keys_that_differ() -> None:
 def test_max_forwards_is_a_count(value: object) -> None:
     with pytest.raises(ConfigurationError, match="max_forwards must be a whole number above 0"):
         validate({"max_forwards": value})
+
+
+def test_unsafe_calls_are_forwarded_as_safe_ones_unless_the_task_says_otherwise() -> None:
+    plain = Options(forward_on=frozenset({429}), retry_policy={"max_retries": 2})
+    assert plain.statuses(safe=True) == plain.statuses(safe=False) == {429}
+    assert plain.retry_policy_of(safe=False) == {"max_retries": 2}
+    careful = Options(forward_unsafe_on=frozenset({503, 429}))
+    assert careful.statuses(safe=True) == {429, 500, 502, 503, 504}
+    assert careful.statuses(safe=False) == {429, 503}
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [
+        (None, {"retry_codes": [429, 503], "reroute_codes": [429, 503]}),
+        ({"max_retries": 1}, {"max_retries": 1, "retry_codes": [429, 503], "reroute_codes": [429, 503]}),
+        ({"retry_codes": [500]}, {"retry_codes": [500], "reroute_codes": [429, 503]}),
+    ],
+)
+def test_the_service_repeats_an_unsafe_call_no_more_often_than_the_task_allows(policy: Any, expected: Any) -> None:
+    options = Options(forward_unsafe_on=frozenset({503, 429}), retry_policy=policy)
+    assert options.retry_policy_of(safe=False) == expected
+    assert options.retry_policy_of(safe=True) == policy

@@ -137,6 +137,10 @@ def test_statuses_are_comma_separated_in_the_environment(app: Celery) -> None:
     assert read(app, forward_on=" 429, 503,").forward_on == {429, 503}
 
 
+def test_a_header_in_the_environment_may_be_one_name_for_all_hosts(app: Celery) -> None:
+    assert read(app, idempotency_header="Idempotency-Key").idempotency_header == "Idempotency-Key"
+
+
 @pytest.mark.parametrize("value", [["a", "b"], ("a", "b"), "a,b"])
 def test_lists_in_app_conf_may_be_any_of_these(app: Celery, value: Any) -> None:
     app.conf.ezthrottle_regions = value
@@ -374,6 +378,8 @@ def test_every_setting_can_come_from_both_places(app: Celery) -> None:
     lists = {"forward_hosts", "forward_signed_hosts", "regions"}
     particular: dict[str, tuple[str, Any]] = {
         "forward_on": ("429", {429}),
+        "forward_unsafe_on": ("429,503", {429, 503}),
+        "idempotency_header": ('{"public": "Idempotency-Key"}', {"public": "Idempotency-Key"}),
         "forward_on_network_error": ("never", "never"),
         "keep_answers": ("retries", "retries"),
         "region_policy": ("strict", "strict"),
@@ -400,6 +406,92 @@ def test_every_setting_can_come_from_both_places(app: Celery) -> None:
         assert getattr(read(app, **{spec.name: value}), spec.name) == expected, spec.name
         setattr(app.conf, f"ezthrottle_{spec.name}", value)
         assert getattr(read(app), spec.name) == expected, spec.name
+
+
+# Names
+
+
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("EZTHROTTLE_WEBHOK_URL", "EZTHROTTLE_WEBHOOK_URL"),
+        ("EZTHROTTLE_APIKEY", "EZTHROTTLE_API_KEY"),
+        ("EZTHROTTLE_FORWARD_HOST", "EZTHROTTLE_FORWARD_HOSTS"),
+        ("EZTHROTTLE_IDEMPOTENCY_HEADERS", "EZTHROTTLE_IDEMPOTENCY_HEADER"),
+    ],
+)
+def test_a_misspelt_variable_is_an_error_that_names_the_right_one(app: Celery, variable: str, meant: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(app, environ={variable: "s3cr3t"})
+    assert str(caught.value) == f"The environment variable {variable} is no setting: did you mean {meant}?"
+
+
+@pytest.mark.parametrize(
+    "variable",
+    [
+        *(f"EZTHROTTLE_{spec.name.upper()}" for spec in fields(Settings) if spec.metadata["kind"].what == "a string"),
+        # Of the project, or of somebody else.
+        "EZTHROTTLE_TEST_COLOUR",
+        "EZTHROTTLE_ENABLED",
+        "EZTHROTTLED_APIKEY",
+        # Kubernetes sets these in each pod, for services with such names.
+        "EZTHROTTLE_PORT",
+        "EZTHROTTLE_SERVICE_HOST",
+        "EZTHROTTLE_SERVICE_PORT",
+        "EZTHROTTLE_PORT_8086_TCP_ADDR",
+        "EZTHROTTLE_GATEWAY_PORT",
+        "EZTHROTTLE_GATEWAY_SERVICE_HOST",
+        "EZTHROTTLE_WEBHOOK_PORT",
+        "EZTHROTTLE_WEBHOOK_SERVICE_HOST",
+        "EZTHROTTLE_RECEIVER_PORT_8085_TCP",
+        "EZTHROTTLE_STORE_PORT",
+        "EZTHROTTLE_STORE_SERVICE_HOST",
+    ],
+)
+def test_a_variable_of_others_is_none(app: Celery, variable: str) -> None:
+    load_settings(app, environ={variable: "redis://h" if variable.endswith("_STORE") else "7"})
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("ezthrottle_apikey", "ezthrottle_apikey is no setting: did you mean ezthrottle_api_key?"),
+        ("ezthrottle_colour", "ezthrottle_colour is no setting."),
+        ("EZTHROTTLE_APIKEY", "EZTHROTTLE_APIKEY is no setting: did you mean EZTHROTTLE_API_KEY?"),
+    ],
+)
+def test_a_misspelt_name_in_the_configuration_is_an_error(app: Celery, name: str, said: str) -> None:
+    setattr(app.conf, name, "s3cr3t")
+    with pytest.raises(ConfigurationError) as caught:
+        read(app)
+    assert str(caught.value) == said
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("CELERY_EZTHROTTLE_REGION", "CELERY_EZTHROTTLE_REGION is no setting: did you mean CELERY_EZTHROTTLE_REGIONS?"),
+        ("CELERY_EZTHROTTLE_COLOUR", "CELERY_EZTHROTTLE_COLOUR is no setting."),
+        ("EZTHROTTLE_API_KY", "EZTHROTTLE_API_KY is no setting: did you mean EZTHROTTLE_API_KEY?"),
+        ("EZTHROTTLE_ENABLED", None),  # the project's own
+        ("CELERY_EZTHROTTLE_REGIONS", None),
+    ],
+)
+def test_a_misspelt_name_in_djangos_settings_is_an_error(app: Celery, name: str, said: str | None) -> None:
+    app.config_from_object(types.SimpleNamespace(**{name: ["iad"], "SECRET_KEY": "s3cr3t"}), namespace="CELERY")
+    if said is None:
+        read(app)
+    else:
+        with pytest.raises(ConfigurationError) as caught:
+            read(app)
+        assert str(caught.value) == said
+
+
+def test_each_misspelt_name_is_told_together_with_what_else_is_wrong(app: Celery) -> None:
+    app.conf.ezthrottle_colour = "green"
+    with pytest.raises(ConfigurationError) as caught:
+        read(app, webhok_url="http://x", result_timeout="soon")
+    assert str(caught.value).splitlines()[0] == "3 settings need attention:"
 
 
 def test_complete_settings_are_fine(app: Celery) -> None:

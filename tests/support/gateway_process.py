@@ -16,15 +16,18 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-__all__ = ["API_KEY", "SECRET", "Gateway", "Reply", "Seen", "Site", "until"]
+from celery_ezthrottle.service.signatures import SIGNATURE_HEADER, verify
+
+__all__ = ["API_KEY", "SECRET", "Gateway", "Reply", "Seen", "Site", "delivered", "until"]
 
 API_KEY = "the-api-key-of-the-tests"
 SECRET = "the webhook secret of the tests"
 PATIENCE = 20.0  # seconds for anything to happen
 
 _ENTRY = """
-import json, sys
+import json, logging, sys
 from celery_ezthrottle.gateway import GatewayConfig, serve
+logging.basicConfig(level=logging.INFO)
 serve(GatewayConfig(**json.loads(sys.argv[1])))
 """
 
@@ -53,6 +56,15 @@ class Seen:
     @property
     def json(self) -> Any:
         return json.loads(self.body)
+
+
+def delivered(seen: Seen) -> dict[str, Any]:
+    """The webhook, once its signature has been checked."""
+    verify(seen.headers[SIGNATURE_HEADER.lower()], seen.body, [SECRET], now=time.time(), tolerance=60.0)
+    assert (seen.method, seen.headers["content-type"]) == ("POST", "application/json")
+    content = seen.json
+    assert isinstance(content, dict)
+    return content
 
 
 @dataclass(frozen=True)
@@ -93,10 +105,11 @@ class Site:
                     self.send_header(name, value)
                 self.send_header("Content-Length", str(len(reply.body)))
                 self.end_headers()
-                self.wfile.write(reply.body)
+                if self.command != "HEAD":
+                    self.wfile.write(reply.body)
                 self.wfile.flush()
 
-            do_GET = do_POST = do_PUT = do_DELETE = _respond  # noqa: N815 (names of the base class)
+            do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = _respond  # noqa: N815 (names of the base class)
 
             def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (its name in the base class)
                 pass

@@ -35,10 +35,10 @@ def recorded(body: Callable[[], object], entries: Sequence[Entry] = (), **kwargs
     return made
 
 
-def resumed(run: Recorder, answer: StoredAnswer = DELIVERED) -> Recorder:
+def resumed(run: Recorder, answer: StoredAnswer = DELIVERED, **kwargs: Any) -> Recorder:
     """The recorder of the run that follows when the last call of ``run`` was forwarded; the journal was stored between."""
     assert run.last is not None
     assert run.last.fingerprint is not None
     forwarded = Entry(fingerprint=run.last.fingerprint, answer=None, forwards=1)
     journal = for_suspension(run.earlier(run.last), run.entries(without=run.last), forwarded)
-    return recorder(for_resume(load_entries(dump_entries(journal)), answer))
+    return recorder(for_resume(load_entries(dump_entries(journal)), answer), **kwargs)

@@ -66,7 +66,7 @@ def test_a_hop_to_a_host_that_is_not_listed_is_made_and_never_forwarded(lab: Lab
     with pytest.raises(requests.HTTPError, match="429"):
         result.get(timeout=PATIENCE)
 
-    assert "list it in forward_hosts" in str(result.traceback)
+    assert "is neither public nor listed; list it" in str(result.traceback)
     assert seen(lab, f"{path}/b") == [("GET", False)]
     assert lab.service.jobs(f"{path}/b") == []
 

@@ -15,6 +15,7 @@ from celery.local import PromiseProxy, Proxy
 from pydantic import BaseModel
 
 from celery_ezthrottle import ConfigurationError, EZThrottleTask, frugal
+from celery_ezthrottle.http.recorder import current
 from celery_ezthrottle.settings.options import Options
 from celery_ezthrottle.tasks.adopt import adopt
 from celery_ezthrottle.tasks.decorator import given_to, is_frugal
@@ -293,8 +294,13 @@ def test_a_bad_option_of_a_class_is_an_error_where_the_class_is_made() -> None:
 def options_during_a_run(task: Any, *args: Any) -> Options:
     """The options that hold while a worker runs ``task``: its request carries what a worker's does."""
     seen: list[Options] = []
-    task.look = lambda: seen.append(vars(task.request)["_ezthrottle_run"].options)
-    handoff = {"run": "r", "resume": None, "record": False, "redelivered": False, "message": object()}
+
+    def look() -> None:
+        current()  # as a call does: the run of a task that makes none is not made
+        seen.append(vars(task.request)["_ezthrottle_run"].options)
+
+    task.look = look
+    handoff = {"run": "r", "resume": None, "record": False, "order": 0, "redelivered": False, "message": object()}
     _state._task_stack.push(task)
     task.push_request(id="t", args=args, called_directly=False, is_eager=False, properties={HANDOFF: handoff})
     try:
