@@ -96,9 +96,10 @@ class OutcomeUnknown(EZThrottleError):
     """EZThrottle took a job, or may have taken it, and no result came. Nobody can tell whether the request was executed.
 
     The forwarded HTTP call raises it in the resumed task: at the task's deadline, or earlier when the service will give no
-    more information. It is not a :class:`requests.RequestException`, so that ``autoretry_for=(RequestException,)`` does not
-    send the request again. The text names the job and how long the task waited for it. If the service never returned a job
-    id, the text names the continuation instead.
+    more information. An unsafe call also raises it when it was executed, and its answer was lost on the way. It is not a
+    :class:`requests.RequestException`, so that ``autoretry_for=(RequestException,)`` does not send the request again. The text
+    names the job and how long the task waited for it. If the service never returned a job id, the text names the
+    continuation instead.
     """
 
 

@@ -41,7 +41,14 @@ def parse_bind(bind: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def serve_application(make_app: Callable[[Callable[[], None]], Any], *, name: str, bind: str) -> None:
+def serve_application(
+    make_app: Callable[[Callable[[], None]], Any],
+    *,
+    name: str,
+    bind: str,
+    most_connections: int | None = None,
+    head_timeout: float = 10.0,
+) -> None:
     """Serve until SIGTERM or SIGINT. Then give open requests 5 seconds to finish, and return.
 
     Prints ``<name> listening on http://HOST:PORT`` to stdout once the server accepts requests.
@@ -50,18 +57,24 @@ def serve_application(make_app: Callable[[Callable[[], None]], Any], *, name: st
         make_app: makes the ASGI application. Its argument is a callable, which the application must call once it has started.
         name: name of the server, for the printed line and for errors.
         bind: the address, as for :func:`parse_bind`.
+        most_connections: while there are more connections, requests are answered with 503. None: there may be any number.
+        head_timeout: seconds in which the head of a request must come. Else its connection is closed.
 
     Raises:
         ConfigurationError: ``bind`` is malformed, or the process cannot listen on that address.
     """
     import uvicorn
 
+    from .http_protocol import impatient
+
     host, port = parse_bind(bind)
     with _ended_by_signals(), closing(_listen(host, port, name)) as listener:
         app = make_app(lambda: _announce(name, host, listener.getsockname()[1]))
         config = uvicorn.Config(
             app,
+            http=impatient(name, head_timeout),
             lifespan="on",
+            limit_concurrency=most_connections,
             ws="none",
             access_log=False,  # the URL of a webhook contains a token
             log_config=None,  # the caller configures logging

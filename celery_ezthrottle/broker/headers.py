@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["RECORD_HEADER", "RESUME_HEADER", "TAKES_OVER"]
+__all__ = ["MARKS", "RECORD_HEADER", "RESUME_HEADER", "TAKES_OVER", "TIMES", "TIMES_HEADER"]
 
 #: In a parked message that is published again: the id of its continuation, nothing else.
 RESUME_HEADER = "ezthrottle_resume"
@@ -13,3 +13,13 @@ RECORD_HEADER = "ezthrottle_record"
 
 #: Value of :data:`RECORD_HEADER` when the retried run has died: the retry gets all answers of that run.
 TAKES_OVER = "takes over"
+
+#: In a parked message that is published again: its :data:`TIMES`, as they were. They are not where Celery looks for them: the
+#: task has started once, so they decide no longer when it runs, or whether.
+TIMES_HEADER = "ezthrottle_times"
+
+#: When a task is to start, and until when it may.
+TIMES = ("eta", "expires")
+
+#: All of these headers. A run does not see them.
+MARKS = frozenset({RESUME_HEADER, RECORD_HEADER, TIMES_HEADER})

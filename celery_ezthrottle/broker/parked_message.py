@@ -15,7 +15,7 @@ from kombu import Exchange, Queue, serialization
 from kombu.utils import json
 
 from . import confirmed_publish
-from .headers import RECORD_HEADER, RESUME_HEADER
+from .headers import RECORD_HEADER, RESUME_HEADER, TIMES, TIMES_HEADER
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -120,8 +120,9 @@ def text_of(captured: Mapping[str, Any]) -> str:
 def envelope_of(captured: Mapping[str, Any]) -> tuple[bytes, bytes]:
     """Return the body of a captured message, and the rest of the message as JSON."""
     headers = {name: value for name, value in captured["headers"].items() if name not in _DROPPED_HEADERS}
-    # The task has started once already, so its ETA and its expiry no longer apply.
-    headers.update({name: None for name in ("eta", "expires") if name in headers})
+    times = {name: headers[name] for name in TIMES if headers.get(name) is not None}
+    if times:  # else the message was parked before, and may have the header already
+        headers.update({**dict.fromkeys(times), TIMES_HEADER: times})
     body = captured["body"]
     rest = {name: value for name, value in captured.items() if name not in {"body", "headers"}}
     return body.encode() if isinstance(body, str) else bytes(body), json.dumps({**rest, "headers": headers}).encode()

@@ -123,10 +123,6 @@ def _of_celery(app: Celery) -> Iterator[Finding]:
             "task_always_eager is set: tasks run where they are sent, where they cannot be suspended, and nothing is "
             "forwarded; unset it outside of tests."
         )
-    if app.conf.task_protocol == 1:
-        yield warning(
-            "task_protocol is 1: a task that is sent in that form cannot be suspended, and nothing is forwarded; set it to 2."
-        )
     try:
         app.backend.ensure_chords_allowed()
     except NotImplementedError:

@@ -6,19 +6,23 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from celery_ezthrottle.http.requests_responses import encoding_of
 from celery_ezthrottle.http.stored_answer import (
     OUTCOME_UNKNOWN,
     StoredAnswer,
     StoredError,
     StoredResponse,
+    is_temporary,
     load_answer,
     load_hops,
 )
 
-__all__ = ["JobResult", "cancelled", "never_taken", "of_job", "read", "unknown"]
+from .delivered_body import NotExact, content_of
+from .delivered_headers import headers_of
 
-#: Headers that are wrong once the service has decoded the body.
-_ENCODING_HEADERS = frozenset({"content-encoding", "transfer-encoding", "content-length"})
+__all__ = ["JobResult", "cancelled", "never_taken", "not_kept", "of_job", "read", "unknown"]
+
+_LOOK_IT_UP = "Before running the task again, look it up upstream."
 
 
 @dataclass(frozen=True)
@@ -29,16 +33,24 @@ class JobResult:
         given_up: the service has tried and given up. Retries by Celery would only repeat that.
         note: a note for the error that leaves the task, or "".
         cancelled: the task was revoked while it was suspended, so the call gets no answer.
+        lost: a sentence that says why the answer is not what the upstream sent; "" when it is. The task then sends a safe call
+            again; ``answer`` is for the others.
     """
 
     answer: StoredAnswer
     given_up: bool
     note: str = ""
     cancelled: bool = False
+    lost: str = ""
 
 
 def of_job(job_id: str, status: str, response: dict[str, Any] | None, reason: str | None) -> bytes:
-    """A result that the service delivered. ``response`` has ``status_code``, ``headers`` and ``body``; or it is None."""
+    """A result that the service delivered.
+
+    Args:
+        response: None, or ``status_code``, ``headers`` and ``body``; perhaps ``body_base64`` and ``repeated_headers``. See
+            :func:`.delivered_body.content_of` and :func:`.delivered_headers.headers_of`.
+    """
     return _dump({"kind": "job", "job_id": job_id, "status": status, "response": response, "reason": reason})
 
 
@@ -54,6 +66,15 @@ def unknown(text: str) -> bytes:
         text: names the job, how long the task waited, and the remedy.
     """
     return _dump({"kind": "unknown", "text": text})
+
+
+def not_kept(lost: str) -> bytes:
+    """The service delivered a result that cannot be kept.
+
+    Args:
+        lost: a sentence that names the job and says why.
+    """
+    return _dump({"kind": "unknown", "text": f"{lost} The request was executed. {_LOOK_IT_UP}", "lost": lost})
 
 
 def cancelled() -> bytes:
@@ -78,33 +99,50 @@ def read(result: bytes, failure: bytes, *, elapsed: float) -> JobResult:
     if data["kind"] == "cancelled":
         return JobResult(StoredError(name="RequestException", text="revoked"), given_up=True, cancelled=True)
     if data["kind"] == "unknown":
-        return JobResult(StoredError(name=OUTCOME_UNKNOWN, text=data["text"]), given_up=True)
+        return JobResult(StoredError(name=OUTCOME_UNKNOWN, text=data["text"]), given_up=True, lost=data.get("lost", ""))
     if data["response"] is None and data["status"] != "failed":
-        text = (
-            f"EZThrottle reported job {data['job_id']} as {data['status']!r} after {elapsed:.0f} s, without a response: the "
-            "request was probably executed. Before running the task again, look it up upstream."
+        lost = (
+            f"EZThrottle reported job {data['job_id']} as {data['status']!r} after {elapsed:.0f} s, without a response"
+            f"{_because(data['reason'])}: the request was probably executed."
         )
-        return JobResult(StoredError(name=OUTCOME_UNKNOWN, text=text), given_up=True)
+        return JobResult(StoredError(name=OUTCOME_UNKNOWN, text=f"{lost} {_LOOK_IT_UP}"), given_up=True, lost=lost)
     if data["response"] is None:
         text = f"EZThrottle gave job {data['job_id']} up without a response: {data['reason'] or 'no reason given'}"
         return JobResult(StoredError(name="JobFailed", text=text), given_up=True)
-    return JobResult(_delivered(data["response"], failed, elapsed), given_up=data["status"] == "failed")
+    return _delivered(data, failed, elapsed)
 
 
-def _delivered(response: dict[str, Any], failed: dict[str, Any] | None, elapsed: float) -> StoredResponse:
+def _because(reason: str | None) -> str:
+    return f" ({reason.rstrip('.')})" if reason else ""
+
+
+def _delivered(data: dict[str, Any], failed: dict[str, Any] | None, elapsed: float) -> JobResult:
     """The delivered response. Its URL, method and history are those of the response that the call failed with."""
+    response, given_up = data["response"], data["status"] == "failed"
     before = (failed or {}).get("response") or {"url": "", "method": "", "history": ()}
-    headers = tuple(pair for pair in response["headers"].items() if pair[0].lower() not in _ENCODING_HEADERS)
-    return StoredResponse(
-        status_code=response["status_code"],
+    method = before["method"] or (failed or {}).get("error", {}).get("method", "")
+    status, lost = response["status_code"], ""
+    try:
+        content = content_of(response)
+    except NotExact as exc:
+        lost = f"The body of the {status} that EZThrottle delivered for job {data['job_id']} is not exact: {exc}."
+        if status < 300:
+            text = f"{lost} The request was executed. {_LOOK_IT_UP}"
+            return JobResult(StoredError(name=OUTCOME_UNKNOWN, text=text), given_up=True, lost=lost)
+        # The status says what became of the request. Its body only explains that.
+        content = response["body"].encode("utf-8", "replace")
+    answer = StoredResponse(
+        status_code=status,
         url=before["url"],
         method=before["method"],
-        headers=headers,
-        content=response["body"].encode("utf-8", "surrogatepass"),
-        encoding="utf-8",
+        headers=headers_of(response, None if method == "HEAD" or status == 304 else len(content)),
+        content=content,
+        encoding=encoding_of(response["headers"]),
         elapsed=elapsed,
         history=load_hops(before["history"]),
     )
+    # A call that the upstream still limits is not sent again for the sake of the body.
+    return JobResult(answer, given_up, note=lost, lost="" if is_temporary(status) else lost)
 
 
 def _dump(data: dict[str, Any]) -> bytes:

@@ -32,6 +32,7 @@ from celery_ezthrottle.store.retrying import retry_briefly
 from celery_ezthrottle.store.states import State
 
 from . import job_result
+from .waiters import resume_waiters
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -126,9 +127,10 @@ class Continuations:
         return outcome, None
 
     def deliver(self, continuation_id: str | None, job_id: str, result: bytes) -> Verdict:
-        """Keep the result of a job, then resume the tasks that wait for it.
+        """Keep the result of a job, then resume the tasks that wait for it, for up to 5 s.
 
-        The result is durable once this returns: a sweep publishes the messages that could not be published here.
+        The result is durable once this returns: a sweep resumes the tasks that are left, and publishes the messages that could
+        not be published here.
 
         Raises:
             StoreError: nothing was kept.
@@ -139,8 +141,7 @@ class Continuations:
         reach("deliver.stored")
         if delivery.verdict is Verdict.CONTRADICTING:
             logger.warning("Job %s was delivered again with another result; the first one stays.", job_id)
-        for claim in delivery.claims:
-            self.publish(claim)
+        resume_waiters(self, job_id, delivery)
         return delivery.verdict
 
     def cancel(self, task_id: str) -> bool:
@@ -174,7 +175,9 @@ class Continuations:
             result = job_result.read(
                 found.result, found.failure, elapsed=max(0.0, found.delivered_at - found.suspended_at)
             )
-            entries = journal.for_resume(journal.load_entries(found.journal), result.answer)
+            entries = journal.for_resume(
+                journal.load_entries(found.journal), result.answer, send_again=bool(result.lost)
+            )
             self.store.save_journal(task_id, run_id, continuation_id, journal.dump_entries(entries))
 
     def end_unbegun(self, continuation_id: str, run_id: str, task_id: str, *, runs_again: bool) -> None:

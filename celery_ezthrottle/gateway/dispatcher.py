@@ -163,9 +163,11 @@ class Dispatcher:
         self, sent: Waiting, job: Job, work: Work, answer: UpstreamResponse | None, failure: NoResponse | None
     ) -> None:
         response: dict[str, Any] | None = answer.to_wire() if answer else None
-        if response is None and work.answer is not None:
+        status_code = answer.status_code if answer else failure.status_code if failure else None
+        if status_code is None and work.answer is not None:
             response = json.loads(work.answer)  # this attempt got no answer, an earlier one did
-        success = answer is not None and answer.status_code < 400
+        # Also without a response: a request that was executed must not look like one that failed.
+        success = status_code is not None and status_code < 400
         result = {
             "job_id": sent.id,
             "idempotent_key": job.idempotent_key or work.dedupe.partition(":")[2],

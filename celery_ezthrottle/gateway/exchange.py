@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import codecs
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -13,23 +15,33 @@ import httpx
 
 __all__ = ["NoResponse", "UpstreamResponse", "exchange", "make_client"]
 
-# Headers that belong to the connection, or that are wrong after the body was decoded.
-_DROPPED_FROM_ANSWERS = {"content-encoding", "content-length", "transfer-encoding"}
+# Content-Encoding and Content-Length are wrong once the body is decoded. A body that came without the first is as it was.
+_DROPPED_FROM_ANSWERS = {"transfer-encoding"}
+_DROPPED_FROM_DECODED_ANSWERS = {"content-encoding", "content-length", "transfer-encoding"}
 # Headers that say where a body ends. httpx sets them for the body that it sends.
 _DROPPED_FROM_REQUESTS = {"content-length", "transfer-encoding"}
 
 
 @dataclass(frozen=True)
 class UpstreamResponse:
-    """A response: status code, headers with lower-case names, and the body decoded to text."""
+    """A response.
+
+    Attributes:
+        headers: by lower-case name. Repeated fields are joined by commas.
+        repeated_headers: the values of each field that came several times.
+        body: the body as text, in the charset of its ``Content-Type``, else in UTF-8.
+        body_base64: the body in base64; None when it is exactly ``body`` in UTF-8.
+    """
 
     status_code: int
     headers: dict[str, str] = field(repr=False)
     body: str = field(repr=False)
+    body_base64: str | None = field(default=None, repr=False)
+    repeated_headers: dict[str, list[str]] = field(default_factory=dict, repr=False)
 
     def to_wire(self) -> dict[str, Any]:
         """Return the field ``response`` of a webhook."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if value or name != "repeated_headers"}
 
 
 class NoResponse(Exception):
@@ -67,7 +79,9 @@ async def exchange(
     timeout: float,
     limit: int,
 ) -> UpstreamResponse:
-    """Send one request with the headers unchanged, and read the answer. Redirects are not followed.
+    """Send one request and read the answer. Redirects are not followed.
+
+    The headers are unchanged, but ``Accept-Encoding`` asks for nothing that cannot be decoded here.
 
     Args:
         timeout: seconds for the whole exchange.
@@ -76,11 +90,17 @@ async def exchange(
     Raises:
         NoResponse: no complete and usable answer came. The text contains no header and no body.
     """
-    request = _request(method, url, headers, body)
+    known = {
+        "identity",
+        *_codings(client.headers["accept-encoding"]),
+    }  # what httpx decodes: it depends on what is installed
+    request = _request(method, url, {name: _kept(name, value, known) for name, value in headers.items()}, body)
     try:
         async with asyncio.timeout(timeout):
             response = await client.send(request, stream=True)
             try:
+                if not _codings(response.headers.get("content-encoding", "")) <= known:
+                    raise httpx.DecodingError("unknown content coding")
                 content = await _read(response, limit)
             except httpx.DecodingError:
                 problem = "The answer's body could not be decoded."
@@ -94,8 +114,21 @@ async def exchange(
         raise NoResponse("The request cannot be sent: it is not valid HTTP.", final=True) from None
     except httpx.TransportError as exc:
         raise NoResponse(f"{type(exc).__name__}: {exc}") from None
-    kept = {name: value for name, value in response.headers.items() if name not in _DROPPED_FROM_ANSWERS}
-    return UpstreamResponse(response.status_code, kept, _text(content, response.charset_encoding))
+    is_decoded = "content-encoding" in response.headers and method != "HEAD"
+    dropped = _DROPPED_FROM_DECODED_ANSWERS if is_decoded else _DROPPED_FROM_ANSWERS
+    fields: defaultdict[str, list[str]] = defaultdict(list)
+    for raw_name, raw_value in response.headers.raw:
+        if (name := raw_name.decode("latin-1").lower()) not in dropped:
+            fields[name].append(raw_value.decode("latin-1"))
+    text = _text(content, response.charset_encoding)
+    encoded = None if text.encode("utf-8", "surrogatepass") == content else base64.b64encode(content).decode("ascii")
+    return UpstreamResponse(
+        response.status_code,
+        headers={name: ", ".join(values) for name, values in fields.items()},
+        body=text,
+        body_base64=encoded,
+        repeated_headers={name: values for name, values in fields.items() if len(values) > 1},
+    )
 
 
 def _request(method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> httpx.Request:
@@ -108,6 +141,17 @@ def _request(method: str, url: str, headers: Mapping[str, str], body: bytes | No
         return httpx.Request(method, url, headers=raw, content=body)
     except (httpx.InvalidURL, UnicodeError, ValueError):
         raise NoResponse("The request cannot be sent: its URL or a header is malformed.", final=True) from None
+
+
+def _codings(header: str) -> set[str]:
+    return {coding.partition(";")[0].strip().lower() for coding in header.split(",")} - {""}
+
+
+def _kept(name: str, value: str, known: set[str]) -> str:
+    """Return the value of a header. In ``Accept-Encoding``, what the worker can decode and this process cannot is left out."""
+    if name.lower() != "accept-encoding":
+        return value
+    return ", ".join(coding.strip() for coding in value.split(",") if _codings(coding) <= known) or "identity"
 
 
 def _header_value(value: str) -> bytes:

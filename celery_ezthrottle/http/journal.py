@@ -137,8 +137,12 @@ def _retried(entry: Entry, *, keep_answer: bool) -> Entry:
     return replace(entry, answer=answer, forwards=0, unknown=False)
 
 
-def for_resume(kept: Iterable[Entry], answer: StoredAnswer | None = None) -> tuple[Entry, ...]:
+def for_resume(
+    kept: Iterable[Entry], answer: StoredAnswer | None = None, *, send_again: bool = False
+) -> tuple[Entry, ...]:
     """Return the entries of a resumed run: the calls before the suspension, and the forwarded call with ``answer``.
+
+    With ``send_again``, a safe forwarded call stays without an answer, so that the run sends it.
 
     If the run takes over from a resumed run that died, the calls of the dead run follow. A call whose answer the dead run could
     not keep is not made again: its entry answers with OutcomeUnknown.
@@ -146,6 +150,8 @@ def for_resume(kept: Iterable[Entry], answer: StoredAnswer | None = None) -> tup
     entries = tuple(replace(entry, answer=_NOT_KEPT, unknown=False) if _is_not_kept(entry) else entry for entry in kept)
     forwarded = forwarded_entry(entries)
     if answer is None or forwarded is None or forwarded.answer is not None:
+        return entries
+    if send_again and forwarded.fingerprint.safe:
         return entries
     return tuple(replace(entry, answer=answer, unseen=True) if entry is forwarded else entry for entry in entries)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import io
+from collections.abc import Mapping
 from http import HTTPStatus
 from http.client import HTTPMessage
 from types import SimpleNamespace
@@ -16,7 +17,7 @@ from celery_ezthrottle import errors
 
 from .stored_answer import StoredAnswer, StoredError, StoredResponse
 
-__all__ = ["build_error", "build_response", "store_error", "store_response"]
+__all__ = ["build_error", "build_response", "encoding_of", "store_error", "store_response"]
 
 
 def store_response(response: requests.Response, *, hops: bool = True) -> StoredResponse:
@@ -75,6 +76,13 @@ def build_response(
         if session is not None:
             extract_cookies_to_jar(session.cookies, response.request, response.raw)
     return response
+
+
+def encoding_of(headers: Mapping[str, str]) -> str | None:
+    """Return the encoding that ``requests`` finds in the headers of a response. None: it guesses, when it is asked for text."""
+    find: Any = requests.utils.get_encoding_from_headers
+    found: str | None = find(requests.structures.CaseInsensitiveDict(headers))
+    return found
 
 
 def _phrase(status_code: int) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from celery_ezthrottle.errors import ConfigurationError, EZThrottleError
 
-__all__ = ["SIGNATURE_HEADER", "BadSignature", "mac_token", "sign", "split_token", "verify"]
+__all__ = ["SIGNATURE_HEADER", "BadSignature", "SignatureCheck", "mac_token", "sign", "split_token", "verify"]
 
 SIGNATURE_HEADER = "X-EZThrottle-Signature"
 
@@ -44,7 +44,7 @@ def sign(secret: str, body: bytes, timestamp: int) -> str:
         ConfigurationError: the secret is empty.
     """
     (key,) = _keys([secret])
-    return f"t={timestamp},v1={_body_mac(key, str(timestamp), body)}"
+    return f"t={timestamp},v1={hmac.new(key, f'{timestamp}.'.encode() + body, hashlib.sha256).hexdigest()}"
 
 
 def verify(header: str | None, body: bytes, secrets: Sequence[str], *, now: float, tolerance: float) -> None:
@@ -62,25 +62,63 @@ def verify(header: str | None, body: bytes, secrets: Sequence[str], *, now: floa
         BadSignature: the webhook is not accepted. ``reason`` says why.
         ConfigurationError: every secret is empty, or there is none.
     """
-    keys = _keys(secrets)
-    timestamp, signatures = _parse(header)
-    matched = False
-    for key in keys:
-        expected = _body_mac(key, timestamp, body)
-        for signature in signatures:
-            # No early exit: the time taken would show which secret matched.
-            matched |= hmac.compare_digest(expected, signature)
-    if not matched:
-        raise BadSignature(
-            "The signature matches none of the webhook secrets: set the secret that the EZThrottle account signs with, "
-            "and see that nothing between changes the body."
-        )
-    ahead = int(timestamp) - now
-    if not abs(ahead) <= tolerance:
-        raise BadSignature(
-            f"The clocks differ: the signature was made {abs(ahead):.0f} s {'after' if ahead > 0 else 'before'} this "
-            f"machine's time, more than the {tolerance:g} s allowed. Set the clock; or it is an old webhook, replayed."
-        )
+    check = SignatureCheck(header, secrets)
+    check.update(body)
+    check.end()
+    check.clock(now, tolerance)
+
+
+class SignatureCheck:
+    """The check of one webhook whose body comes in pieces. It holds no piece.
+
+    Args:
+        header, secrets: as for :func:`verify`.
+
+    Raises:
+        BadSignature: the header is missing or has another form.
+        ConfigurationError: every secret is empty, or there is none.
+    """
+
+    def __init__(self, header: str | None, secrets: Sequence[str]) -> None:
+        keys = _keys(secrets)
+        self._timestamp, self._signatures = _parse(header)
+        self._macs = [hmac.new(key, self._timestamp.encode() + b".", hashlib.sha256) for key in keys]
+
+    def update(self, piece: bytes | bytearray) -> None:
+        """Take the next piece of the body."""
+        for mac in self._macs:
+            mac.update(piece)
+
+    def end(self) -> None:
+        """Check the signature of the whole body.
+
+        Raises:
+            BadSignature: none of the secrets signed it.
+        """
+        matched = False
+        for mac in self._macs:
+            expected = mac.hexdigest()
+            for signature in self._signatures:
+                # No early exit: the time taken would show which secret matched.
+                matched |= hmac.compare_digest(expected, signature)
+        if not matched:
+            raise BadSignature(
+                "The signature matches none of the webhook secrets: set the secret that the EZThrottle account signs with, "
+                "and see that nothing between changes the body."
+            )
+
+    def clock(self, now: float, tolerance: float) -> None:
+        """Check the timestamp of the header. It needs no body.
+
+        Raises:
+            BadSignature: the timestamp is not near ``now``.
+        """
+        ahead = int(self._timestamp) - now
+        if not abs(ahead) <= tolerance:
+            raise BadSignature(
+                f"The clocks differ: the signature was made {abs(ahead):.0f} s {'after' if ahead > 0 else 'before'} this "
+                f"machine's time, more than the {tolerance:g} s allowed. Set the clock; or it is an old webhook, replayed."
+            )
 
 
 def mac_token(secret: str, continuation_id: str) -> str:
@@ -142,10 +180,6 @@ def _parse(header: str | None) -> tuple[str, list[str]]:
     if not signatures:
         raise BadSignature(f"The header {SIGNATURE_HEADER} has no v1=<hex>.")
     return timestamps[0], signatures
-
-
-def _body_mac(key: bytes, timestamp: str, body: bytes) -> str:
-    return hmac.new(key, timestamp.encode() + b"." + body, hashlib.sha256).hexdigest()
 
 
 def _url_mac(key: bytes, continuation_id: str) -> str:

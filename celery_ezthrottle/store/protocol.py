@@ -21,6 +21,7 @@ from .records import (
     SuspendOutcome,
     Suspension,
     TaskRecord,
+    Woken,
 )
 from .states import State
 
@@ -97,6 +98,8 @@ class Store(Protocol):
     def settle(self, continuation_id: str, result: bytes, now: float) -> bool:
         """Give a STORED or SUBMITTED continuation an outcome of our own: → DELIVERED, due now.
 
+        If the result of its job is there, and has only not reached it yet (see ``deliver``), it gets that.
+
         Returns:
             False in other states; then nothing changes.
         """
@@ -116,8 +119,11 @@ class Store(Protocol):
         """Keep the result of a job, and wake the continuations that wait for it.
 
         The first result of a job stays. A later result is dropped and counted: as REPEATED when it equals the first, otherwise as
-        CONTRADICTING. This also holds when the continuation is DONE. Every continuation that waits for the job and is STORED or
-        SUBMITTED becomes DELIVERED, and is claimed: due again at ``until``.
+        CONTRADICTING. This also holds when the continuation is DONE. The continuations that wait for the job and are STORED or
+        SUBMITTED become DELIVERED, and are claimed: due again at ``until``.
+
+        One act wakes a bounded number of them, the named one first. When ``rest`` is True, others are left; they are not lost
+        when nobody calls ``deliver_rest``, because ``claim_due`` wakes them too.
 
         A result is unclaimed when no continuation is bound to its job. It is kept for UNCLAIMED_FOR seconds, so that ``bind``
         can find it. Some results that nobody waits for any more are kept in the same way (see ``finish``). The store bounds the
@@ -133,6 +139,9 @@ class Store(Protocol):
                 result again, to a process that knows that version.
         """
 
+    def deliver_rest(self, job_id: str, now: float, until: float) -> Woken:
+        """Wake more of the continuations that the result of a job has not reached yet (see ``deliver``)."""
+
     def claim(self, continuation_id: str, now: float, until: float) -> Claim | None:
         """Claim one continuation if something is due for it: it is due again at ``until``. None if nothing is due.
 
@@ -141,7 +150,10 @@ class Store(Protocol):
         """
 
     def claim_due(self, now: float, until: float, limit: int) -> Sequence[Claim]:
-        """Claim up to ``limit`` continuations that are due, as ``claim`` does. The longest due come first."""
+        """Claim up to ``limit`` continuations that are due, as ``claim`` does. The longest due come first.
+
+        While a delivery is not complete (see ``deliver``), up to half of them are continuations that this act has woken.
+        """
 
     def published(self, continuation_id: str, due: float) -> None:
         """The parked message was published: DELIVERED or PUBLISHED → PUBLISHED, ``publications`` + 1, due again at ``due``."""

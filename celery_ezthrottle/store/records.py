@@ -10,7 +10,7 @@ from .states import State
 
 __all__ = [
     "REMEMBERED", "UNCLAIMED_FOR", "Claim", "Counts", "DeliverOutcome", "Health", "Resumption", "StartOutcome",
-    "SuspendOutcome", "Suspension", "TaskRecord", "Verdict",
+    "SuspendOutcome", "Suspension", "TaskRecord", "Verdict", "Woken",
 ]  # fmt: skip
 
 #: Seconds for which the mark of an ended task or continuation is kept. A message that is delivered again in that time does
@@ -156,15 +156,23 @@ class TaskRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DeliverOutcome:
-    """The outcome of a delivery.
+class Woken:
+    """Some of the continuations that wait for a job have got its result.
 
     Attributes:
-        claims: the continuations that the result made DELIVERED, each claimed by the caller.
+        claims: these continuations, now DELIVERED, each claimed by the caller.
+        rest: others are left. ``deliver_rest`` wakes them, or ``claim_due``.
     """
 
-    verdict: Verdict
     claims: Sequence[Claim] = ()
+    rest: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeliverOutcome(Woken):
+    """The outcome of a delivery."""
+
+    verdict: Verdict
 
 
 @dataclass(frozen=True, kw_only=True)

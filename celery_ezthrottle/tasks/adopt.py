@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .stopped import outermost
+from .outermost import outermost
 from .worker_request import guarded
 
 __all__ = ["adopt"]

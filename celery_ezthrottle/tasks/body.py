@@ -6,18 +6,16 @@ This runs inside ``Task.run``, so it sees the error of a call before ``autoretry
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextvars import ContextVar, Token
+from contextvars import Token
 from dataclasses import dataclass
-from types import MethodType
+from threading import get_ident
 from typing import Any
 
-from celery import Task
 from celery._state import get_current_task
 from celery.exceptions import Retry
 
-from celery_ezthrottle._common.log import logger, warn_once
+from celery_ezthrottle._common.log import warn_once
 from celery_ezthrottle.http import threads
 from celery_ezthrottle.http.call import Call
 from celery_ezthrottle.http.recorder import Recorder, recording
@@ -25,10 +23,11 @@ from celery_ezthrottle.policy import decision
 from celery_ezthrottle.policy.callables import OptionFailed
 from celery_ezthrottle.policy.wanted import candidates
 
-from .handoff import handoff_of
+from .handoff import usable_handoff
+from .outermost import stop_again
 from .resuming import begin
+from .retry import active, holds_back_retries
 from .run import Run, is_fresh
-from .stopped import stop_again
 from .suspend import no_progress, suspend
 
 __all__ = ["execute"]
@@ -44,37 +43,26 @@ def execute(body: Callable[..., Any], given: Mapping[str, Any], args: tuple[Any,
         Suspended: the task was suspended.
         celery.exceptions.Ignore: another run has this task.
     """
-    active = _active.get()
+    outer = active.get()
     task: Any = get_current_task()
     request = None if task is None else task.request  # asked for once, because Celery looks it up on a stack
-    if active is not None and (request is None or request.called_directly or active.task is task):
+    if outer is not None and (request is None or request.called_directly or outer.task is task):
         return body(*args, **kwargs)  # part of an execution that is already recorded
-    handoff = _handoff(task, request)
+    handoff = usable_handoff(task, request)
     if handoff is None:
         return body(*args, **kwargs)
     stop_again(request)
     threads.install()
     execution = _Execution(task, request, given, handoff, body, args, kwargs)
-    if type(task).retry is not Task.retry:
+    if not holds_back_retries(task):
         execution.run.mark_retries()  # the user's own ``retry`` is not replaced, so the mark is set from the start
-    elif "retry" not in vars(task):
-        task.retry = MethodType(_retry, task)
     return execution()
 
 
-def _handoff(task: Any, request: Any) -> dict[str, Any] | None:
-    if request is None:
-        logger.debug("A frugal function was called outside any task: it is a plain call.")
-        return None
-    found = handoff_of(request)
-    if found is not None and "message" in found and not request.called_directly and not request.is_eager:
-        return found
-    if request.is_eager or request.called_directly:
-        reason = "it was called directly or eagerly, where a task cannot be suspended; nothing is forwarded."
-    else:
-        reason = "the worker did not hand over its message, so it cannot be suspended; nothing is forwarded."
-    warn_once(task.name, reason)
-    return None
+_OTHER_ARGUMENTS = (
+    "after a limited call it retried itself with other arguments; that is left to Celery, and nothing is forwarded. To have the "
+    "call forwarded, call self.retry() without args and kwargs, or send the next part of the work as a task of its own."
+)
 
 
 @dataclass
@@ -102,6 +90,7 @@ class _Execution:
         self.wanted_retry: _WantedRetry | None = None
         self._begun_with = request, given, handoff
         self._body, self._args, self._kwargs = body, args, kwargs
+        self._thread = get_ident()
         self._run: Run | None = None
         self._has_ended = False
 
@@ -111,7 +100,7 @@ class _Execution:
             # By the body, never by its threads: they take the recorder with them when they are started.
             request, given, handoff = self._begun_with
             run = Run(self.task, request, given, handoff)
-            begin(run)
+            begin(run, thread=self._thread)
             self._run = run
         return self._run
 
@@ -122,7 +111,7 @@ class _Execution:
     def __call__(self) -> Any:
         if not is_fresh(self.task, self._begun_with[2]):
             _ = self.run  # claims what it resumes, or stops here
-        token = _active.set(self)
+        token = active.set(self)
         try:
             with recording(self.recorder):
                 returned = self._body(*self._args, **self._kwargs)
@@ -134,9 +123,9 @@ class _Execution:
         self._end(token)
         return returned if self._run is None else self._returned(returned)
 
-    def _end(self, token: Token[_Execution | None]) -> None:
+    def _end(self, token: Token[Any]) -> None:
         self._has_ended = True
-        _active.reset(token)
+        active.reset(token)
         if self._run is not None:
             self._run.recorder.close()
             self._forward_now()
@@ -146,9 +135,7 @@ class _Execution:
             self._left_with(Retry("wanted by the task"))
         self.run.leave()
         if self.wanted_retry is None and (last := self.run.recorder.last) is not None and self._failure_of(last):
-            warn_once(
-                self.run.task.name, "its last call was limited and it succeeded all the same; nothing is forwarded."
-            )
+            warn_once(self.task.name, "its last call was limited and it succeeded all the same; nothing is forwarded.")
         return returned
 
     def _forward_now(self) -> None:
@@ -177,7 +164,7 @@ class _Execution:
         call = self.wanted_retry.call if self.wanted_retry else self._wanted_call(leaving)
         if call is not None:
             if risk := decision.risk(call, self.run.options):
-                warn_once(self.run.task.name, f"{risk}.")
+                warn_once(self.task.name, f"{risk}.")
             suspend(self.run, call, leaving, self._arguments())
         self.run.leave()
         self.run.save_journal()
@@ -204,7 +191,7 @@ class _Execution:
         try:
             return decision.failure_of(call, self.run.options)
         except OptionFailed as exc:
-            warn_once(self.run.task.name, f"a call is taken as not limited: {exc}.")
+            warn_once(self.task.name, f"a call is taken as not limited: {exc}.")
             return None
 
     def _obstacle(self, call: Call) -> str | None:
@@ -217,82 +204,37 @@ class _Execution:
         if why is None:
             why = self.run.recorder.obstacle(call) or no_progress(self.run)
         if why:
-            warn_once(self.run.task.name, f"a failed call was not forwarded: {why}.")
+            warn_once(self.task.name, f"a failed call was not forwarded: {why}.")
         return why
 
     def hold_back_retry(self, reason: BaseException | None, stock: Callable[[], Any]) -> bool:
-        """The body calls ``self.retry()``. Returns True to hold the retry back, because a call is forwarded instead.
-
-        Args:
-            reason: the error for which the body wants the retry, or None.
-            stock: does Celery's retry.
-        """
+        """See :meth:`.retry.ActiveBody.hold_back_retry`."""
         if self.wanted_retry is not None:
             return True
-        if self._run is None:
-            return False
-        call = None
-        if self.run.options.forward_on_retry:
-            call = next((call for call in self._candidates(reason) if self._failure_of(call)), None)
-        if call is not None and self._obstacle(call) is None:
+        call = None if self._run is None else self._limited(reason)
+        if call is not None:
             self.wanted_retry = _WantedRetry(call, stock)
             return True
-        self.run.before_retry()
+        if self._run is not None:
+            self._run.before_retry()
         return False
+
+    def leave_retry(self, reason: BaseException | None) -> None:
+        """See :meth:`.retry.ActiveBody.leave_retry`."""
+        if self._run is None:
+            return
+        if self._limited(reason) is not None:
+            warn_once(self.task.name, _OTHER_ARGUMENTS)
+        self._run.before_retry()
+
+    def _limited(self, reason: BaseException | None) -> Call | None:
+        """The call that can be forwarded instead of a retry for ``reason``."""
+        if not self.run.options.forward_on_retry:
+            return None
+        call = next((call for call in self._candidates(reason) if self._failure_of(call)), None)
+        return call if call is not None and self._obstacle(call) is None else None
 
     def _arguments(self) -> Mapping[str, Any]:
         bound = inspect.signature(self._body).bind(*self._args, **self._kwargs)
         bound.apply_defaults()
         return bound.arguments
-
-
-#: The execution whose body runs in this context.
-_active: ContextVar[_Execution | None] = ContextVar("celery_ezthrottle_execution", default=None)
-
-
-def _retry(
-    self: Any,
-    args: Any = None,
-    kwargs: Any = None,
-    exc: Any = None,
-    throw: bool = True,
-    eta: Any = None,
-    countdown: Any = None,
-    max_retries: Any = None,
-    **options: Any,
-) -> Any:
-    """``self.retry()`` of a frugal task. The retry is held back when a call of the task is forwarded instead.
-
-    A held-back retry raises the same ``Retry`` as Celery's, or returns it with ``throw=False``: a body may catch it by type and
-    raise it again.
-    """
-    active, request = _active.get(), self.request
-    options.update(eta=eta, countdown=countdown, max_retries=max_retries)
-    stop_again(request)
-
-    def stock(throw: bool = True) -> Any:
-        if (run := Run.of(request)) is not None:
-            run.mark_retries()  # not earlier, so that the body does not see the mark
-        return Task.retry(self, args, kwargs, exc=exc, throw=throw, **options)
-
-    if active is None or active.task is not self or request.called_directly:
-        if (run := Run.of(request)) is not None and not request.called_directly:
-            run.before_retry()  # called from outside the body: by autoretry or a user's decorator
-        return stock(throw)
-    if not (_is_same(args, request.args or ()) and _is_same(kwargs, request.kwargs or {})):
-        active.run.before_retry()
-    elif active.hold_back_retry(exc if isinstance(exc, BaseException) else sys.exception(), stock):
-        held = Retry("forwarded instead", exc=exc, when=eta or countdown)
-        if throw:
-            raise held
-        return held
-    return stock(throw)
-
-
-def _is_same(given: Any, earlier: Any) -> bool:
-    if given is None:
-        return True
-    try:
-        return bool(type(earlier)(given) == earlier)
-    except (TypeError, ValueError):  # an array, for example, has no single truth value
-        return False

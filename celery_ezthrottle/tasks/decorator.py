@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
 from celery import Task
 from celery.local import Proxy
+from celery.utils.imports import symbol_by_name
 
 from celery_ezthrottle.settings.options import OPTION_NAMES, Options, validate
 
@@ -107,10 +108,13 @@ class EZThrottleTask(Task):  # type: ignore[type-arg]
 
         @app.task(base=EZThrottleTask, forward_on={429, 503})
         def refund(order_id): ...
+
+    A task that is made of a function is also what the app's own task class is: in Django it has ``delay_on_commit``.
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        _join_own_class(cls)
         run = cls.__dict__.get("run")
         plain = run.__func__ if isinstance(run, staticmethod) else run
         # The options of this class are checked here, at its definition. Those of its base classes were checked at theirs.
@@ -130,6 +134,26 @@ class EZThrottleTask(Task):  # type: ignore[type-arg]
         wrapped.__signature__ = inspect.signature(plain)  # type: ignore[attr-defined]
         setattr(wrapped, _MARK, {})
         cls.run = staticmethod(wrapped) if isinstance(run, staticmethod) else wrapped  # type: ignore[method-assign]
+
+
+def _join_own_class(cls: type) -> None:
+    """Give a class that Celery has just made for an app the base class that it would have without this package."""
+    made = vars(cls)
+    if "app" in made:  # the class of one task, whose base was given with ``base=``
+        own = made["app"].Task
+    elif "_app" in made:  # the app's own task class, which was given with ``task_cls=``
+        own = _class_of_framework(made["_app"])
+    else:
+        return
+    if not issubclass(cls, own):
+        cls.__bases__ = (*(base for base in cls.__bases__ if not issubclass(own, base)), own)
+
+
+def _class_of_framework(app: Any) -> type:
+    """The task class that Celery gives an app that has no ``task_cls``."""
+    if any(type(fixup).__module__ == "celery.fixups.django" for fixup in app._fixups):
+        return symbol_by_name("celery.contrib.django.task:DjangoTask")  # type: ignore[no-any-return]
+    return Task
 
 
 def options_of(cls: type) -> dict[str, Any]:

@@ -7,60 +7,89 @@ from typing import Any
 
 from celery.exceptions import Ignore
 
-from celery_ezthrottle.broker.headers import RECORD_HEADER, RESUME_HEADER, TAKES_OVER
+from celery_ezthrottle._common.log import logger, warn_once
+from celery_ezthrottle.broker.headers import RECORD_HEADER, TAKES_OVER
 from celery_ezthrottle.store.records import TaskRecord
 from celery_ezthrottle.store.states import WAITING, State
 
-__all__ = ["HANDOFF", "Revoked", "Suspended", "hand_over", "handoff_of", "order_of", "why_idle"]
+__all__ = ["HANDOFF", "Revoked", "Suspended", "hand_over", "handoff_of", "order_of", "usable_handoff", "why_idle"]
 
 #: Key in the message properties that a run sees. Under it the request hands over what a suspension needs.
 #: Properties are never published again, so a retried message cannot contain it.
 HANDOFF = "ezthrottle"
 
+#: Attribute of a task's request: what was handed over.
+_HANDOFF_OF_REQUEST = "_ezthrottle_handoff"
+
 #: More than the retries of any task.
 _MANY = 10**6
 
 
-def hand_over(
-    request: dict[str, Any], captured: dict[str, Any] | None, run_id: str, *, redelivered: bool
-) -> str | None:
-    """Put into a request what its run needs to suspend the task. Return the id of the continuation that it resumes, or None.
+def hand_over(request: dict[str, Any], handoff: dict[str, Any]) -> None:
+    """Put into a request, as the run will get it, what its run needs to suspend the task.
 
     Args:
-        request: the request as the run will get it. The headers of this package are taken out.
-        captured: the message, see :func:`celery_ezthrottle.broker.parked_message.capture`; None when it cannot be parked.
-        run_id: the id of the run.
-        redelivered: the broker has delivered the message before.
+        handoff: ``run``, its id; ``resume`` and ``record``, the marks of the message; ``order``, see :func:`order_of`;
+            ``redelivered``, whether the broker has delivered the message before; ``message``, if it can be parked: see
+            :func:`celery_ezthrottle.broker.parked_message.capture`.
     """
-    resume: str | None = request.pop(RESUME_HEADER, None)
-    record = request.pop(RECORD_HEADER, False)
-    handoff = {"run": run_id, "resume": resume, "record": record, "redelivered": redelivered}
-    if captured is not None:
-        handoff["message"] = captured
-    if record or resume:
+    if handoff["resume"] or handoff["record"]:
         # What the user has put around the body may retry the task. Celery publishes that retry with the headers that the run
         # sees, so they tell the retry to ask the store. No answer is used yet. The mark is taken off when the body begins.
-        mark = TAKES_OVER if resume else record
+        mark = TAKES_OVER if handoff["resume"] else handoff["record"]
         if request.get("headers") is None:
             request[RECORD_HEADER] = mark  # Celery makes the headers of a run of what it does not know
         else:
             request["headers"] = {**request["headers"], RECORD_HEADER: mark}
     request["properties"] = {**(request.get("properties") or {}), HANDOFF: handoff}
-    return resume
 
 
 def handoff_of(request: Any) -> dict[str, Any] | None:
-    """What the worker has handed over to the run of a request; None if it could not."""
-    found: dict[str, Any] | None = (request.properties or {}).get(HANDOFF)
+    """What the worker has handed over to the run of a request; None if it could not.
+
+    The first call takes it out of the message properties, because the body can see these.
+    """
+    seen = vars(request)
+    properties = seen.get("properties")
+    if properties and HANDOFF in properties:
+        # A new dict: in the pools of threads, the worker's main process has the same one.
+        seen["properties"] = {name: value for name, value in properties.items() if name != HANDOFF}
+        seen[_HANDOFF_OF_REQUEST] = properties[HANDOFF]
+    found: dict[str, Any] | None = seen.get(_HANDOFF_OF_REQUEST)
     return found
 
 
-def order_of(headers: Mapping[str, Any]) -> int:
+def usable_handoff(task: Any, request: Any) -> dict[str, Any] | None:
+    """What was handed over to the run of a request of ``task``; None where a task cannot be suspended, which is told once."""
+    if request is None:
+        logger.debug("A frugal function was called outside any task: it is a plain call.")
+        return None
+    found = handoff_of(request)
+    if found is not None and "message" in found and not request.called_directly and not request.is_eager:
+        return found
+    if request.is_eager or request.called_directly:
+        reason = "it was called directly or eagerly, where a task cannot be suspended; nothing is forwarded."
+    else:
+        reason = "the worker did not hand over its message, so it cannot be suspended; nothing is forwarded."
+    warn_once(task.name, reason)
+    return None
+
+
+_OTHER_ARGUMENTS = (
+    "after a limited call it retried itself with other arguments; that is left to Celery, and nothing is forwarded. To have the "
+    "call forwarded, call self.retry() without args and kwargs, or send the next part of the work as a task of its own."
+)
+
+
+def order_of(request: Mapping[str, Any]) -> int:
     """The order of a message among those of its task: a later message has a larger number.
+
+    Args:
+        request: the fields of the message, as the run sees them.
 
     It grows with each retry. A replacement keeps the task id but counts its retries from 0, so each replacement counts more.
     """
-    return int(headers.get("replaced_task_nesting") or 0) * _MANY + int(headers.get("retries") or 0)
+    return int(request.get("replaced_task_nesting") or 0) * _MANY + int(request.get("retries") or 0)
 
 
 def why_idle(record: TaskRecord, order: int, *, redelivered: bool) -> Ignore | None:

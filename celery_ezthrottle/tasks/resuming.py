@@ -33,8 +33,11 @@ from .run import Run
 __all__ = ["StableValues", "begin"]
 
 
-def begin(run: Run) -> None:
+def begin(run: Run, *, thread: int) -> None:
     """Claim the continuation that this run resumes, and load the answered calls of earlier runs.
+
+    Args:
+        thread: id of the thread of the body.
 
     Raises:
         celery.exceptions.Ignore: this run has nothing to do.
@@ -53,6 +56,7 @@ def begin(run: Run) -> None:
         max_journal=settings.max_journal,
         stable=StableValues(run.handoff["message"]),
         on_ended=run.keep_answer if run.has_lease else None,
+        thread=thread,
         keys=_keys(run) if run.options.idempotency_header else None,
     )
 
@@ -127,12 +131,19 @@ def _resume(run: Run, continuation_id: str) -> tuple[tuple[Entry, ...], str]:
         run.stop(Revoked("revoked"))
     run.has_record, run.forwards = True, found.forward
     run.note = result.note
-    answered = result.answer.status_code if isinstance(result.answer, StoredResponse) else result.answer.name
+    entries = journal.for_resume(journal.load_entries(found.journal), result.answer, send_again=bool(result.lost))
+    forwarded = journal.forwarded_entry(entries)
+    # No entry is left of a call that was sent again by a run that died.
+    answer = forwarded.answer if forwarded is not None else None if result.lost else result.answer
+    if result.lost:
+        lost = f"{result.lost} The task sends the call again." if answer is None else result.lost
+        logger.warning("Task %s: %s", run.task.request.id, lost)
+        run.note = lost if answer is None else run.note
+    answered = answer.status_code if isinstance(answer, StoredResponse) else answer.name if answer else "nothing"
     waited = max(0.0, time.time() - found.suspended_at)
     logger.info("Task %s is resumed after %.1f s, answered %s.", run.task.request.id, waited, answered)
-    entries = journal.for_resume(journal.load_entries(found.journal), result.answer)
-    forwarded = journal.forwarded_entry(entries)
-    if result.given_up and _was_retried(run, result, forwarded) and not _may_forward_again(run, result, forwarded):
+    may_forward_again = _may_forward_again(run, result, forwarded)
+    if answer and result.given_up and _was_retried(run, result, forwarded) and not may_forward_again:
         _exhaust_retries(run)
     return entries, found.job_id
 

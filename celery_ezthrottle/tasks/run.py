@@ -22,8 +22,6 @@ from celery_ezthrottle.settings.options import resolve
 from celery_ezthrottle.store.protocol import Store
 from celery_ezthrottle.store.retrying import retry_briefly
 
-from .handoff import order_of
-
 __all__ = ["Run", "is_fresh"]
 
 #: Attribute of a task's request: its run.
@@ -100,7 +98,7 @@ class Run:
     @property
     def order(self) -> int:
         """The order of the message that began this run, among those of its task. The store calls it ``retries``."""
-        return order_of(self.handoff["message"]["headers"])
+        return int(self.handoff["order"])
 
     def stop(self, why: Ignore) -> NoReturn:
         """End this run here, without a result. A user's decorator that catches the exception does not change that."""

@@ -27,6 +27,7 @@ from celery_ezthrottle.store.retrying import report_end
 
 from .chord_repair import repair_chord
 from .handoff import HANDOFF, Revoked, Suspended, hand_over, order_of, why_idle
+from .incoming import incoming_of
 
 if TYPE_CHECKING:
     from celery.worker.request import Request
@@ -95,12 +96,23 @@ class _Guard:
         def send_event(self, type: str, **fields: Any) -> None: ...  # noqa: A002 -- Celery's name
 
     def __init__(self, message: Any, **kwargs: Any) -> None:
-        super().__init__(message, **kwargs)  # type: ignore[call-arg]
+        incoming = incoming_of(message, kwargs.get("headers"))
+        super().__init__(message, **{**kwargs, "headers": incoming.fields})  # type: ignore[call-arg]
         self._ezthrottle_run = token_hex(16)
-        # A message of protocol 1 has no separate body.
-        captured = None if kwargs.get("decoded") else capture(message)
-        redelivered = bool(message.delivery_info.get("redelivered"))
-        self.ezthrottle_resume = hand_over(self._request_dict, captured, self._ezthrottle_run, redelivered=redelivered)
+        self.ezthrottle_resume = incoming.resume
+        request = self._request_dict
+        handoff: dict[str, Any] = {
+            "run": self._ezthrottle_run,
+            "resume": incoming.resume,
+            "record": incoming.record,
+            "order": order_of(request),
+            "redelivered": bool(message.delivery_info.get("redelivered")),
+        }
+        captured = capture(message)
+        if captured is not None:
+            handoff["message"] = captured
+        request.update(incoming.times)
+        hand_over(request, handoff)
 
     def on_accepted(self, pid: int, time_accepted: float) -> Any:
         returned = super().on_accepted(pid, time_accepted)  # type: ignore[misc]

@@ -17,7 +17,7 @@ import requests
 from celery import Celery, Task
 
 from celery_ezthrottle import frugal
-from celery_ezthrottle.tasks.handoff import HANDOFF
+from celery_ezthrottle.tasks.handoff import handoff_of
 
 from .history import History
 
@@ -127,8 +127,7 @@ def run_of(task: Any) -> str:
 
 
 def _resumed(task: Any) -> str:
-    handoff = (task.request.properties or {}).get(HANDOFF) or {}
-    return str(handoff.get("resume") or "")
+    return str((handoff_of(task) or {}).get("resume") or "")
 
 
 def _body(settings: Settings, history: History) -> Any:

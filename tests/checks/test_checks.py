@@ -185,11 +185,6 @@ def test_eager_mode_forwards_nothing(app: Celery) -> None:
     the_one(settings_of(app), Level.WARNING, "task_always_eager is set", "unset it")
 
 
-def test_the_first_protocol_forwards_nothing(app: Celery) -> None:
-    app.conf.task_protocol = 1
-    the_one(settings_of(app), Level.WARNING, "task_protocol is 1", "set it to 2")
-
-
 @pytest.mark.parametrize(
     ("backend", "level", "said"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -37,14 +38,14 @@ def response(status_code: int = 200, body: str = "", headers: Mapping[str, str] 
     ("status", "given_up"), [("success", False), ("completed", False), ("failed", True), ("anything", False)]
 )
 def test_a_delivered_response_answers_the_call(status: str, given_up: bool) -> None:
-    delivered = response(503, "äöü", {"content-type": "text/plain", "X-Request-Id": "7"})
+    delivered = response(503, "äöü", {"content-type": "application/json", "X-Request-Id": "7"})
     found = read(job_result.of_job("job_1", status, delivered, None))
     assert found.given_up is given_up
     assert found.answer == StoredResponse(
         status_code=503,
         url="https://api.example.com/new",
         method="POST",
-        headers=(("content-type", "text/plain"), ("X-Request-Id", "7")),
+        headers=(("content-type", "application/json"), ("X-Request-Id", "7")),
         content="äöü".encode(),
         encoding="utf-8",
         elapsed=61.5,
@@ -52,24 +53,71 @@ def test_a_delivered_response_answers_the_call(status: str, given_up: bool) -> N
     )
 
 
-def test_headers_about_an_encoding_that_is_undone_are_left_out() -> None:
+LIMITED_HEAD = replace(LIMITED, method="HEAD")
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "failed", "left"),
+    [
+        (200, "x", LIMITED, (("content-length", "1"),)),
+        (200, "", LIMITED, (("content-length", "0"),)),
+        (200, "", LIMITED_HEAD, (("Content-Encoding", "gzip"), ("content-length", "9"))),
+        (200, "", replace(LOST, method="HEAD"), (("Content-Encoding", "gzip"), ("content-length", "9"))),
+        (304, "", LIMITED, (("Content-Encoding", "gzip"), ("content-length", "9"))),
+    ],
+)
+def test_headers_about_the_body_are_true_of_it(
+    status: int, body: str, failed: StoredAnswer, left: tuple[tuple[str, str], ...]
+) -> None:
     computed = {"Content-Encoding": "gzip", "Transfer-Encoding": "chunked", "content-length": "9"}
-    delivered = response(body="x", headers=computed)
-    answer = read(job_result.of_job("job_1", "success", delivered, None)).answer
+    answer = read(job_result.of_job("job_1", "success", response(status, body, computed), None), failed).answer
     assert isinstance(answer, StoredResponse)
-    assert answer.headers == ()
+    assert answer.headers == left
 
 
 def test_a_response_to_a_call_that_had_met_an_error_has_no_history() -> None:
     answer = read(job_result.of_job("job_1", "success", response(body="x"), None), LOST).answer
-    assert answer == StoredResponse(status_code=200, content=b"x", encoding="utf-8", elapsed=61.5)
+    assert answer == StoredResponse(status_code=200, content=b"x", elapsed=61.5)
 
 
-@pytest.mark.parametrize("body", ["\u2028\0", "half a pair: \ud83d"])
-def test_any_text_of_json_is_taken(body: str) -> None:
-    answer = read(job_result.of_job("job_1", "success", response(body=body), None)).answer
+@pytest.mark.parametrize(
+    ("headers", "encoding"),
+    [
+        ({}, None),
+        ({"content-type": "application/json"}, "utf-8"),
+        ({"content-type": "text/html"}, "ISO-8859-1"),
+        ({"Content-Type": "text/html; charset=windows-1252"}, "windows-1252"),
+        ({"content-type": "application/xml"}, None),
+    ],
+)
+@pytest.mark.parametrize("exact", [{}, {"body_base64": None}, {"body_base64": "eA=="}])
+def test_the_encoding_is_what_requests_finds(
+    headers: dict[str, str], encoding: str | None, exact: dict[str, str | None]
+) -> None:
+    answer = read(job_result.of_job("job_1", "success", response(body="x", headers=headers) | exact, None)).answer
     assert isinstance(answer, StoredResponse)
-    assert answer.content.decode("utf-8", "surrogatepass") == body
+    assert (answer.encoding, answer.content) == (encoding, b"x")
+
+
+@pytest.mark.parametrize(("body", "why"), [("\ufffdPNG", "binary type image/png"), ("€", "binary type image/png")])
+def test_a_body_that_is_not_exact_is_lost_and_says_why(body: str, why: str) -> None:
+    headers = {"content-type": "image/png"}
+    found = read(job_result.of_job("job_1", "success", response(201, body, headers), None))
+    assert isinstance(found.answer, StoredError)
+    assert found.answer.name == "OutcomeUnknown"
+    for said in (found.answer.text, found.lost):
+        assert said.startswith("The body of the 201 that EZThrottle delivered for job job_1 is not exact")
+        assert why in said
+    assert "look it up upstream" in found.answer.text
+
+
+@pytest.mark.parametrize("status", [302, 404, 429, 503])
+def test_of_an_error_the_status_is_right_whatever_its_body(status: int) -> None:
+    found = read(job_result.of_job("job_1", "failed", response(status, "caf\ufffd"), None))
+    assert isinstance(found.answer, StoredResponse)
+    assert found.answer.status_code == status
+    assert "U+FFFD" in found.note
+    assert found.lost == (found.note if status < 429 else "")
 
 
 @pytest.mark.parametrize(("reason", "said"), [("connection refused", "connection refused"), (None, "no reason given")])
@@ -116,6 +164,12 @@ def test_a_job_that_was_done_but_has_no_response_is_outcome_unknown(status: str)
         f"EZThrottle reported job job_1 as '{status}' after 62 s, without a response: the request was probably executed. "
         "Before running the task again, look it up upstream."
     )
+    assert found.lost
+
+
+def test_a_job_that_was_done_says_why_it_has_no_response() -> None:
+    found = read(job_result.of_job("job_1", "success", None, "The answer is too large."))
+    assert "without a response (The answer is too large): the request was probably executed" in found.lost
 
 
 def test_a_cancelled_task_gets_no_answer() -> None:

@@ -16,10 +16,10 @@ __all__ = ["Seen", "differences", "look_up", "resume", "runs", "suspend", "wires
 
 #: Of the delivery, not of the message: a resumed one is published anew, straight to its queue.
 _OF_THE_DELIVERY = {"exchange", "routing_key", "pid", "delivery_info", "delivery_tag"}
-#: The task has started in time: neither when to start nor until when holds any more.
-_OF_THE_START = {"eta", "expires", "expiration"}
+#: The task has started in time: neither when to start nor until when holds any more. The run sees them all the same.
+_OF_THE_START = {"wire.headers.eta", "wire.headers.expires", "wire.properties.expiration", "run.properties.expiration"}
 #: The state in the backend while the body runs is a result, not a part of the message.
-_NOT_COMPARED = _OF_THE_DELIVERY | _OF_THE_START | {"ezthrottle_resume", "state"}
+_NOT_COMPARED = _OF_THE_DELIVERY | {"ezthrottle_resume", "ezthrottle_times", "state"}
 
 
 @dataclass(frozen=True)
@@ -81,12 +81,15 @@ def differences(first: Seen, resumed: Seen) -> dict[str, tuple[Any, Any]]:
 
 def _flat(facts: dict[str, Any], place: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in facts.items():
-        if name in _NOT_COMPARED or name.startswith("x-"):
+        if name in _NOT_COMPARED or f"{place}{name}" in _OF_THE_START or name.startswith("x-"):
             continue
-        if isinstance(value, dict) and value:
-            yield from _flat(value, f"{place}{name}.")
+        parts = (
+            {key: part for key, part in value.items() if key not in _NOT_COMPARED} if isinstance(value, dict) else {}
+        )
+        if parts:
+            yield from _flat(parts, f"{place}{name}.")
         else:
-            yield f"{place}{name}", value
+            yield f"{place}{name}", {} if isinstance(value, dict) else value
 
 
 def look_up(seen: Seen, where: str) -> Any:

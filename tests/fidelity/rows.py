@@ -148,6 +148,8 @@ ROWS = [
     Row("priority 0", "wire.properties.priority", 0, {"priority": 0, "queue": "prioritised"}),
     Row("countdown", "wire.headers.eta", ANYTHING, {"countdown": 0.2}, resumed=None),
     Row("expires", "wire.headers.expires", ANYTHING, {"expires": 3600}, resumed=None),
+    Row("eta in the run", "run.eta", ANYTHING, {"countdown": 0.2}),
+    Row("expires in the run", "run.expires", ANYTHING, {"expires": 3600}),
     Row("expiration of the message", "wire.properties.expiration", "3600000", {"expires": 3600}, resumed=None),
     Row("shadow", "wire.headers.shadow", "another name", {"shadow": "another name"}),
     Row("origin", "wire.headers.origin", ANYTHING),

@@ -13,6 +13,7 @@ from typing import Any
 
 import redis
 from celery import Celery, Task
+from celery.exceptions import Reject
 from celery.worker.request import Request
 from kombu import Exchange, Queue
 
@@ -21,7 +22,7 @@ from tests.support.project import get
 
 from .telemetry import current_trace, instrument
 
-__all__ = ["COPIED", "DELAYED", "QUEUES", "Opened", "app", "call", "probe"]
+__all__ = ["COPIED", "DELAYED", "QUEUES", "Opened", "app", "call", "probe", "redelivered", "retried"]
 
 
 def queue(
@@ -107,8 +108,15 @@ class ShowingRequest(Request):
             "routing_key": message.delivery_info["routing_key"],
             "pid": os.getpid(),
         }
-        show(f"wire:{message.headers['id']}", facts)
+        show(f"wire:{kwargs['headers']['id']}", facts)  # protocol 1 has it in the body
         super().__init__(message, **kwargs)
+
+
+def request_of(task: Task[Any, Any]) -> dict[str, Any]:
+    """What a run sees in its request; kept out is what the plugin and Celery hang on it for themselves."""
+    facts = {key: value for key, value in vars(task.request).items() if not key.startswith("_")}
+    of_the_delivery = {"delivery_info", "delivery_tag"}
+    return facts | {"properties": {k: v for k, v in facts["properties"].items() if k not in of_the_delivery}}
 
 
 def probe(name: str, **options: Any) -> Any:
@@ -116,11 +124,9 @@ def probe(name: str, **options: Any) -> Any:
     task: Callable[..., Any] = app.task
 
     def body(self: Task, path: str, *args: Any, **kwargs: Any) -> str:  # type: ignore[type-arg]
-        # Kept out: what the plugin and Celery hang on a request for themselves.
-        facts = {key: value for key, value in vars(self.request).items() if not key.startswith("_")}
+        facts = request_of(self)
         facts["state"] = self.AsyncResult(str(self.request.id)).state
         facts["trace"] = current_trace()
-        facts.pop("properties")
         show(f"run:{self.request.id}", facts)
         for value in (self.request.headers or {}).values():
             if isinstance(value, dict):
@@ -131,3 +137,21 @@ def probe(name: str, **options: Any) -> Any:
 
 
 call = probe("call")
+
+
+@app.task(name="fidelity.redelivered", bind=True, shared=False, acks_late=True)
+def redelivered(self: Task[Any, Any], path: str) -> str:
+    """Stock Celery's own way to run a message twice."""
+    show(f"run:{self.request.id}", request_of(self))
+    if not (self.request.delivery_info or {})["redelivered"]:
+        raise Reject("again", requeue=True)
+    return path
+
+
+@app.task(name="fidelity.retried", bind=True, shared=False)
+def retried(self: Task[Any, Any], path: str) -> str:
+    """Stock Celery's own way to run a task twice."""
+    show(f"run:{self.request.id}", request_of(self))
+    if not self.request.retries:
+        raise self.retry(countdown=0)
+    return path

@@ -29,21 +29,46 @@ def ask(url: str, method: str = "GET", *, limit: int = 1000, headers: dict[str, 
 
 
 @pytest.mark.parametrize(
-    ("headers", "body", "text"),
+    ("headers", "body", "text", "encoded"),
     [
-        ({}, b"\xc3\xa9\xff", "é\ufffd"),
-        ({"Content-Type": "text/plain; charset=latin-1"}, b"\xe9", "é"),
-        ({"Content-Type": "text/plain; charset=nonsense"}, b"\xc3\xa9", "é"),
-        ({"Content-Type": "text/plain; charset=zlib"}, b"\xc3\xa9", "é"),
-        ({"Content-Type": "text/plain; charset=idna"}, b"\xc3\xa9", "é"),
-        ({"Content-Encoding": "gzip"}, gzip.compress(b"packed"), "packed"),
+        ({}, b"\xc3\xa9\xff", "é\ufffd", "w6n/"),
+        ({"Content-Type": "text/plain; charset=latin-1"}, b"\xe9", "é", "6Q=="),
+        ({"Content-Type": "text/plain; charset=latin-1"}, b"\xc3\xa9", "Ã©", "w6k="),
+        ({"Content-Type": "text/plain; charset=latin-1"}, b"e", "e", None),
+        ({"Content-Type": "text/plain; charset=nonsense"}, b"\xc3\xa9", "é", None),
+        ({"Content-Type": "text/plain; charset=zlib"}, b"\xc3\xa9", "é", None),
+        ({"Content-Type": "text/plain; charset=idna"}, b"\xc3\xa9", "é", None),
+        ({"Content-Type": "application/json"}, b"\xef\xbb\xbf{}", "\ufeff{}", None),
+        ({"Content-Type": "application/json"}, b"\xff\xfe{\0", "\ufffd\ufffd{\0", "//57AA=="),
+        ({"Content-Encoding": "gzip"}, gzip.compress(b"packed"), "packed", None),
+        ({"Content-Encoding": "gzip"}, gzip.compress(b"\xff"), "\ufffd", "/w=="),
     ],
 )
-def test_a_body_becomes_text(site: Site, headers: dict[str, str], body: bytes, text: str) -> None:
+def test_a_body_becomes_text_and_what_is_not_in_utf_8_comes_beside_it(
+    site: Site, headers: dict[str, str], body: bytes, text: str, encoded: str | None
+) -> None:
     site.answer = lambda seen, index: Reply(200, headers, body)
     answer = ask(site.url)
-    assert answer.body == text
-    assert not answer.headers.keys() & {"content-encoding", "content-length"}
+    assert (answer.body, answer.body_base64) == (text, encoded)
+    is_decoded = "Content-Encoding" in headers
+    assert ("content-length" in answer.headers) is not is_decoded
+    assert "content-encoding" not in answer.headers
+
+
+def test_the_headers_of_head_tell_what_get_would_get(site: Site) -> None:
+    site.answer = lambda seen, index: Reply(200, {"Content-Encoding": "gzip"}, b"x" * 30)
+    answer = ask(site.url, "HEAD")
+    assert answer.body == ""
+    assert (answer.headers["content-encoding"], answer.headers["content-length"]) == ("gzip", "30")
+
+
+@pytest.mark.parametrize(
+    ("accepted", "asked"),
+    [("gzip, deflate, nope;q=0.5, x", "gzip, deflate"), ("nope", "identity"), ("gzip;q=0, *", "gzip;q=0")],
+)
+def test_no_coding_is_asked_for_that_cannot_be_decoded(site: Site, accepted: str, asked: str) -> None:
+    ask(site.url, headers={"accept-encoding": accepted})
+    assert site.seen[0].headers["accept-encoding"] == asked
 
 
 def test_an_answer_without_a_body(site: Site) -> None:
@@ -59,6 +84,7 @@ def test_an_answer_without_a_body(site: Site) -> None:
         ({}, b"x" * 1001, "larger than 1,000 bytes"),
         ({"Content-Encoding": "gzip"}, gzip.compress(b"x" * 1001), "larger than 1,000 bytes"),
         ({"Content-Encoding": "gzip"}, b"not packed", "could not be decoded"),
+        ({"Content-Encoding": "nope"}, b"packed", "could not be decoded"),
     ],
 )
 def test_a_body_that_is_of_no_use_is_not_asked_for_again(

@@ -53,12 +53,12 @@ def test_a_job_is_sent_as_it_is_and_its_answer_delivered(gateway: Gateway, upstr
         "job_id": created["job_id"],
         "idempotent_key": "order-7",
         "status": "success",
-        "response": {"status_code": 201, "body": "größer"},
+        "response": {"status_code": 201, "body": "größer", "body_base64": "Z3L232Vy"},
         "metadata": {"order": 7, "deep": [None]},
     }
     assert received["content-type"] == "text/plain; charset=latin-1"
     assert received["x-reply"] == "1"
-    assert "content-length" not in received
+    assert received["content-length"] == "6"
 
     (sent,) = upstream.seen
     assert (sent.method, sent.path, sent.body.decode()) == ("POST", "/charge?x=%2F", '{"amount": "1 €"}')

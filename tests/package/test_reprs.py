@@ -23,7 +23,8 @@ from celery_ezthrottle.http.journal import Entry
 from celery_ezthrottle.http.library import SentRequest
 from celery_ezthrottle.http.requests_adapter import REQUESTS
 from celery_ezthrottle.http.stored_answer import StoredError, StoredResponse
-from celery_ezthrottle.receiver.handler import Reply
+from celery_ezthrottle.receiver.payload import Payload
+from celery_ezthrottle.receiver.reply import Reply
 from celery_ezthrottle.service.client import EZThrottle, _SubmitRequest
 from celery_ezthrottle.service.job import Job, RetryPolicy, Trigger, Webhook
 from celery_ezthrottle.service.submit_response import SubmitResponse, Submitted
@@ -32,6 +33,7 @@ from celery_ezthrottle.settings.options import Options
 from celery_ezthrottle.store import records
 from celery_ezthrottle.store.states import State, Transition
 from celery_ezthrottle.tasks.body import _Execution, _WantedRetry
+from celery_ezthrottle.tasks.incoming import Incoming
 from tests.store.bench import park
 
 CANARY = re.compile(r"canary in \w+")
@@ -121,6 +123,7 @@ SECRETIVE: list[Any] = [
     _Execution(
         None, None, {}, {"message": "canary in message"}, print, ("canary in args",), {"card": "canary in kwargs"}
     ),
+    Incoming(None, False, {"args": ["canary in args"]}, {}),
     park(
         message=b"canary in message",
         envelope=b"canary in envelope",
@@ -136,6 +139,7 @@ SECRETIVE: list[Any] = [
         result=b"canary in result",
     ),
     records.TaskRecord(forwards=1, journal=b"canary in journal", state=None),
+    records.Woken(claims=[CLAIM]),
     records.DeliverOutcome(verdict=records.Verdict.FIRST, claims=[CLAIM]),
     rows.Submission(
         "canary in key", "d", "h", URL, "POST", "canary in wire", 1.0, ((HOOK["url"], "canary in metadata"),)
@@ -144,7 +148,8 @@ SECRETIVE: list[Any] = [
     rows.JobState("j", "queued", URL, "POST", 1.0),
     rows.Delivery("j", HOOK["url"], b"canary in body", 0, 1.0),
     SentRequest("POST", URL, {"Authorization": "canary in headers"}, b"canary in body"),
-    exchange.UpstreamResponse(200, {"set-cookie": "canary in headers"}, "canary in body"),
+    exchange.UpstreamResponse(200, {"set-cookie": "canary in headers"}, "canary in body", "canary in base64"),
+    Payload("job_1", "success", {"body": "canary in body"}, "canary in reason", 14),
 ]
 #: What holds nothing of the kind.
 HARMLESS = {

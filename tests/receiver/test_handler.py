@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import time
@@ -17,7 +18,10 @@ from celery_ezthrottle.continuations.build_job import webhook_url
 from celery_ezthrottle.continuations.manager import Continuations
 from celery_ezthrottle.errors import ConfigurationError, StoreError
 from celery_ezthrottle.receiver.handler import Receiver, Reply
-from celery_ezthrottle.service.signatures import sign
+from celery_ezthrottle.receiver.incoming import LARGEST, Incoming
+from celery_ezthrottle.receiver.reply import Refused
+from celery_ezthrottle.receiver.room import Room
+from celery_ezthrottle.service.signatures import SignatureCheck, sign
 from celery_ezthrottle.settings.app_settings import Settings
 from celery_ezthrottle.store.records import Verdict
 
@@ -111,29 +115,111 @@ def test_another_method_is_405_and_told_which(kept: Kept, method: str) -> None:
     assert kept.deliveries == []
 
 
-def test_a_body_that_is_too_large_is_413_also_by_its_length_alone(kept: Kept) -> None:
+# What is too large
+
+
+TOO_LARGE = json.dumps(JOB | {"response": RESPONSE | {"body": "x" * 100_000}}).encode()
+
+
+def lost(kept: Kept) -> list[tuple[str | None, str, str]]:
+    return [(continuation_id, job_id, result["lost"]) for continuation_id, job_id, result in kept.deliveries]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        TOO_LARGE,
+        TOO_LARGE + b" " * 200_000,
+        json.dumps(JOB | {"response": RESPONSE | {"body": "x" * 101}}).encode(),
+        json.dumps(JOB | {"response": RESPONSE | {"body": "ö" * 51}}).encode(),
+        json.dumps(JOB | {"response": RESPONSE | {"body_base64": base64.b64encode(b"x" * 101).decode()}}).encode(),
+    ],
+)
+def test_a_task_whose_answer_is_too_large_is_resumed_without_it(
+    kept: Kept, caplog: pytest.LogCaptureFixture, body: bytes
+) -> None:
+    assert post(kept, body=body) == Reply(200, {"status": "accepted"})
+    said = "The answer to job job_1 was not kept: it is larger than ezthrottle_max_response = 100 bytes."
+    assert lost(kept) == [("c0ffee", "job_1", said)]
+    assert said in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("body", "job_id"),
+    [
+        (b'{"idempotent_key": "\\"job_id\\": \\"x\\"", "job_id" : "a\\"b", "response": "', 'a"b'),
+        (b'{"response": "', "unnamed-c0ffee"),
+        (b'{"job_id": 5, "response": "', "unnamed-c0ffee"),
+        (b'{"job_id": "\\ud800", "response": "', "unnamed-c0ffee"),
+        (b'{"job_id": "\\x", "response": "', "unnamed-c0ffee"),
+        (b'{"job_id": "' + b"x" * 513 + b'", "response": "', "unnamed-c0ffee"),
+    ],
+)
+def test_the_beginning_of_what_is_too_large_names_the_job(kept: Kept, body: bytes, job_id: str) -> None:
+    assert post(kept, body=body + b"x" * 100_000).status == 200
+    assert [found for _, found, _ in lost(kept)] == [job_id]
+
+
+@pytest.mark.parametrize(
+    ("query", "secret", "status"),
+    [(None, OTHER, 401), ("ez=c0ffee.00", SECRET, 401), ("", SECRET, 413), ("", OTHER, 413)],
+)
+def test_nothing_is_resumed_by_a_stranger(kept: Kept, query: str | None, secret: str, status: int) -> None:
+    assert post(kept, body=TOO_LARGE, query=query, secret=secret).status == status
+    assert kept.deliveries == []
+
+
+def test_what_is_too_large_even_to_be_checked_is_413(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
     receiver = Receiver(kept)
-    assert receiver.check("POST", PATH, receiver.max_body) is None
-    assert receiver.check("POST", PATH, None) is None
-    refused = receiver.check("POST", PATH, receiver.max_body + 1)
-    assert refused is not None
-    assert refused.status == 413
-    assert post(kept, body=b" " * (receiver.max_body + 1)) == refused
+    monkeypatch.setattr("celery_ezthrottle.receiver.incoming.LARGEST", receiver.max_body + 1)
+    assert post(kept, body=b" " * (receiver.max_body + 1)).status == 200
+    refused = post(kept, body=b" " * (receiver.max_body + 2))
+    assert refused == Reply(413, {"error": f"The body is larger than {receiver.max_body + 1} bytes."})
     assert post(kept, body=b" " * receiver.max_body).status == 400
 
 
-def test_the_largest_response_fits_however_it_is_written(kept: Kept) -> None:
-    largest = JOB | {"response": RESPONSE | {"body": "\1" * 100}}
-    assert "\\u0001" in json.dumps(largest)
+def test_little_is_held_of_what_is_too_large() -> None:
+    incoming = Incoming("c0ffee", SignatureCheck("t=1,v1=0", (SECRET,)), most=1_000_000, room=Room(1_000_000))
+    for _ in range(1000):
+        incoming.add(b"x" * 10_000)
+        assert len(incoming.body) <= 1_000_000
+    assert incoming.is_too_large
+    assert len(incoming.body) == 65_536
+
+
+def test_the_head_alone_is_refused(kept: Kept) -> None:
+    receiver, good = Receiver(kept), sign(SECRET, b"", int(time.time()))
+
+    def refused(query: str, signature: str, length: int | None = None) -> int:
+        try:
+            receiver.open("POST", PATH, query, {"x-ezthrottle-signature": signature}, length)
+        except Refused as refused:
+            return refused.reply.status
+        return 0
+
+    assert refused(token_query(), good) == refused(token_query(), good, receiver.max_body + 1) == 0
+    assert refused("", good, receiver.max_body) == 0
+    assert refused("", good, receiver.max_body + 1) == 413
+    assert refused(token_query(), good, LARGEST + 1) == 413
+    assert refused(OTHERS_TOKEN, good) == 401
+    assert refused(token_query(), "") == 401
+    assert refused(token_query(), sign(SECRET, b"", int(time.time()) - 3600)) == 401
+
+
+@pytest.mark.parametrize(
+    "response",
+    [{"body": "\1" * 100}, {"body": "\ufffd" * 100, "body_base64": base64.b64encode(b"\xff" * 100).decode()}],
+)
+def test_the_largest_response_fits_however_it_is_written(kept: Kept, response: dict[str, str]) -> None:
+    largest = JOB | {"response": RESPONSE | response}
+    assert "\\u" in json.dumps(largest)
     assert post(kept, largest).status == 200
 
 
-@pytest.mark.parametrize("body", ["x" * 101, "ö" * 51])
-def test_a_response_over_the_bound_is_413(kept: Kept, body: str) -> None:
-    reply = post(kept, JOB | {"response": RESPONSE | {"body": body}})
-    assert reply.status == 413
-    assert "ezthrottle_max_response" in reply.body["error"]
-    assert kept.deliveries == []
+@pytest.mark.parametrize("encoded", ["/w==", "", None])
+def test_the_bytes_are_kept_beside_the_text(kept: Kept, encoded: str | None) -> None:
+    assert post(kept, JOB | {"response": RESPONSE | {"body_base64": encoded}}).status == 200
+    assert kept.deliveries[0][2]["response"] == RESPONSE | {"body_base64": encoded}
 
 
 # Who sent it
@@ -239,10 +325,17 @@ def test_what_is_no_object_is_422(kept: Kept, data: object) -> None:
         ({"response": RESPONSE | {"headers": []}}, "response.headers"),
         ({"response": RESPONSE | {"headers": "x: y"}}, "response.headers"),
         ({"response": RESPONSE | {"headers": {"x": 5}}}, "response.headers"),
-        ({"response": RESPONSE | {"headers": {"x": ["a", "b"]}}}, "response.headers"),
+        ({"response": RESPONSE | {"headers": {"x": ["a", 5]}}}, "response.headers"),
+        ({"response": RESPONSE | {"repeated_headers": []}}, "response.repeated_headers"),
+        ({"response": RESPONSE | {"repeated_headers": {"x": "a"}}}, "response.repeated_headers"),
+        ({"response": RESPONSE | {"repeated_headers": {"x": [5]}}}, "response.repeated_headers"),
         ({"response": RESPONSE | {"body": {"id": 1}}}, "response.body"),
         ({"response": RESPONSE | {"body": []}}, "response.body"),
         ({"response": RESPONSE | {"body": 0}}, "response.body"),
+        ({"response": RESPONSE | {"body_base64": 0}}, "response.body_base64"),
+        ({"response": RESPONSE | {"body_base64": "?"}}, "response.body_base64"),
+        ({"response": RESPONSE | {"body_base64": "e"}}, "response.body_base64"),
+        ({"response": RESPONSE | {"body_base64": "é"}}, "response.body_base64"),
     ],
 )
 def test_a_wrong_field_is_422_and_named(kept: Kept, changed: dict[str, Any], named: str) -> None:
@@ -254,6 +347,19 @@ def test_a_wrong_field_is_422_and_named(kept: Kept, changed: dict[str, Any], nam
 @pytest.mark.parametrize("missing", ["job_id", "status"])
 def test_a_missing_field_is_422(kept: Kept, missing: str) -> None:
     assert post(kept, {name: value for name, value in JOB.items() if name != missing}).status == 422
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"headers": {"a": "1", "b": ["2", "3"]}},
+        {"headers": {"a": "1", "b": "2, 3"}, "repeated_headers": {"b": ["2", "3"]}},
+    ],
+)
+def test_repeated_fields_may_come_apart(kept: Kept, said: dict[str, Any]) -> None:
+    assert post(kept, JOB | {"response": RESPONSE | said}).status == 200
+    response = kept.deliveries[0][2]["response"]
+    assert response == RESPONSE | {"headers": {"a": "1", "b": "2, 3"}, "repeated_headers": {"b": ["2", "3"]}}
 
 
 def test_unknown_fields_are_ignored(kept: Kept) -> None:

@@ -22,6 +22,7 @@ pytest.register_assert_rewrite(
         for name in (
             "cancelling",
             "claiming",
+            "crowds",
             "delivery",
             "housekeeping",
             "leasing",
@@ -72,6 +73,7 @@ class RedisBench:
         read: dict[bytes | str, Callable[[bytes], Any]] = {
             b"hash": self.client.hgetall,
             b"zset": lambda key: self.client.zrange(key, 0, -1, withscores=True),
+            b"set": self.client.smembers,
             b"string": self.client.get,
         }
         counted = (PREFIX + "counters").encode()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .cancelling import CancelContract
 from .claiming import ClaimContract, PublishedContract
+from .crowds import CrowdContract
 from .delivery import DeliverContract, RebindContract
 from .housekeeping import CountsContract, HealthContract, LeadContract
 from .leasing import HoldContract, LeaseContract
@@ -33,6 +34,7 @@ class StoreContract(
     CancelContract,
     DeliverContract,
     RebindContract,
+    CrowdContract,
     UnclaimedContract,
     UnclaimedBoundsContract,
     ClaimContract,

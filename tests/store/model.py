@@ -7,6 +7,7 @@ results that nobody waits for, and those when another is added.
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -26,6 +27,7 @@ from celery_ezthrottle.store.records import (
     Suspension,
     TaskRecord,
     Verdict,
+    Woken,
 )
 from celery_ezthrottle.store.states import PARKED, WAITING, Act, State, after
 
@@ -35,14 +37,22 @@ from .records import Continuation, Data, Job
 P = ParamSpec("P")
 T = TypeVar("T")
 
+CROWD = 50
 NOT_STARTED = {State.STORED: StartOutcome.WAITING, State.SUBMITTED: StartOutcome.WAITING, State.DONE: StartOutcome.DONE}
 
 
 def atomic(act: Callable[P, T]) -> Callable[P, T]:
     @wraps(act)
     def alone(*args: P.args, **kwargs: P.kwargs) -> T:
-        with args[0]._.lock:  # type: ignore[attr-defined]
-            return act(*args, **kwargs)
+        data: Data = args[0]._  # type: ignore[attr-defined]
+        with data.lock:
+            outermost = data.clock is None
+            data.clock = data.clock or time.time()
+            try:
+                return act(*args, **kwargs)
+            finally:
+                if outermost:
+                    data.clock = None
 
     return alone
 
@@ -166,7 +176,7 @@ class ModelStore:
         job.waiters.pop(id_, None)
         is_settled = found.own is not None and found.own[0] is Act.SETTLE
         if not job.waiters and job.result is not None and (found.parked.shared or is_settled):
-            self._add_unclaimed(found.job_id, job, time.time())
+            self._add_unclaimed(found.job_id, job, self._.clock or 0.0)
         elif not job.waiters:
             del self._.jobs[found.job_id]
         return digest(job.result)
@@ -190,7 +200,9 @@ class ModelStore:
         found = self._one(continuation_id)
         if not found or not found.may(Act.SETTLE):
             return False
-        found.own = Act.SETTLE, result
+        job = self._known("job", found.job_id)
+        if not job or job.result is None:
+            found.own = Act.SETTLE, result
         self._wake(found, Act.SETTLE, now)
         return True
 
@@ -230,13 +242,25 @@ class ModelStore:
             job.result = result
             if not job.waiters:
                 self._add_unclaimed(job_id, job, now)
-        claims = []
-        for id_ in job.waiters:
-            waiter = self._one(id_)
-            if waiter and waiter.state in WAITING:
-                self._wake(waiter, Act.DELIVER, now, until)
-                claims.append(_claim(waiter))
-        return DeliverOutcome(verdict=verdict, claims=tuple(claims))
+        woken = self._wake_left(job, CROWD, now, until, first=continuation_id)
+        return DeliverOutcome(verdict=verdict, claims=woken.claims, rest=woken.rest)
+
+    def _left(self, job: Job) -> list[str]:
+        """Those that the result of a job has not reached."""
+        return [id_ for id_ in job.waiters if (waiter := self._one(id_)) and waiter.state in WAITING]
+
+    def _wake_left(self, job: Job, most: int, now: float, until: float, first: str | None = None) -> Woken:
+        claims, left = [], sorted(self._left(job), key=lambda id_: id_ != first)
+        for id_ in left[:most]:
+            waiter = self._.continuations[id_]
+            self._wake(waiter, Act.DELIVER, now, until)
+            claims.append(_claim(waiter))
+        return Woken(claims=tuple(claims), rest=len(left) > most)
+
+    @atomic
+    def deliver_rest(self, job_id: str, now: float, until: float) -> Woken:
+        job = self._known("job", job_id)
+        return self._wake_left(job, CROWD, now, until) if job and job.result is not None else Woken()
 
     def _unclaimed(self) -> list[tuple[float, str, int, str]]:
         """By the time at which they go; those of the same time as Redis has them."""
@@ -275,9 +299,14 @@ class ModelStore:
 
     @atomic
     def claim_due(self, now: float, until: float, limit: int) -> Sequence[Claim]:
+        claims: list[Claim] = []
+        jobs = [self._known("job", id_) for id_ in self._.jobs]
+        unfinished = [job for job in jobs if job and job.result is not None and self._left(job)]
+        if unfinished:
+            claims += self._wake_left(unfinished[0], math.ceil(limit / 2), now, until).claims
         due = sorted((found.due, id_) for id_, found in self._.continuations.items() if found.due is not None)
         ids = [id_ for at, id_ in due if at <= now and self._one(id_)]
-        return [claim for id_ in ids[:limit] if (claim := self.claim(id_, now, until))]
+        return [*claims, *(claim for id_ in ids[: limit - len(claims)] if (claim := self.claim(id_, now, until)))]
 
     @atomic
     def published(self, continuation_id: str, due: float) -> None:

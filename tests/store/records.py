@@ -65,6 +65,7 @@ class Data:
     leader: tuple[str, float] | None = None
     receiver_clock: float | None = None
     counted: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("evicted", "repeated", "contradicting"), 0))
+    clock: float | None = None  # the time by the server's clock, which stands still during an act
     lock: Any = field(default_factory=threading.RLock)
 
 

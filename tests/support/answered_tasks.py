@@ -2,21 +2,74 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import requests
 from requests.auth import AuthBase, HTTPDigestAuth
+from requests.cookies import RequestsCookieJar
 
 from celery_ezthrottle import frugal
 
 from .project import UPSTREAM, app, get
 
-__all__ = ["follows", "follows_and_fetches", "meets_a_challenge", "refreshes_by_hook"]
+__all__ = [
+    "Read",
+    "follows",
+    "follows_and_fetches",
+    "jar",
+    "logs_in",
+    "measures",
+    "meets_a_challenge",
+    "read",
+    "reads",
+    "refreshes_by_hook",
+]
+
+#: The content in base64, its encoding and text, and the headers about it.
+Read = list[Any]
 
 
 def _told(response: requests.Response) -> list[Any]:
     response.raise_for_status()
     return [response.request.method, response.json()["path"], [hop.status_code for hop in response.history]]
+
+
+def read(response: requests.Response) -> Read:
+    about = {"content-type", "content-length", "content-encoding"}
+    headers = {name.lower(): value for name, value in response.headers.items() if name.lower() in about}
+    return [base64.b64encode(response.content).decode(), response.encoding, response.text, headers]
+
+
+@app.task
+@frugal
+def reads(path: str, method: str = "GET") -> Read:
+    response = requests.request(method, UPSTREAM + path, timeout=5)
+    response.raise_for_status()
+    return read(response)
+
+
+def jar(cookies: RequestsCookieJar) -> list[list[Any]]:
+    return sorted([cookie.name, cookie.value, cookie.path, cookie.expires] for cookie in cookies)
+
+
+@app.task
+@frugal
+def logs_in(path: str) -> list[Any]:
+    """The cookies of the response and of the session, and what the next call sends."""
+    with requests.Session() as session:
+        response = session.get(UPSTREAM + path, timeout=5)
+        response.raise_for_status()
+        session.get(f"{UPSTREAM}{path}/next", timeout=5)
+        return [jar(response.cookies), jar(session.cookies)]
+
+
+@app.task
+@frugal
+def measures(path: str, method: str = "GET") -> int:
+    response = requests.request(method, UPSTREAM + path, timeout=5)
+    response.raise_for_status()
+    return len(response.content)
 
 
 @app.task

@@ -105,10 +105,11 @@ class Site:
                     self.send_header(name, value)
                 self.send_header("Content-Length", str(len(reply.body)))
                 self.end_headers()
-                self.wfile.write(reply.body)
+                if self.command != "HEAD":
+                    self.wfile.write(reply.body)
                 self.wfile.flush()
 
-            do_GET = do_POST = do_PUT = do_DELETE = _respond  # noqa: N815 (names of the base class)
+            do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = _respond  # noqa: N815 (names of the base class)
 
             def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (its name in the base class)
                 pass

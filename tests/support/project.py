@@ -27,6 +27,7 @@ app.conf.update(
         "tests.canvases.probes",
     ],
     task_default_queue=os.environ.get("TEST_QUEUE", "celery"),
+    task_protocol=int(os.environ.get("TEST_PROTOCOL", "2")),
     worker_prefetch_multiplier=1,
     broker_connection_retry_on_startup=True,
     result_extended=True,

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import redis
 
@@ -95,7 +95,7 @@ def _answers(process: subprocess.Popen[bytes], port: int) -> bool:
     return False
 
 
-def end_process(process: subprocess.Popen[bytes]) -> None:
+def end_process(process: subprocess.Popen[Any]) -> None:
     """SIGTERM, and SIGKILL when that is of no use."""
     process.terminate()
     try:

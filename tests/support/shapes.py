@@ -86,6 +86,14 @@ def retries_with_other_arguments(self: BoundTask, path: str, page: int = 1) -> A
     return response.json()["path"]
 
 
+@app.task(bind=True, base=EZThrottleTask, max_retries=5)
+def retries_with_other_keywords(self: BoundTask, path: str, page: int = 1) -> Any:
+    response = requests.get(f"{UPSTREAM}{path}/{page}", timeout=5)
+    if not response.ok:
+        raise self.retry(kwargs={"page": page + 1}, countdown=0)
+    return response.json()["path"]
+
+
 @app.task(bind=True)
 @frugal(forward_on_retry=False)
 def retries_by_itself(self: BoundTask, path: str) -> Any:

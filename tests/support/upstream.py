@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import threading
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -16,11 +16,16 @@ __all__ = ["Answer", "Handler", "Received", "Upstream", "running"]
 
 @dataclass(frozen=True)
 class Answer:
-    """What to answer. ``hang_up`` closes the connection without an answer; ``wait_for`` waits before answering."""
+    """What to answer.
+
+    Each of ``cookies`` is a ``Set-Cookie`` of its own. ``hang_up`` closes the connection without an answer; ``wait_for`` waits
+    before answering.
+    """
 
     status: int = 200
-    body: str | None = None
+    body: str | bytes | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    cookies: Sequence[str] = ()
     hang_up: bool = False
     wait_for: threading.Event | None = None
 
@@ -52,9 +57,9 @@ class Handler(BaseHTTPRequestHandler):
         if answer.hang_up:
             self.close_connection = True
             return
-        content = (answer.body or "").encode()
+        content = answer.body.encode() if isinstance(answer.body, str) else answer.body or b""
         self.send_response(answer.status)
-        for name, value in answer.headers.items():
+        for name, value in (*answer.headers.items(), *(("Set-Cookie", cookie) for cookie in answer.cookies)):
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
@@ -120,4 +125,4 @@ class Upstream:
             count = len(self._received[path])
             body = json.dumps({"path": path, "n": count, "id": f"{path} {count}"})
         headers = {"Content-Type": "application/json", **planned.headers}
-        return Answer(planned.status, body, headers, wait_for=planned.wait_for)
+        return replace(planned, body=body, headers=headers)

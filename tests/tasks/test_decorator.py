@@ -300,7 +300,7 @@ def options_during_a_run(task: Any, *args: Any) -> Options:
         seen.append(vars(task.request)["_ezthrottle_run"].options)
 
     task.look = look
-    handoff = {"run": "r", "resume": None, "record": False, "redelivered": False, "message": object()}
+    handoff = {"run": "r", "resume": None, "record": False, "order": 0, "redelivered": False, "message": object()}
     _state._task_stack.push(task)
     task.push_request(id="t", args=args, called_directly=False, is_eager=False, properties={HANDOFF: handoff})
     try:

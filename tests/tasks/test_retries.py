@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 import requests
+from celery.exceptions import TaskRevokedError
 
 from tests.support import shapes
-from tests.support.lab import PATIENCE, Lab
+from tests.support.lab import PATIENCE, Lab, wait_until
 
 
 @pytest.mark.parametrize("keep", ["resume", "retries"])
@@ -80,3 +83,19 @@ def test_the_final_error_is_the_calls_own(lab: Lab, path: str) -> None:
     with pytest.raises(requests.HTTPError, match="503"):
         shapes.retries_what_was_given_up.delay(path).get(timeout=PATIENCE)
     assert lab.effects(path) == ["0", "0", "1", "1", "2", "2"]
+
+
+def test_a_retry_expires_as_in_stock_celery(lab: Lab, path: str) -> None:
+    """The resumed run itself does not: its task has started in time."""
+    lab.upstream.plan(path, 429)
+    lab.service.hold(path)
+    result = shapes.fails_around_its_call["resume"].apply_async((path, 0, 1), expires=2)
+    expired = time.time() + 2
+    (job,) = wait_until(lambda: lab.service.jobs(path), "the job")
+    wait_until(lambda: time.time() > expired, "its expiry")
+
+    lab.service.deliver(job)
+
+    with pytest.raises(TaskRevokedError, match="expired"):
+        result.get(timeout=PATIENCE)
+    assert lab.effects(path) == ["0", "0"]

@@ -147,6 +147,7 @@ class World:
             "run": self.last_run,
             "resume": resume,
             "record": record,
+            "order": retries,
             "redelivered": redelivered,
             "message": {
                 "body": b"[[], {}, {}]",

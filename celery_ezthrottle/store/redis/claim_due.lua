@@ -1,6 +1,11 @@
 -- ARGV: now, due again at, limit. Gives a list of the fields of Claims.
 local now, due, limit = ARGV[1], ARGV[2], tonumber(ARGV[3])
-local found, passed = {}, 0
+local claims, found, passed = {}, {}, 0
+
+-- A delivery that is not complete. It gets one half, so that the rest of what is due does not wait for a large crowd.
+local job_id = redis.call('SRANDMEMBER', WAKING)
+if job_id then wake_left(job_id, math.ceil(limit / 2), now, due, claims) end
+limit = limit - #claims
 
 -- Nothing is claimed until the search ends: the order of the set stays the same, so no continuation is found twice.
 while #found < limit do
@@ -18,6 +23,5 @@ while #found < limit do
   end
 end
 
-local claims = {}
-for i, pair in ipairs(found) do claims[i] = claim(pair[1], pair[2], due) end
+for _, pair in ipairs(found) do claims[#claims + 1] = claim(pair[1], pair[2], due) end
 return claims

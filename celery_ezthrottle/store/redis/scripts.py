@@ -15,11 +15,12 @@ from celery_ezthrottle.store.records import REMEMBERED, UNCLAIMED_FOR
 __all__ = ["ACTS", "PARTS", "source"]
 
 ACTS = (
-    "bind", "cancel", "claim", "claim_due", "close_run", "counts", "deliver", "end", "finish", "finish_all", "health", "hold",
-    "lead", "note_receiver", "postpone", "published", "resign", "save_journal", "settle", "start", "suspend", "task", "withdraw",
+    "bind", "cancel", "claim", "claim_due", "close_run", "counts", "deliver", "deliver_rest", "end", "finish", "finish_all",
+    "health", "hold", "lead", "note_receiver", "postpone", "published", "resign", "save_journal", "settle", "start",
+    "suspend", "task", "withdraw",
 )  # fmt: skip
 #: Files of shared functions. The functions of a file may use those of the files before it.
-PARTS = ("prelude", "counting", "unclaimed", "jobs", "ending", "binding", "waking", "claiming")
+PARTS = ("prelude", "counting", "unclaimed", "jobs", "ending", "binding", "waking", "claiming", "crowds")
 
 _NAMES = re.compile(r"local (?:function )?(\w+(?:, \w+)*)")
 _COMMENT = re.compile(r"(^|\s)--.*")

@@ -5,9 +5,11 @@ The keys, all under the prefix::
     c:<continuation id>  hash: the continuation and its payload; only a mark once it is DONE for good
     t:<task id>          hash: forwards, journal, c (its newest continuation), retried; only a mark once it has ended
     j:<job id>           hash: result, digest, w:<continuation id> for each continuation bound to it, or unclaimed
+    w:<job id>           hash: w:<continuation id> for each continuation that the result has not reached yet; only of a crowd
     r:<run>              string: the run suspended its task, and whether close_run has said so; or the run is closed
     due                  sorted set: continuation ids by the time at which something is due for them
     unclaimed            sorted set: results that nobody waits for, by the time at which they expire
+    waking               set: ids of the jobs whose result has not reached all that wait for it
     counters             hash: counters of deliveries and of unclaimed results
     leader, receiver     who sweeps, and how far the receiver's clock is ahead
 
@@ -38,6 +40,7 @@ from celery_ezthrottle.store.records import (
     Suspension,
     TaskRecord,
     Verdict,
+    Woken,
 )
 from celery_ezthrottle.store.states import State
 
@@ -144,7 +147,12 @@ class RedisStore:
         # Hashed here, because the whole server waits while a script runs.
         digest = blake2b(result, digest_size=16).digest()
         answer = self._act("deliver", continuation_id or "", job_id, result, digest, now, until)
-        return DeliverOutcome(verdict=Verdict(answer[0].decode()), claims=tuple(map(_claim, answer[1:])))
+        verdict, rest, *claims = answer
+        return DeliverOutcome(verdict=Verdict(verdict.decode()), claims=tuple(map(_claim, claims)), rest=bool(rest))
+
+    def deliver_rest(self, job_id: str, now: float, until: float) -> Woken:
+        rest, *claims = self._act("deliver_rest", job_id, now, until)
+        return Woken(claims=tuple(map(_claim, claims)), rest=bool(rest))
 
     def claim(self, continuation_id: str, now: float, until: float) -> Claim | None:
         values = self._act("claim", continuation_id, now, until)

@@ -1,4 +1,4 @@
-"""A run that was stopped stays stopped, whatever the user has put around the body."""
+"""The outermost layer around the body of a task: what a user's decorator does cannot undo that the run was stopped."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ def outermost(task: Any) -> Callable[..., Any]:
 
 
 def stop_again(request: Any) -> None:
+    """Raise what has stopped the run of a request, if something has."""
     run = Run.of(request)
     if run is not None and run.stopped is not None:
         raise run.stopped from None

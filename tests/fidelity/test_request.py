@@ -1,0 +1,61 @@
+"""What a resumed run sees in ``self.request``, beside the second runs that stock Celery itself gives a task."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.support.lab import PATIENCE, Lab, Process
+
+from .observe import runs
+from .tasks import call, redelivered, retried
+
+OPTIONS: dict[str, Any] = {
+    "expires": 3600,
+    "countdown": 0.1,
+    "headers": {"tenant": "blue"},
+    "shadow": "another name",
+    "reply_to": "my-replies",
+    "time_limit": 50,
+    "soft_time_limit": 40,
+    "priority": 3,
+    "queue": "prioritised",
+    "stamped_headers": ["customer"],
+    "customer": "c-17",
+    "link": call.si("/linked"),
+    "link_error": call.si("/failed"),
+    "argsrepr": "(***)",
+}
+#: The fields in which a second run differs from the first. Nothing else may.
+RESUMED = {"properties.expiration"}  # the broker must not expire a task that has started in time
+#: Of the same message, delivered again: kombu's header that says so is in all three of its places.
+REDELIVERED = {"delivery_info", "headers", "redelivered"}
+#: Of another message, that Celery has made for the retry.
+RETRIED = {"argsrepr", "eta", "parent_id", "retries"} | {
+    f"properties.{name}" for name in ("argsrepr", "expiration", "origin")
+}
+
+
+@pytest.mark.parametrize(
+    ("task", "differing"),
+    [
+        pytest.param(call, RESUMED, id="resumed"),
+        pytest.param(redelivered, REDELIVERED, id="redelivered"),
+        pytest.param(retried, RETRIED, id="retried"),
+    ],
+)
+def test_a_second_run(lab: Lab, worker: Process, path: str, task: Any, differing: set[str]) -> None:
+    lab.upstream.plan(path, 429)
+
+    result = task.apply_async((path,), **OPTIONS)
+
+    assert result.get(timeout=PATIENCE) == path
+    first, second = map(_flat, runs(lab, result.id))
+    assert {name for name in first | second if first.get(name) != second.get(name)} == differing
+
+
+def _flat(request: dict[str, Any]) -> dict[str, Any]:
+    properties = request.pop("properties")
+    request.pop("state", None)  # of the result
+    return request | {f"properties.{name}": value for name, value in properties.items()}
