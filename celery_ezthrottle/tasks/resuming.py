@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -61,7 +62,7 @@ def begin(run: Run, *, thread: int) -> None:
 
 
 def _keys(run: Run) -> IdempotencyKeys:
-    return IdempotencyKeys(run.task.request.id, lambda url: key_header(url, run.options))
+    return IdempotencyKeys(run.task.request.id, functools.partial(key_header, options=run.options))
 
 
 class StableValues:
