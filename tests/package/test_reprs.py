@@ -16,6 +16,7 @@ from celery_ezthrottle._common.validators import Kind
 from celery_ezthrottle.broker.confirmed_publish import _Broker
 from celery_ezthrottle.checks.findings import Finding
 from celery_ezthrottle.continuations.job_result import JobResult
+from celery_ezthrottle.continuations.submissions import _Waiting
 from celery_ezthrottle.gateway import GatewayConfig, exchange, rows
 from celery_ezthrottle.http.call import Call, _Released
 from celery_ezthrottle.http.fingerprint import fingerprint
@@ -109,6 +110,7 @@ SECRETIVE: list[Any] = [
     ),
     SubmitResponse(party="The proxy", status=400, text="canary in text", now=1.0, secret="canary in secret"),
     JOB,
+    _Waiting("c", "t", "proj.charge", JOB, 1.0, 2.0, 3.0),
     Webhook("https://app.example.com/hook?token=canary+in+webhook"),
     RESPONSE,
     StoredResponse(status_code=200, history=(RESPONSE,)),
