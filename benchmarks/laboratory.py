@@ -71,13 +71,13 @@ class Laboratory:
         return Continuations.of(app)
 
     @contextmanager
-    def worker(self) -> Iterator[Process]:
-        """Run a worker with two pool processes. It is ready when the ``with`` block starts, and ends with the block."""
+    def worker(self, slots: int = 2, **environment: str) -> Iterator[Process]:
+        """Run a worker with ``slots`` pool processes. It is ready when the ``with`` block starts, and ends with the block."""
         options = (
             "-P",
             "prefork",
             "-c",
-            "2",
+            str(slots),
             "-n",
             "bench@bench",
             "-l",
@@ -85,7 +85,7 @@ class Laboratory:
             "--without-mingle",
             "--without-gossip",
         )
-        with self._celery("worker", "worker", *options, ready="bench@bench ready.") as process:
+        with self._celery("worker", "worker", *options, ready="bench@bench ready.", **environment) as process:
             process.wait_until_ready()
             yield process
 
@@ -97,9 +97,9 @@ class Laboratory:
             process.wait_until_ready()
             yield
 
-    def _celery(self, name: str, *command: str, ready: str) -> AbstractContextManager[Process]:
+    def _celery(self, name: str, *command: str, ready: str, **environment: str) -> AbstractContextManager[Process]:
         whole = [sys.executable, "-m", "celery", "-A", "benchmarks.project", *command]
-        return started(name, whole, ready=ready, folder=self.folder, environment=dict(os.environ))
+        return started(name, whole, ready=ready, folder=self.folder, environment={**os.environ, **environment})
 
 
 @contextmanager

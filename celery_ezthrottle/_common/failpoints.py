@@ -10,13 +10,14 @@ from collections.abc import Callable
 
 __all__ = ["FAILPOINTS", "handler", "reach"]
 
-#: Every point, in the order in which a task passes them.
+#: Every point, in the order in which a task passes them. A thread passes those of ``submit``, beside the run or after it.
 FAILPOINTS = (
     "suspend.begin",  # the body has ended; nothing is stored
-    "suspend.stored",  # the continuation is stored; nothing is submitted
-    "submit.answered",  # the service has taken the job; its answer is not stored
-    "submit.bound",  # the job id is stored; the run has not left its body
+    "suspend.stored",  # the continuation is stored; its job does not wait to be submitted yet
     "suspend.left",  # in the worker: the run has ended; its message is not acknowledged
+    "submit.begin",  # a thread submits the job next
+    "submit.answered",  # the service has taken the job; its answer is not stored
+    "submit.bound",  # the job id is stored
     "deliver.begin",  # the receiver has checked a webhook; nothing is stored
     "deliver.stored",  # the result is stored; the message is not published
     "publish.sent",  # the broker has the message; the store does not know that
@@ -27,7 +28,7 @@ FAILPOINTS = (
     "resume.recorded",  # Celery has sent result, callbacks and chain; the continuation is not finished
     "resume.finished",  # the continuation is finished, or (early acks) soon will be; with late acks, the message is not acked
     "sweep.claimed",  # the sweeper has claimed something that is due
-    "sweep.settled",  # the sweeper itself has decided the outcome of a task
+    "settle.stored",  # a task has an outcome of our own (refused, never taken, unknown); its message is not published
     "cancel.stored",  # a task is cancelled; its message is not published
     "gateway.taken",  # the gateway has stored a job; the submission is not answered
     "gateway.called",  # the gateway has the upstream's answer; it is not stored

@@ -1,8 +1,9 @@
-"""Reliable publishing: when :func:`publish` returns, the broker has the message.
+"""Reliable publishing: when :func:`publish` returns, the broker has the message. It returns or raises in bounded time.
 
-RabbitMQ confirms a message only if the publisher asks for confirms. It drops a message whose queue does not exist, unless the
-message is mandatory. So with AMQP a message goes over separate connections that ask for both, whatever the broker options
-say. With every other transport it goes over the app's own connections.
+A message goes over separate connections, because the app's own ones may lack what is needed. RabbitMQ confirms a message only
+if the publisher asks for confirms. It drops a message whose queue does not exist, unless the message is mandatory. So with AMQP
+both are asked for, whatever the broker options say. Redis answers each command; but kombu waits for an answer for ever, unless
+the broker options set ``socket_timeout``. With every other transport a message goes over the app's own connections.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from amqp.exceptions import MessageNacked
 from kombu import Exchange, Producer
 from kombu.connection import ConnectionPool
 from kombu.exceptions import KombuError, LimitExceeded, OperationalError
+from redis.exceptions import TimeoutError as NoAnswer
 
 from celery_ezthrottle.errors import EZThrottleError
 
@@ -28,6 +30,8 @@ __all__ = ["NotPublished", "publish"]
 
 #: Longest wait for any answer of the broker, in seconds. After that, the broker is given up.
 TIMEOUT = 10.0
+#: The same for Redis, in the broker options that do not set it. Redis answers at once, or is in trouble.
+SOCKET_TIMEOUT = 5.0
 RETRIES = 3
 
 
@@ -56,11 +60,13 @@ def publish(app: Celery, body: bytes, *, routing_key: str, fanout: Exchange | No
     }
     where = f"exchange {fanout.name!r}" if fanout else f"queue {routing_key!r}"
     try:
-        if broker.confirming is None:
+        if broker.pool is None:
             with app.producer_pool.acquire(block=True) as producer:
                 producer.publish(body, retry=True, retry_policy=_retry_policy(app), **message)
             return
-        refusal = _confirmed(broker.confirming, body, where, _retry_policy(app), mandatory=not fanout, **message)
+        if broker.confirms:
+            message["mandatory"] = not fanout
+        refusal = _publish(broker, broker.pool, body, where, _retry_policy(app), message)
     except NotPublished:
         raise
     except LimitExceeded as exc:
@@ -79,12 +85,14 @@ class _Broker:
     """What is needed to publish for an app.
 
     Attributes:
-        confirming: the pool of connections with confirms; None unless the transport is AMQP.
+        pool: the separate connections; None = the app's own ones.
+        confirms: each message is confirmed, or returned.
         errors: all errors that publishing may raise.
         refusals: the errors by which the broker refuses a message.
     """
 
-    confirming: ConnectionPool | None
+    pool: ConnectionPool | None
+    confirms: bool
     errors: tuple[type[BaseException], ...]
     refusals: tuple[type[BaseException], ...]
 
@@ -106,28 +114,38 @@ def _look_at(app: Celery) -> _Broker:
     with app.connection_for_write() as connection:  # it is not connected; only its options are read
         refusals: tuple[type[BaseException], ...] = connection.channel_errors
         errors: tuple[type[BaseException], ...] = (KombuError, OSError, *connection.connection_errors, *refusals)
-        transport: Any = connection.get_transport_cls()
-        if transport.driver_type != "amqp":
-            return _Broker(None, errors, refusals)
-        options = {
-            "read_timeout": TIMEOUT,
-            "write_timeout": TIMEOUT,
-            **(connection.transport_options or {}),
-            **_retry_policy(app),  # else connecting may be tried for ever
-            "confirm_publish": True,
-            "heartbeat": 0,  # nobody would send heartbeats while a connection is not in use
-        }
-        connect_timeout = connection.connect_timeout or TIMEOUT
-        confirming = connection.clone(transport_options=options, connect_timeout=connect_timeout)
-        return _Broker(_Pool(confirming, limit=app.conf.broker_pool_limit), errors, refusals)
+        kind, given = connection.get_transport_cls().driver_type, connection.transport_options or {}
+        if kind not in {"amqp", "redis"}:
+            return _Broker(None, False, errors, refusals)
+        own = _amqp_options(given) if kind == "amqp" else _redis_options(given)
+        # With a retry policy, else connecting may be tried for ever.
+        own_connection = connection.clone(
+            transport_options={**own, **_retry_policy(app)}, connect_timeout=connection.connect_timeout or TIMEOUT
+        )
+        return _Broker(_Pool(own_connection, limit=app.conf.broker_pool_limit), kind == "amqp", errors, refusals)
+
+
+def _amqp_options(given: dict[str, Any]) -> dict[str, Any]:
+    # Without heartbeats: nobody would send them while a connection is not in use.
+    return {"read_timeout": TIMEOUT, "write_timeout": TIMEOUT, **given, "confirm_publish": True, "heartbeat": 0}
+
+
+def _redis_options(given: dict[str, Any]) -> dict[str, Any]:
+    patience = {"socket_timeout": SOCKET_TIMEOUT, "socket_connect_timeout": SOCKET_TIMEOUT}
+    options = patience | {name: value for name, value in given.items() if value is not None}
+    if options.get("sentinel_kwargs"):  # without any, the sentinels are asked with the options above
+        options["sentinel_kwargs"] = patience | options["sentinel_kwargs"]
+    return options
 
 
 def _retry_policy(app: Celery) -> dict[str, Any]:
     return {**app.conf.task_publish_retry_policy, "max_retries": RETRIES}
 
 
-def _confirmed(pool: ConnectionPool, body: bytes, where: str, policy: dict[str, Any], **message: Any) -> str | None:
-    """Publish and wait for the confirm. Return why the broker refused the message, or None when it has taken it."""
+def _publish(
+    broker: _Broker, pool: ConnectionPool, body: bytes, where: str, policy: dict[str, Any], message: dict[str, Any]
+) -> str | None:
+    """Publish and wait for the answer. Return why the broker refused the message, or None when it has taken it."""
     deadline = time.monotonic() + TIMEOUT
     connection = pool.acquire(block=True, timeout=TIMEOUT)
     everything_answered = False
@@ -135,7 +153,14 @@ def _confirmed(pool: ConnectionPool, body: bytes, where: str, policy: dict[str, 
         producer = Producer(connection, auto_declare=False)
 
         def attempt() -> str | None:
-            return _attempt(producer, body, where, deadline, message)
+            _time_left(deadline, where)
+            if broker.confirms:
+                return _confirmed(producer, body, where, deadline, message)
+            try:
+                producer.publish(body, **message)
+            except NoAnswer as exc:
+                raise NotPublished(_SILENT) from exc  # kombu would publish the message again
+            return None
 
         refusal: str | None = connection.ensure(producer, attempt, **policy)()
         everything_answered = True
@@ -148,8 +173,7 @@ def _confirmed(pool: ConnectionPool, body: bytes, where: str, policy: dict[str, 
         connection.release()
 
 
-def _attempt(producer: Producer, body: bytes, where: str, deadline: float, message: dict[str, Any]) -> str | None:
-    _time_left(deadline, where)
+def _confirmed(producer: Producer, body: bytes, where: str, deadline: float, message: dict[str, Any]) -> str | None:
     channel: Any = producer.channel  # connects if necessary
     returned: list[Exception] = []
 
@@ -194,9 +218,17 @@ def _late(where: str) -> str:
     )
 
 
+_SILENT = (
+    "The broker takes connections and does not answer in time (socket_timeout of broker_transport_options): check that this "
+    "Redis is neither blocked nor overloaded."
+)
+
+
 def _complaint(broker: _Broker, exc: BaseException, where: str) -> str:
     cause = exc.__cause__ or exc  # kombu's errors only wrap the cause
     kind = type(cause).__name__
+    if isinstance(cause, NoAnswer):
+        return _SILENT
     if isinstance(cause, broker.refusals):
         return f"The broker refused the message for {where} ({kind}): see the cause, and the log of the broker."
     return f"The broker cannot be reached ({kind}): check that it is up and that broker_url names it."

@@ -12,6 +12,7 @@ from celery_ezthrottle.http.stored_answer import (
     StoredAnswer,
     StoredError,
     StoredResponse,
+    is_temporary,
     load_answer,
     load_hops,
 )
@@ -19,7 +20,7 @@ from celery_ezthrottle.http.stored_answer import (
 from .delivered_body import NotExact, content_of
 from .delivered_headers import headers_of
 
-__all__ = ["JobResult", "cancelled", "never_taken", "not_kept", "of_job", "read", "unknown"]
+__all__ = ["JobResult", "cancelled", "never_taken", "not_kept", "of_job", "read", "refused", "unknown"]
 
 _LOOK_IT_UP = "Before running the task again, look it up upstream."
 
@@ -56,6 +57,11 @@ def of_job(job_id: str, status: str, response: dict[str, Any] | None, reason: st
 def never_taken(note: str) -> bytes:
     """The service never took the job. The call fails as it did before, and ``note`` says why it was not forwarded."""
     return _dump({"kind": "never_taken", "note": note})
+
+
+def refused(reason: str) -> bytes:
+    """The service refused the job for good: like :func:`never_taken`."""
+    return never_taken(f"Not forwarded: EZThrottle refused the request: {reason}")
 
 
 def unknown(text: str) -> bytes:
@@ -140,7 +146,8 @@ def _delivered(data: dict[str, Any], failed: dict[str, Any] | None, elapsed: flo
         elapsed=elapsed,
         history=load_hops(before["history"]),
     )
-    return JobResult(answer, given_up, note=lost, lost=lost)
+    # A call that the upstream still limits is not sent again for the sake of the body.
+    return JobResult(answer, given_up, note=lost, lost="" if is_temporary(status) else lost)
 
 
 def _dump(data: dict[str, Any]) -> bytes:

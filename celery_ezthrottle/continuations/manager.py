@@ -1,4 +1,4 @@
-"""Continuations: suspend, submit, deliver, publish, cancel. :mod:`.sweep` does what is due later.
+"""Continuations: suspend, submit, deliver, publish. :mod:`.cancel` cancels; :mod:`.sweep` does what is due later.
 
 Each act is one atomic step in the store, followed by its I/O. When an answer or a process is lost in between, a sweep finds that
 and does the I/O again: a submission under the same idempotency key, a publication for the same continuation.
@@ -18,7 +18,7 @@ from celery_ezthrottle._common.failpoints import reach
 from celery_ezthrottle._common.log import logger
 from celery_ezthrottle.broker import parked_message
 from celery_ezthrottle.broker.confirmed_publish import NotPublished
-from celery_ezthrottle.errors import EZThrottleError, ServiceUnavailable, StoreError, SubmitRefused
+from celery_ezthrottle.errors import ServiceUnavailable, StoreError
 from celery_ezthrottle.http import journal
 from celery_ezthrottle.service.client import EZThrottle
 from celery_ezthrottle.service.job import Job
@@ -32,17 +32,20 @@ from celery_ezthrottle.store.retrying import retry_briefly
 from celery_ezthrottle.store.states import State
 
 from . import job_result
+from .submissions import Submissions
 from .waiters import resume_waiters
 
 if TYPE_CHECKING:
     from celery import Celery
 
-__all__ = ["Continuations", "back_off", "flush_finish_batches"]
+__all__ = ["Continuations", "back_off", "finish_work"]
 
 #: A published message whose run has not started is published again after this many leases, then after twice as many, and so on.
 REPUBLISH_AFTER = 5
 REPUBLISH_AT_MOST_EVERY = 6 * 3600.0  # seconds
 MAX_BACKOFF = 60.0  # seconds
+#: Longest wait for the jobs that are not submitted yet, in seconds, when a process ends.
+DRAIN = 5.0
 
 
 #: Where an app keeps its continuations. Not in a table of ours: they know their app, and would keep it alive.
@@ -75,6 +78,10 @@ class Continuations:
         return FinishBatch(self.store.finish_all)
 
     @cached_property
+    def submissions(self) -> Submissions:
+        return Submissions(self)
+
+    @cached_property
     def client(self) -> EZThrottle:
         return EZThrottle.from_settings(self.settings)
 
@@ -92,39 +99,25 @@ class Continuations:
                 _apps.add(app)
             return found
 
-    def suspend(self, suspension: Suspension, job: Job) -> tuple[SuspendOutcome, EZThrottleError | None]:
-        """Suspend the task of a run: store its continuation, then submit ``job``, which ``suspension.job`` holds in stored form.
+    def suspend(self, suspension: Suspension, job: Job, task_name: str) -> SuspendOutcome:
+        """Suspend the task of a run: store its continuation. Soon, a thread submits ``job``, which ``suspension.job`` holds in
+        stored form. If the service refuses it, the task is resumed with its own error.
 
         Returns:
-            The outcome, and the refusal of the service or None:
-
-            - SUSPENDED, None: the task is suspended.
-            - STALE or ALREADY, None: another run has the task, and this run must end.
-            - FULL, None: too many tasks are suspended.
-            - SUSPENDED, a refusal: the service refused the job for good.
-
-            After FULL or a refusal, nothing is stored any more, and the run goes on.
+            - SUSPENDED: the task is suspended.
+            - STALE or ALREADY: another run has the task, and this run must end.
+            - FULL: too many tasks are suspended. Nothing is stored, and the run goes on.
 
         Raises:
-            StoreError: the store is out of reach. The service has not taken the job; ``close_run`` tells whether the
-                continuation is stored.
+            StoreError: the store is out of reach. The service does not get the job from this run; ``close_run`` tells whether
+                the continuation is stored.
         """
         reach("suspend.begin")
         outcome = retry_briefly(lambda: self.store.suspend(suspension, self.settings.max_suspended))
-        if outcome is not SuspendOutcome.SUSPENDED:
-            return outcome, None
-        reach("suspend.stored")
-        try:
-            self.submit(suspension.id, job, attempts=0, submit_deadline=suspension.submit_deadline)
-        except SubmitRefused as refusal:
-            if retry_briefly(lambda: self.store.withdraw(suspension.id)):
-                return outcome, refusal
-            # A sweep is submitting the job too, and its attempt decides. This attempt has ended.
-            self.store.postpone(suspension.id, time.time(), maybe_accepted=False)
-        except StoreError:
-            # The continuation is stored: a sweep submits its job, again if necessary, under the same key.
-            logger.warning("Task %s is suspended; the store was lost while its job was submitted.", suspension.task_id)
-        return outcome, None
+        if outcome is SuspendOutcome.SUSPENDED:
+            reach("suspend.stored")
+            self.submissions.add(suspension, job, task_name)
+        return outcome
 
     def deliver(self, continuation_id: str | None, job_id: str, result: bytes) -> Verdict:
         """Keep the result of a job, then resume the tasks that wait for it, for up to 5 s.
@@ -143,25 +136,6 @@ class Continuations:
             logger.warning("Job %s was delivered again with another result; the first one stays.", job_id)
         resume_waiters(self, job_id, delivery)
         return delivery.verdict
-
-    def cancel(self, task_id: str) -> bool:
-        """Revoke a suspended task: it does not run again. Returns False when the task is not suspended.
-
-        The state is stored at once. A worker announces the task as it does any revoked task: state, chord, signal and event.
-
-        Raises:
-            StoreError: the store is out of reach. Nothing was cancelled, unless only the answer of the store was lost.
-        """
-        continuation_id = self.store.cancel(task_id, job_result.cancelled(), time.time())
-        if continuation_id is None:
-            return False
-        reach("cancel.stored")
-        try:
-            self.app.backend.mark_as_revoked(task_id, "revoked", store_result=True)
-        except Exception as exc:  # noqa: BLE001 -- logged; the worker that announces the task stores the state again
-            logger.warning("Task %s is revoked; its state is not stored yet: %s", task_id, type(exc).__name__)
-        self.publish_now(continuation_id)
-        return True
 
     def keep_answer(self, continuation_id: str, run_id: str, task_id: str) -> None:
         """Save the answer that a run was resumed with in the journal of its task, for a retry that the run itself cannot prepare.
@@ -244,6 +218,16 @@ class Continuations:
         if state is State.DELIVERED:  # the result came before the answer to the submission
             self.publish_now(continuation_id)
 
+    def settle(self, continuation_id: str, result: bytes) -> None:
+        """Give a waiting continuation an outcome of our own, and publish its message. No-op in other states.
+
+        Raises:
+            StoreError: the store is out of reach.
+        """
+        if self.store.settle(continuation_id, result, time.time()):
+            reach("settle.stored")
+            self.publish_now(continuation_id)
+
     def publish(self, claim: Claim) -> None:
         """Publish the message of a claim. If that fails, a sweep publishes it when the claim is over."""
         try:
@@ -265,13 +249,15 @@ def back_off(attempts: int) -> float:
     return min(MAX_BACKOFF, 2.0 ** min(attempts, 10)) * random.uniform(0.5, 1.0)  # noqa: S311 -- no secret
 
 
-def flush_finish_batches(**_: Any) -> None:
-    """Signal handler: report the ended runs when a worker, or a process of its pool, ends."""
+def finish_work(**_: Any) -> None:
+    """Signal handler: a worker, or a process of its pool, ends. Report the ended runs, and submit the jobs that wait."""
     with _lock:
-        known: list[Continuations] = [vars(app)[_OF_APP] for app in _apps]
-        used = [continuations.finish_batch for continuations in known if "finish_batch" in vars(continuations)]
-    for finish_batch in used:
-        finish_batch.flush()
+        known = [vars(vars(app)[_OF_APP]) for app in _apps]
+    for parts in known:
+        if "finish_batch" in parts:
+            parts["finish_batch"].flush()
+        if "submissions" in parts:
+            parts["submissions"].drain(DRAIN)
 
 
 _lock = threading.Lock()

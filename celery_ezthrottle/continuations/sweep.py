@@ -103,7 +103,7 @@ def _act(continuations: Continuations, claim: Claim, now: float) -> None:
         continuations.publish(claim)
     elif claim.state is State.STORED and not claim.maybe_accepted:
         note = f"EZThrottle did not take the request within {waited:.0f} s; the call is as it was before."
-        _settle(continuations, claim, job_result.never_taken(note))
+        continuations.settle(claim.id, job_result.never_taken(note))
     elif now >= claim.deadline:
         _settle_unknown(continuations, claim, waited)
 
@@ -120,7 +120,7 @@ def _ask_service(continuations: Continuations, claim: Claim, now: float) -> None
         if claim.maybe_accepted:
             _settle_unknown(continuations, claim, waited, refusal)
         else:
-            _settle(continuations, claim, job_result.never_taken(f"EZThrottle refused the request: {refusal}"))
+            continuations.settle(claim.id, job_result.refused(str(refusal)))
 
 
 def job_of(claim: Claim) -> Job:
@@ -157,10 +157,4 @@ def _settle_unknown(
         what = f"EZThrottle may have taken the request, named no job, and refused it after {after}: {refusal}"
     remedy = f"before running the task again, look up {job} at the service, or the request upstream."
     text = f"{what} Whether the request was executed is not known: {remedy}"
-    _settle(continuations, claim, job_result.unknown(text))
-
-
-def _settle(continuations: Continuations, claim: Claim, result: bytes) -> None:
-    if continuations.store.settle(claim.id, result, time.time()):
-        reach("sweep.settled")
-        continuations.publish_now(claim.id)
+    continuations.settle(claim.id, job_result.unknown(text))

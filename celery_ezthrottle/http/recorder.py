@@ -43,6 +43,7 @@ class Recorder(RunCalls):
             requests, so they are not masked.
         on_ended: called after each call that was sent and has returned or raised an Exception. Never by two threads at once.
         keys: gives unsafe calls their idempotency keys; None for none.
+        thread: id of the thread of the body; None = the current thread.
     """
 
     def __init__(
@@ -54,8 +55,9 @@ class Recorder(RunCalls):
         stable: Callable[[], frozenset[bytes]] = frozenset,
         on_ended: Callable[[Call], None] | None = None,
         keys: IdempotencyKeys | None = None,
+        thread: int | None = None,
     ) -> None:
-        super().__init__(replay or Replay(), max_response=max_response, max_journal=max_journal)
+        super().__init__(replay or Replay(), max_response=max_response, max_journal=max_journal, thread=thread)
         #: The call that stopped the body instead of being sent. It can only be forwarded.
         self.to_forward: Call | None = None
         self._stable = stable

@@ -32,11 +32,11 @@ _WATCHED = 1000
 class RunCalls:
     """The calls of one run. Threads may share it. The arguments are those of :class:`.recorder.Recorder`."""
 
-    def __init__(self, replay: Replay, *, max_response: int, max_journal: int) -> None:
+    def __init__(self, replay: Replay, *, max_response: int, max_journal: int, thread: int | None) -> None:
         self.replay = replay
         self.calls: list[Call] = []
         #: The thread of the body.
-        self.thread = threading.get_ident()
+        self.thread = threading.get_ident() if thread is None else thread
         self._lock = threading.Lock()
         self._is_closed = False
         #: Each returns whether work that the body gave to another thread has not ended.

@@ -45,7 +45,8 @@ class Receiver:
         self._continuations = continuations
         self._secrets = settings.webhook_secrets
         self._tolerance = settings.webhook_tolerance
-        self._path = settings.webhook_path
+        #: The path of ``ezthrottle_webhook_url``.
+        self.path = settings.webhook_path
         #: Size limit of a webhook in bytes. For one byte of the response, JSON may need six, and base64 4/3 more. 64 KiB are for
         #: the rest.
         self.max_body = 8 * settings.max_response + 64 * 1024
@@ -68,8 +69,8 @@ class Receiver:
         Raises:
             Refused: the reply refuses the request.
         """
-        if path != self._path:
-            raise Refused(404, f"Not found; webhooks go to {self._path}.")
+        if path != self.path:
+            raise Refused(404, f"Not found; webhooks go to {self.path}.")
         if method != "POST":
             raise Refused(405, "Webhooks come by POST.", Allow="POST")
         try:

@@ -16,7 +16,6 @@ from urllib.parse import urlsplit
 
 import requests
 import urllib3
-from requests.adapters import HTTPAdapter
 
 from celery_ezthrottle._common.retry_after import parse_retry_after
 from celery_ezthrottle.errors import ConfigurationError
@@ -24,6 +23,7 @@ from celery_ezthrottle.settings.app_settings import Settings
 
 from .job import Job
 from .submit_response import SubmitResponse, Submitted, no_answer, read_job, read_proxy
+from .timed_adapter import TimedAdapter, within
 
 __all__ = ["EZThrottle", "Submitted"]
 
@@ -44,7 +44,8 @@ class EZThrottle:
         url: base URL of EZThrottle itself.
         tracktags_url: base URL of the proxy that authenticates submissions.
         dialect: how jobs are submitted; "proxy" is the only one.
-        timeout: seconds to wait for a connection, and for each part of the answer; 5 and 15 by default.
+        timeout: seconds to wait for a connection, and for each part of the answer; 5 and 15 by default. All of a submission
+            takes as long as both together at most.
 
     Raises:
         ConfigurationError: a value is not usable. The text names the setting.
@@ -107,6 +108,7 @@ class EZThrottle:
     def _post(self, call: _SubmitRequest) -> SubmitResponse:
         try:
             with (
+                within(sum(self.timeout)),
                 self._session() as session,
                 session.post(
                     call.url,
@@ -184,7 +186,7 @@ def _new_session() -> requests.Session:
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     session.headers.update({"User-Agent": "celery-ezthrottle", "Accept-Encoding": "identity"})
     for scheme in ("https://", "http://"):
-        session.mount(scheme, HTTPAdapter(pool_connections=1, pool_maxsize=1))
+        session.mount(scheme, TimedAdapter(pool_connections=1, pool_maxsize=1))
     return session
 
 

@@ -9,7 +9,7 @@ To write another store, derive a test class from ``tests.store.contract.StoreCon
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from .records import (
@@ -57,7 +57,7 @@ class Store(Protocol):
         """
 
     def withdraw(self, continuation_id: str) -> bool:
-        """Delete a STORED continuation whose job was definitely not taken by the service.
+        """Delete a STORED continuation whose job was definitely not taken by the service, or was not submitted.
 
         Returns:
             False, and nothing changes, in three cases:
@@ -111,6 +111,13 @@ class Store(Protocol):
 
         Returns:
             The id of the continuation. None, and nothing changes, in other states, or when it was cancelled before.
+        """
+
+    def cancel_all(self, task_ids: Sequence[str], result: bytes, now: float) -> Mapping[str, str]:
+        """Do ``cancel`` for each task.
+
+        Returns:
+            The id of the continuation of each task that was cancelled, by the id of the task.
         """
 
     def deliver(

@@ -64,7 +64,7 @@ class Suspension:
         suspended_at: Unix seconds, like all times here.
         submit_deadline: until then, the job is submitted.
         deadline: until then, the task waits for a result.
-        submit_at: when a sweep takes over the submission, if the process that suspended the task has died.
+        submit_at: when a sweep takes over the submission, if the process that suspended the task has not submitted the job.
     """
 
     id: str

@@ -77,7 +77,8 @@ TRANSITIONS = (
         "a sweep submits the job, under the same key",
     ),
     _transition(
-        Act.WITHDRAW, {State.STORED}, None, "the run whose job was refused",
+        Act.WITHDRAW, {State.STORED}, None,
+        "a run that has failed its task, because the store did not say that it is suspended",
         "acknowledged late: the message comes again, or the lease lapses; early: as with any Celery task",
     ),
     _transition(
@@ -93,7 +94,7 @@ TRANSITIONS = (
         "a sweep publishes the message",
     ),
     _transition(
-        Act.SETTLE, WAITING, State.DELIVERED, "the sweeper: refused, never taken, or no result by the deadline",
+        Act.SETTLE, WAITING, State.DELIVERED, "whoever submits: refused; the sweeper: never taken, or no result by the deadline",
         "a sweep publishes the message",
     ),
     _transition(

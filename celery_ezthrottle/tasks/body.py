@@ -6,14 +6,12 @@ This runs inside ``Task.run``, so it sees the error of a call before ``autoretry
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextvars import ContextVar, Token
+from contextvars import Token
 from dataclasses import dataclass
-from types import MethodType
+from threading import get_ident
 from typing import Any
 
-from celery import Task
 from celery._state import get_current_task
 from celery.exceptions import Retry
 
@@ -28,6 +26,7 @@ from celery_ezthrottle.policy.wanted import candidates
 from .handoff import usable_handoff
 from .outermost import stop_again
 from .resuming import begin
+from .retry import active, holds_back_retries
 from .run import Run, is_fresh
 from .suspend import no_progress, suspend
 
@@ -44,10 +43,10 @@ def execute(body: Callable[..., Any], given: Mapping[str, Any], args: tuple[Any,
         Suspended: the task was suspended.
         celery.exceptions.Ignore: another run has this task.
     """
-    active = _active.get()
+    outer = active.get()
     task: Any = get_current_task()
     request = None if task is None else task.request  # asked for once, because Celery looks it up on a stack
-    if active is not None and (request is None or request.called_directly or active.task is task):
+    if outer is not None and (request is None or request.called_directly or outer.task is task):
         return body(*args, **kwargs)  # part of an execution that is already recorded
     handoff = usable_handoff(task, request)
     if handoff is None:
@@ -55,10 +54,8 @@ def execute(body: Callable[..., Any], given: Mapping[str, Any], args: tuple[Any,
     stop_again(request)
     threads.install()
     execution = _Execution(task, request, given, handoff, body, args, kwargs)
-    if type(task).retry is not Task.retry:
+    if not holds_back_retries(task):
         execution.run.mark_retries()  # the user's own ``retry`` is not replaced, so the mark is set from the start
-    elif "retry" not in vars(task):
-        task.retry = MethodType(_retry, task)
     return execution()
 
 
@@ -93,6 +90,7 @@ class _Execution:
         self.wanted_retry: _WantedRetry | None = None
         self._begun_with = request, given, handoff
         self._body, self._args, self._kwargs = body, args, kwargs
+        self._thread = get_ident()
         self._run: Run | None = None
         self._has_ended = False
 
@@ -102,7 +100,7 @@ class _Execution:
             # By the body, never by its threads: they take the recorder with them when they are started.
             request, given, handoff = self._begun_with
             run = Run(self.task, request, given, handoff)
-            begin(run)
+            begin(run, thread=self._thread)
             self._run = run
         return self._run
 
@@ -113,7 +111,7 @@ class _Execution:
     def __call__(self) -> Any:
         if not is_fresh(self.task, self._begun_with[2]):
             _ = self.run  # claims what it resumes, or stops here
-        token = _active.set(self)
+        token = active.set(self)
         try:
             with recording(self.recorder):
                 returned = self._body(*self._args, **self._kwargs)
@@ -125,9 +123,9 @@ class _Execution:
         self._end(token)
         return returned if self._run is None else self._returned(returned)
 
-    def _end(self, token: Token[_Execution | None]) -> None:
+    def _end(self, token: Token[Any]) -> None:
         self._has_ended = True
-        _active.reset(token)
+        active.reset(token)
         if self._run is not None:
             self._run.recorder.close()
             self._forward_now()
@@ -210,12 +208,7 @@ class _Execution:
         return why
 
     def hold_back_retry(self, reason: BaseException | None, stock: Callable[[], Any]) -> bool:
-        """The body calls ``self.retry()``. Returns True to hold the retry back, because a call is forwarded instead.
-
-        Args:
-            reason: the error for which the body wants the retry, or None.
-            stock: does Celery's retry.
-        """
+        """See :meth:`.retry.ActiveBody.hold_back_retry`."""
         if self.wanted_retry is not None:
             return True
         call = None if self._run is None else self._limited(reason)
@@ -227,7 +220,7 @@ class _Execution:
         return False
 
     def leave_retry(self, reason: BaseException | None) -> None:
-        """The body calls ``self.retry()`` with other arguments, for ``reason``. That is another run of the task, not the same."""
+        """See :meth:`.retry.ActiveBody.leave_retry`."""
         if self._run is None:
             return
         if self._limited(reason) is not None:
@@ -245,56 +238,3 @@ class _Execution:
         bound = inspect.signature(self._body).bind(*self._args, **self._kwargs)
         bound.apply_defaults()
         return bound.arguments
-
-
-#: The execution whose body runs in this context.
-_active: ContextVar[_Execution | None] = ContextVar("celery_ezthrottle_execution", default=None)
-
-
-def _retry(
-    self: Any,
-    args: Any = None,
-    kwargs: Any = None,
-    exc: Any = None,
-    throw: bool = True,
-    eta: Any = None,
-    countdown: Any = None,
-    max_retries: Any = None,
-    **options: Any,
-) -> Any:
-    """``self.retry()`` of a frugal task. The retry is held back when a call of the task is forwarded instead.
-
-    A held-back retry raises the same ``Retry`` as Celery's, or returns it with ``throw=False``: a body may catch it by type and
-    raise it again.
-    """
-    active, request = _active.get(), self.request
-    options.update(eta=eta, countdown=countdown, max_retries=max_retries)
-    stop_again(request)
-
-    def stock(throw: bool = True) -> Any:
-        if (run := Run.of(request)) is not None:
-            run.mark_retries()  # not earlier, so that the body does not see the mark
-        return Task.retry(self, args, kwargs, exc=exc, throw=throw, **options)
-
-    if active is None or active.task is not self or request.called_directly:
-        if (run := Run.of(request)) is not None and not request.called_directly:
-            run.before_retry()  # called from outside the body: by autoretry or a user's decorator
-        return stock(throw)
-    reason = exc if isinstance(exc, BaseException) else sys.exception()
-    if not (_is_same(args, request.args or ()) and _is_same(kwargs, request.kwargs or {})):
-        active.leave_retry(reason)
-    elif active.hold_back_retry(reason, stock):
-        held = Retry("forwarded instead", exc=exc, when=eta or countdown)
-        if throw:
-            raise held
-        return held
-    return stock(throw)
-
-
-def _is_same(given: Any, earlier: Any) -> bool:
-    if given is None:
-        return True
-    try:
-        return bool(type(earlier)(given) == earlier)
-    except (TypeError, ValueError):  # an array, for example, has no single truth value
-        return False

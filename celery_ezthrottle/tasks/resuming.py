@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -32,8 +33,11 @@ from .run import Run
 __all__ = ["StableValues", "begin"]
 
 
-def begin(run: Run) -> None:
+def begin(run: Run, *, thread: int) -> None:
     """Claim the continuation that this run resumes, and load the answered calls of earlier runs.
+
+    Args:
+        thread: id of the thread of the body.
 
     Raises:
         celery.exceptions.Ignore: this run has nothing to do.
@@ -52,12 +56,13 @@ def begin(run: Run) -> None:
         max_journal=settings.max_journal,
         stable=StableValues(run.handoff["message"]),
         on_ended=run.keep_answer if run.has_lease else None,
+        thread=thread,
         keys=_keys(run) if run.options.idempotency_header else None,
     )
 
 
 def _keys(run: Run) -> IdempotencyKeys:
-    return IdempotencyKeys(run.task.request.id, lambda url: key_header(url, run.options))
+    return IdempotencyKeys(run.task.request.id, functools.partial(key_header, options=run.options))
 
 
 class StableValues:
@@ -129,7 +134,8 @@ def _resume(run: Run, continuation_id: str) -> tuple[tuple[Entry, ...], str]:
     run.note = result.note
     entries = journal.for_resume(journal.load_entries(found.journal), result.answer, send_again=bool(result.lost))
     forwarded = journal.forwarded_entry(entries)
-    answer = forwarded.answer if forwarded is not None else result.answer
+    # No entry is left of a call that was sent again by a run that died.
+    answer = forwarded.answer if forwarded is not None else None if result.lost else result.answer
     if result.lost:
         lost = f"{result.lost} The task sends the call again." if answer is None else result.lost
         logger.warning("Task %s: %s", run.task.request.id, lost)

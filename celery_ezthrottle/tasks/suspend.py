@@ -1,4 +1,4 @@
-"""Suspend a run: store its message, submit the request of its last call, and stop the run."""
+"""Suspend a run: store its message and the request of its last call, and stop the run. A thread submits the request then."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def suspend(run: Run, call: Call, leaving: Exception, arguments: Mapping[str, An
         leaving.add_note(f"Not forwarded: the result backend failed with {type(exc).__name__}.")
         return
     try:
-        outcome, refusal = run.continuations.suspend(suspension, job)
+        outcome = run.continuations.suspend(suspension, job, task.name)
     except Exception as exc:  # the store is out of reach, its answer was lost, or a soft time limit was exceeded
         try:
             run.suspended = retry_briefly(lambda: run.store.close_run(run.id))
@@ -106,7 +106,7 @@ def suspend(run: Run, call: Call, leaving: Exception, arguments: Mapping[str, An
             # With a lease nothing must be done: either the new continuation goes on, or the lease lapses.
             run.may_be_parked_as = None if run.has_lease else suspension.id
         if run.suspended:
-            run.stop(Suspended(_reason(call)))  # if the job is not submitted yet, a sweep submits it
+            run.stop(Suspended(_reason(call)))  # a sweep submits the job
         if not isinstance(exc, StoreError):
             raise
         if run.has_lease:
@@ -115,13 +115,6 @@ def suspend(run: Run, call: Call, leaving: Exception, arguments: Mapping[str, An
             run.suspended = True
             run.stop(Ignore("the store is out of reach; another run takes over"))
         leaving.add_note(f"Not forwarded: {exc}")
-        return
-    if refusal is not None:
-        # The continuation is withdrawn. A resumed run holds its own continuation again. The record of the task stays, for a retry
-        # by Celery.
-        run.has_record = True
-        leaving.add_note(f"Not forwarded: {refusal}")
-        warn_once(task.name, "EZThrottle refused to take a failed call; nothing is forwarded.", str(refusal))
         return
     if outcome is SuspendOutcome.FULL:
         leaving.add_note(

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from celery.worker.control import Panel
 
 from celery_ezthrottle._common.log import logger
-from celery_ezthrottle.continuations.cancel import cancel
-from celery_ezthrottle.errors import StoreError
+from celery_ezthrottle.continuations.cancel import announce, cancel_all
+from celery_ezthrottle.continuations.manager import Continuations
 
 __all__ = ["extend_revoke"]
 
@@ -34,13 +35,15 @@ def _cancelling(stock: Callable[..., Any]) -> Callable[..., Any]:
     def command(state: Any, *, task_id: str | Iterable[str], **arguments: Any) -> Any:  # called by keywords only
         ids = [task_id] if isinstance(task_id, str) else list(task_id or ())
         reply = stock(state, task_id=ids, **arguments)
-        for each in ids:
-            try:
-                # Every worker gets the command. The store lets only one of them cancel the task.
-                if cancel(each, app=state.app):
-                    logger.info("Task %s was suspended, and is revoked.", each)
-            except StoreError as exc:
-                logger.error("Task %s is not cancelled, should it be suspended: %s", each, exc)
+        continuations = Continuations.of(state.app)
+        # Every worker gets the command. The store lets only one of them cancel a task.
+        cancelled = cancel_all(continuations, ids)
+        for each in cancelled:
+            logger.info("Task %s was suspended, and is revoked.", each)
+        if cancelled:
+            # In a thread: this one takes the messages of the worker, and broker and result backend may hang.
+            announcing = functools.partial(announce, continuations, cancelled)
+            threading.Thread(target=announcing, name="ezthrottle-revoked", daemon=True).start()
         return reply
 
     vars(command)["_ezthrottle_cancels"] = True

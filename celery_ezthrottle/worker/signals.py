@@ -18,8 +18,8 @@ def connect() -> None:
     for signal, handler in (
         (signals.worker_init, _add_bootstep),
         (signals.task_postrun, _after_run),
-        (signals.worker_process_shutdown, _flush),
-        (signals.worker_shutdown, _flush),
+        (signals.worker_process_shutdown, _finish),
+        (signals.worker_shutdown, _finish),
     ):
         signal.connect(handler, weak=False, dispatch_uid="celery_ezthrottle")
 
@@ -41,8 +41,8 @@ def _after_run(task: Any = None, state: str | None = None, **_: Any) -> None:
     end_run(task, state)
 
 
-def _flush(**_: Any) -> None:
-    """Report the ended runs before a worker, or a process of its pool, ends."""
-    from celery_ezthrottle.continuations.manager import flush_finish_batches
+def _finish(**_: Any) -> None:
+    """A worker, or a process of its pool, ends: report the ended runs, and submit the jobs that wait."""
+    from celery_ezthrottle.continuations.manager import finish_work
 
-    flush_finish_batches()
+    finish_work()

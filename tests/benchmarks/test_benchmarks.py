@@ -17,12 +17,14 @@ TINY = {
     "import_time": ("--samples", "1"),
     "overhead": ("--rounds", "1", "--blocks", "2"),
     "resume": ("--blocks", "2", "--block", "5", "--resumes", "4", "--waits", "2"),
+    "suspend": ("--blocks", "2", "--block", "4"),
     "suspended": ("--tasks", "200", "--rounds", "1", "--block", "20", "--passes", "4"),
 }
 #: What stands in the documentation for more than one key.
 WRITTEN_OUT = {
     "dbos_…": {f"dbos_{key}" for key in ("p50_ms", "p99_ms", "sent_p50_ms", "sent_p99_ms", "asked_p50_ms")},
     "dbos_fast_…": {f"dbos_fast_{key}" for key in ("p50_ms", "p99_ms", "sent_p50_ms", "sent_p99_ms", "asked_p50_ms")},
+    "slot_us_<delay>": {f"slot_us_{delay}ms" for delay in (0, 50, 200)},
     "…_processor_us": {f"{kind}_processor_us" for kind in ("resumed", "stock", "resumed_call", "stock_call")},
     "sweep_us_idle_<waiting>": {f"sweep_us_idle_{waiting}" for waiting in (0, 2, 200)},
     "sweep_us_due_<due>_waiting_<waiting>": {

@@ -7,6 +7,8 @@ import socket
 import subprocess
 import sys
 import threading
+import time
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
@@ -15,16 +17,21 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import redis
 from celery import Celery
 from kombu import Connection, Exchange, Queue
 
 from celery_ezthrottle.broker import confirmed_publish
 from celery_ezthrottle.broker.confirmed_publish import NotPublished
+from celery_ezthrottle.continuations.manager import Continuations
 from celery_ezthrottle.errors import EZThrottleError
+from celery_ezthrottle.settings.app_settings import Settings
+from celery_ezthrottle.store.records import Verdict
 from celery_ezthrottle.store.redis.store import RedisStore
 from celery_ezthrottle.store.states import State
 from tests.support import rabbitmq as rabbitmq_module
 from tests.support.lab import PATIENCE, laboratory, wait_until
+from tests.support.parked_task import parked
 from tests.support.rabbitmq import find_rabbitmq, rabbitmq_server
 from tests.support.servers import free_port, valkey_server
 
@@ -102,7 +109,7 @@ def an_app(url: str, **conf: Any) -> Iterator[Celery]:
     try:
         yield app
     finally:
-        pool = confirmed_publish._broker_of(app).confirming
+        pool = confirmed_publish._broker_of(app).pool
         if pool is not None:
             pool.force_close_all()
         app.close()
@@ -267,7 +274,7 @@ def test_a_broker_that_takes_connections_and_says_nothing_is_given_up(
         if when == "before the channel":
             with pytest.raises(NotPublished, match="has no queue"):
                 publish(app, queues.name("gone"))
-            pool = confirmed_publish._broker_of(app).confirming
+            pool = confirmed_publish._broker_of(app).pool
             assert pool is not None
             with pool.acquire(block=True) as connection:
                 connection.default_channel.close()
@@ -438,14 +445,12 @@ def test_a_resume_whose_queue_is_gone_waits_for_it(
         store.close()
 
 
-def test_on_redis_a_message_goes_to_its_queue_over_the_connections_of_the_app(valkey: str) -> None:
+def test_on_redis_a_message_goes_to_its_queue_over_connections_that_are_kept(valkey: str) -> None:
     with ExitStack() as stack:
         wire = stack.enter_context(closing(Wire(valkey)))
         app = stack.enter_context(an_app(wire.url))
         queues = stack.enter_context(closing(Queues(valkey, "")))
-        assert confirmed_publish._broker_of(app).confirming is None
-        with app.producer_pool.acquire() as producer:
-            producer.publish({}, routing_key="other")
+        publish(app, "other")
         before = wire.connections
         publish(app, "plain", priority=0)
         publish(app, "urgent", priority=9)
@@ -488,3 +493,89 @@ def test_on_redis_what_the_broker_refuses_is_not_published(valkey: str) -> None:
         channel.client.set("not a list", "1")
         with pytest.raises(NotPublished, match=r"refused the message for queue 'not a list' \(ResponseError\)"):
             publish(app, "not a list")
+
+
+class TestRedis:
+    """A Redis that takes connections and answers nothing: kombu would wait for ever."""
+
+    @pytest.fixture
+    def wire(self, valkey: str) -> Iterator[Wire]:
+        with closing(Wire(valkey)) as wire:
+            yield wire
+
+    @pytest.fixture
+    def arrived(self, valkey: str) -> Iterator[Callable[[], int]]:
+        with closing(redis.Redis.from_url(valkey)) as client:
+            client.delete("good")
+            yield lambda: int(client.llen("good"))
+
+    @pytest.mark.parametrize("when", ["before anything", "later"])
+    @pytest.mark.parametrize(
+        "options", [{}, {"socket_timeout": None}, {"socket_timeout": 0.3, "visibility_timeout": 60}], ids=str
+    )
+    def test_it_is_given_up(
+        self,
+        wire: Wire,
+        arrived: Callable[[], int],
+        monkeypatch: pytest.MonkeyPatch,
+        when: str,
+        options: dict[str, Any],
+    ) -> None:
+        monkeypatch.setattr(confirmed_publish, "SOCKET_TIMEOUT", 0.2)
+        with an_app(wire.url, broker_transport_options=options) as app:
+            if when == "later":
+                publish(app, "good")
+            before = arrived()
+            wire.hold()
+            began = time.monotonic()
+            with pytest.raises(
+                NotPublished, match=r"does not answer in time \(socket_timeout .*\): check that this Redis"
+            ):
+                publish(app, "good")
+            assert time.monotonic() - began < 5.0
+            wire.go_on()
+            publish(app, "good")
+            assert arrived() > before
+            assert app.conf.broker_transport_options == options
+
+    def test_a_connection_that_is_lost_is_replaced(self, wire: Wire, arrived: Callable[[], int]) -> None:
+        with an_app(wire.url) as app:
+            publish(app, "good")
+            wire.cut()
+            publish(app, "good")
+        assert arrived() == 2
+
+    def test_threads_share_the_connections(self, wire: Wire, arrived: Callable[[], int]) -> None:
+        with an_app(wire.url) as app, ThreadPoolExecutor(9) as threads:
+            for published in [threads.submit(publish, app, "good") for _ in range(40)]:
+                published.result(PATIENCE)
+        assert arrived() == 40
+        assert wire.connections <= 2
+
+    def test_a_forked_child_has_a_connection_of_its_own(self, wire: Wire, arrived: Callable[[], int]) -> None:
+        command = [sys.executable, "-c", FORKS, wire.url, "good"]
+        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=PATIENCE)
+        assert done.returncode == 0, done.stderr
+        assert arrived() == 5
+        assert wire.connections == 3 * 2  # kombu has one to look and one to publish
+
+    def test_a_webhook_is_answered_and_a_sweep_publishes_later(
+        self, valkey: str, wire: Wire, arrived: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(confirmed_publish, "SOCKET_TIMEOUT", 0.2)
+        now = time.time()
+        with an_app(wire.url) as app:
+            continuations = Continuations(app, Settings(store=valkey, key_prefix=f"{{{uuid.uuid4()}}}:", lease=60.0))
+            with closing(continuations.store) as store:
+                times = {"suspended_at": now, "submit_at": now, "submit_deadline": now + 900, "deadline": now + 900}
+                store.suspend(parked("c", "t", key="k", queue="good", **times), 10)  # type: ignore[arg-type]
+                wire.hold()
+                assert continuations.deliver("c", "j", b"{}") is Verdict.FIRST
+                wire.go_on()
+                assert store.claim("c", now, now + 1) is None  # it is kept, and due in a lease
+                (claim,) = store.claim_due(now + 120, now + 121, 10)
+                continuations.publish(claim)
+                record = store.task("t")
+        assert record is not None
+        assert record.state is State.PUBLISHED
+        assert arrived() >= 1

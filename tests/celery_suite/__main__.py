@@ -120,11 +120,14 @@ def _environment(folder: Path, url: str) -> Mapping[str, str]:
         "REDIS_HOST": "127.0.0.1",
         "REDIS_PORT": url.rpartition(":")[2],
         "PYTHONPATH": str(folder),
+        "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"])),  # some tests run ``celery``
+        "WORKER_LOGLEVEL": "INFO",  # some look for what a worker logs
         # The tasks make no HTTP calls: nothing is sent to these.
         "EZTHROTTLE_API_KEY": "key-of-the-suite",
         "EZTHROTTLE_URL": f"http://127.0.0.1:{free_port()}",
         "EZTHROTTLE_WEBHOOK_URL": f"http://127.0.0.1:{free_port()}/ezthrottle/webhook",
         "EZTHROTTLE_WEBHOOK_SECRET": "secret-of-the-suite-0123456789",
+        "EZTHROTTLE_STORE": f"{url}/0",  # some apps of the suite have another broker and no result backend
     }
 
 

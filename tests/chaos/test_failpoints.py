@@ -25,9 +25,11 @@ MANY = 10  # rounds, from which on every row is run
 TAKEN_ALONG = 6
 
 #: Points that only a service which does what it is told leads to.
-SPECIAL = ("sweep.claimed", "sweep.settled", "cancel.stored")
+SPECIAL = ("sweep.claimed", "settle.stored", "cancel.stored")
 #: Where stock Celery fails an early-acknowledged task whose process is killed: before it is suspended, after it was resumed.
 ON_ITS_OWN = {"suspend.begin", "resume.begin", "resume.started", "resume.left", "resume.recorded", "resume.finished"}
+#: Points of a thread that submits. Its process may run another task, which stock Celery fails if it is acknowledged early.
+BESIDE_A_RUN = {"submit.begin", "submit.answered", "submit.bound"}
 
 
 def _strike(
@@ -81,7 +83,7 @@ def test_who_reaches_it_is_killed(rig: Rig, rounds: int, point: str, late: bool)
     verdict, _ = _strike(rig, batch, point, rounds, lambda: rig.send(batch, "strict", "limited"), to_the_end=True)
     # Most are reached by a worker's main process too: it submits and publishes in the place of who was killed.
     allowed = _by_the_death_of_a_worker(rig, late) if rig.a_worker_died else set()
-    if not late and point in ON_ITS_OWN:
+    if not late and point in ON_ITS_OWN | BESIDE_A_RUN:
         allowed.add("failed_visibly")
     _expect(rig, verdict, batch, *allowed)
 
@@ -107,7 +109,7 @@ def test_the_sweeper_is_killed_when_it_settles(fake_rig: Rig, rounds: int, late:
             rig.service.refuse(path, *[Answer(429)] * 50)
         else:
             rig.service.hold(path)
-    verdict, _ = _strike(rig, batch, "sweep.settled", rounds, lambda: rig.send(batch, "hasty", "limited"))
+    verdict, _ = _strike(rig, batch, "settle.stored", rounds, lambda: rig.send(batch, "hasty", "limited"))
     # One that dies with its worker before that runs anew, and is not limited any more.
     assert not set(verdict.suspended) & set(verdict.finished)
     _expect(rig, verdict, batch, "failed_visibly", *_by_the_death_of_a_worker(rig, late))
@@ -151,13 +153,14 @@ def test_who_cancels_is_killed(fake_rig: Rig, rounds: int, late: bool, how: str)
 
 
 @MODES
-def test_a_job_that_is_refused(fake_rig: Rig, rounds: int, late: bool) -> None:
-    """The process dies before it hears of the refusal: a sweep hears it, and the task gets its own error."""
+@pytest.mark.parametrize("point", ["suspend.stored", "submit.begin", "settle.stored"])
+def test_a_job_that_is_refused(fake_rig: Rig, rounds: int, point: str, late: bool) -> None:
+    """The process dies before it hears of the refusal, and a sweep hears it; or before it can resume the task with its error."""
     rig, batch = fake_rig, fake_rig.batch(rounds + 4, late=late)
     assert rig.service
     for planned in batch:
         rig.service.refuse(f"/limited/{planned.payments[0]}", *[Answer(400)] * 20)
-    verdict, _ = _strike(rig, batch, "suspend.stored", rounds, lambda: rig.send(batch, "strict", "limited"))
+    verdict, _ = _strike(rig, batch, point, rounds, lambda: rig.send(batch, "strict", "limited"))
     assert verdict.finished == []
     _expect(rig, verdict, batch, "failed_visibly")
 
@@ -165,7 +168,7 @@ def test_a_job_that_is_refused(fake_rig: Rig, rounds: int, late: bool) -> None:
 #: What happens to others when a process reaches a point.
 ELSEWHERE = [
     ("suspend.stored", "kill worker"),
-    ("suspend.stored", "kill gateway"),
+    ("submit.begin", "kill gateway"),
     ("suspend.left", "kill rabbitmq"),
     ("submit.answered", "kill worker"),
     ("submit.answered", "kill receiver"),
@@ -193,11 +196,13 @@ ELSEWHERE = [
     ("gateway.delivered", "kill redis"),
     ("suspend.stored", "stop it"),
     ("suspend.left", "stop it"),
+    ("submit.begin", "stop it"),
     ("deliver.stored", "stop it"),
     ("resume.started", "stop it"),
     ("resume.left", "stop it"),
     ("gateway.called", "stop it"),
     ("suspend.stored", "cut redis"),
+    ("submit.begin", "cut redis"),
     ("suspend.left", "cut broker"),
     ("deliver.begin", "cut redis"),
     ("deliver.stored", "cut broker"),

@@ -16,6 +16,7 @@ from celery_ezthrottle._common.validators import Kind
 from celery_ezthrottle.broker.confirmed_publish import _Broker
 from celery_ezthrottle.checks.findings import Finding
 from celery_ezthrottle.continuations.job_result import JobResult
+from celery_ezthrottle.continuations.submissions import _Waiting
 from celery_ezthrottle.gateway import GatewayConfig, exchange, rows
 from celery_ezthrottle.http.call import Call, _Released
 from celery_ezthrottle.http.fingerprint import fingerprint
@@ -23,7 +24,8 @@ from celery_ezthrottle.http.journal import Entry
 from celery_ezthrottle.http.library import SentRequest
 from celery_ezthrottle.http.requests_adapter import REQUESTS
 from celery_ezthrottle.http.stored_answer import StoredError, StoredResponse
-from celery_ezthrottle.receiver.handler import Reply
+from celery_ezthrottle.receiver.payload import Payload
+from celery_ezthrottle.receiver.reply import Reply
 from celery_ezthrottle.service.client import EZThrottle, _SubmitRequest
 from celery_ezthrottle.service.job import Job, RetryPolicy, Trigger, Webhook
 from celery_ezthrottle.service.submit_response import SubmitResponse, Submitted
@@ -108,6 +110,7 @@ SECRETIVE: list[Any] = [
     ),
     SubmitResponse(party="The proxy", status=400, text="canary in text", now=1.0, secret="canary in secret"),
     JOB,
+    _Waiting("c", "t", "proj.charge", JOB, 1.0, 2.0, 3.0),
     Webhook("https://app.example.com/hook?token=canary+in+webhook"),
     RESPONSE,
     StoredResponse(status_code=200, history=(RESPONSE,)),
@@ -148,6 +151,7 @@ SECRETIVE: list[Any] = [
     rows.Delivery("j", HOOK["url"], b"canary in body", 0, 1.0),
     SentRequest("POST", URL, {"Authorization": "canary in headers"}, b"canary in body"),
     exchange.UpstreamResponse(200, {"set-cookie": "canary in headers"}, "canary in body", "canary in base64"),
+    Payload("job_1", "success", {"body": "canary in body"}, "canary in reason", 14),
 ]
 #: What holds nothing of the kind.
 HARMLESS = {

@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 import requests
 
+from celery_ezthrottle.continuations.manager import Continuations
+from celery_ezthrottle.store.states import State
 from tests.support.lab import PATIENCE, Lab, wait_until
+from tests.support.project import app, fetch
 
 from .tasks import KINDS, plain
 
@@ -60,3 +63,29 @@ def test_tasks_that_run_at_the_same_time_stay_apart(lab: Lab, path: str, pool: s
     for name in failing:
         assert lab.effects(f"{path}/{name}") == ["untouched"]
         assert lab.service.jobs(f"{path}/{name}") == []
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads", "solo", "gevent", "eventlet"])
+def test_a_slot_does_not_wait_for_the_service(lab: Lab, path: str, pool: str) -> None:
+    """The only slot runs the next task before the service has answered. A warm shutdown still hears the answer."""
+    queue = f"{pool}-{path.strip('/')}"
+    slow, other = f"{path}/slow", f"{path}/other"
+    lab.upstream.plan(slow, 429)
+    answered = lab.service.answer_late(slow)
+    with lab.worker(queue, "-P", pool, "-c", "1", "-Q", queue) as worker:
+        suspended = fetch.apply_async((slow,), queue=queue)
+        wait_until(lambda: lab.service.jobs(slow), "the submission")
+        assert fetch.apply_async((other,), queue=queue).get(timeout=PATIENCE) == other
+        store = Continuations.of(app).store
+        waiting = store.task(suspended.id)
+        assert waiting is not None
+        assert (waiting.state, suspended.state) == (State.STORED, "FORWARDED")
+
+        worker.popen.terminate()
+        worker.wait_for("This process ends once 1 jobs are submitted")
+        answered.set()
+        worker.popen.wait(PATIENCE)
+        submitted = store.task(suspended.id)
+        assert submitted is not None
+        assert submitted.state is State.SUBMITTED
+        assert [job.submissions for job in lab.service.jobs(slow)] == [1]

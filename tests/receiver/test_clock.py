@@ -6,8 +6,6 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import closing
 from typing import Any
 
 import pytest
@@ -18,34 +16,9 @@ from celery_ezthrottle.receiver import asgi
 from celery_ezthrottle.receiver.asgi import Application, create_app
 from celery_ezthrottle.service.signatures import sign
 from celery_ezthrottle.store.redis.store import RedisStore
-from tests.support.servers import free_port, valkey_server
+from tests.support.servers import free_port
 
 SECRET = "a secret of sixteen or more"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with valkey_server() as url:
-        yield url
-
-
-@pytest.fixture
-def app(server: str) -> Iterator[Celery]:
-    app = Celery("shop", set_as_current=False)
-    app.conf.update(
-        ezthrottle_webhook_url="https://app.example.com/ez/hook",
-        ezthrottle_webhook_secret=SECRET,
-        ezthrottle_store=f"{server}/0",
-    )
-    yield app
-    app.close()
-
-
-@pytest.fixture
-def store(server: str) -> Iterator[RedisStore]:
-    with closing(RedisStore.from_url(f"{server}/0", prefix="{ezthrottle:shop}:")) as store:
-        store._client.flushall()
-        yield store
 
 
 def ask(application: Application, scope: dict[str, Any], *messages: dict[str, Any]) -> list[Any]:

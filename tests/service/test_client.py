@@ -551,6 +551,40 @@ def test_no_answer_in_time(proxy: FakeProxy) -> None:
     assert "gave no answer (ReadTimeout)" in str(error)
 
 
+@pytest.mark.parametrize(
+    ("begins", "status"),
+    [
+        (b"HTTP/1.1 200 ", None),
+        (b"HTTP/1.1 200 OK\r\nX-Long: ", None),
+        (b"HTTP/1.1 100 Continue\r\nX-Long: ", None),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n", 200),
+        (b"HTTP/1.1 503 Down\r\nContent-Length: 5000\r\n\r\n", 503),
+        (b"HTTP/1.1 200 OK\r\n\r\n", 200),
+    ],
+    ids=["status line", "header", "100", "body", "body of 503", "body without end"],
+)
+def test_an_answer_that_comes_byte_by_byte_has_a_deadline(proxy: FakeProxy, begins: bytes, status: int | None) -> None:
+    given_up = threading.Event()
+
+    def act(handler: _Handler) -> None:
+        handler.wfile.write(begins)
+        with suppress(OSError):
+            while not given_up.wait(0.02):
+                handler.wfile.write(b"x")
+        handler.close_connection = True
+
+    proxy.act = act
+    with EZThrottle(KEY, tracktags_url=proxy.url, timeout=(0.2, 0.3)) as client:
+        began = time.monotonic()
+        error = unavailable(client)
+        took = time.monotonic() - began
+        given_up.set()
+        proxy.act = None
+        assert client.submit(JOB).job_id == "job_1"
+    assert (error.status_code, error.maybe_accepted) == (status, True)
+    assert 0.5 <= took < LIFE / 2
+
+
 @pytest.mark.parametrize("raw", [b"", b"nonsense\r\n\r\n", b"HTTP/1.1 abc\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Le"])
 def test_a_connection_that_breaks_after_sending(proxy: FakeProxy, client: EZThrottle, raw: bytes) -> None:
     def act(handler: _Handler) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from celery_ezthrottle.store.protocol import Store
@@ -102,4 +104,19 @@ class CancelContract(Contract):
         bench.disown("task", "t1")
         before = bench.snapshot()
         assert store.cancel("t1", b"revoked", NOW) is None
+        assert bench.snapshot() == before
+
+    def test_cancel_all_is_cancel_for_each(self, store: Store) -> None:
+        for number, state in enumerate([State.STORED, State.PUBLISHED, State.RUNNING]):
+            task: dict[str, Any] = {"task_id": f"t{number}", "run_id": f"r1{number}"}
+            reach(store, state, f"c{number}", job_id=f"j{number}", **task)
+        ids = ["t0", "t0", "t1", "t2", "unknown"]
+        assert store.cancel_all(ids, b"revoked", NOW + 7.5) == {"t0": "c0", "t1": "c1"}
+        assert store.cancel_all(ids, b"again", NOW) == {}
+        for id_ in ("c0", "c1"):
+            assert store.start(id_, "r2", NOW, lease=None).result == b"revoked"
+
+    def test_cancel_all_of_none(self, store: Store, bench: Bench) -> None:
+        before = bench.snapshot()
+        assert store.cancel_all([], b"revoked", NOW) == {}
         assert bench.snapshot() == before

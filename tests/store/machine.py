@@ -238,6 +238,11 @@ class Machine(RuleBasedStateMachine):
     def cancel(self, task_id: str, result: bytes) -> None:
         self.both("cancel", task_id, result, self.now)
 
+    @precondition(lambda self: self.ids(*PARKED))
+    @rule(task_ids=st.lists(TASKS, max_size=3), result=RESULTS)
+    def cancel_all(self, task_ids: list[str], result: bytes) -> None:
+        self.both("cancel_all", task_ids, result, self.now)
+
     @precondition(lambda self: self.ids())
     @rule(index=INDEX)
     def settle(self, index: int) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
@@ -214,6 +214,10 @@ class ModelStore:
         found.own = Act.CANCEL, result
         self._wake(found, Act.CANCEL, now)
         return self._.newest[task_id]
+
+    @atomic
+    def cancel_all(self, task_ids: Sequence[str], result: bytes, now: float) -> Mapping[str, str]:
+        return {task_id: id_ for task_id in task_ids if (id_ := self.cancel(task_id, result, now))}
 
     @atomic
     def deliver(

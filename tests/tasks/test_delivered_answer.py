@@ -118,6 +118,17 @@ def test_an_error_of_an_unsafe_call_is_that_error_whatever_its_body(lab: Lab, pa
     assert (lab.upstream.by_worker(path), lab.upstream.by_service(path)) == (1, 1)
 
 
+def test_a_call_that_is_still_limited_is_not_made_again_for_its_body(lab: Lab, path: str) -> None:
+    lab.upstream.plan(path, 429, Answer(503, b"\xff", {"Content-Type": "text/html; charset=utf-8"}))
+
+    result = reads.delay(path)
+
+    with pytest.raises(requests.HTTPError, match="503"):
+        result.get(timeout=PATIENCE)
+    assert "is not exact" in str(result.traceback)
+    assert (lab.upstream.by_worker(path), lab.upstream.by_service(path)) == (1, 1)
+
+
 def test_a_call_that_is_made_again_is_not_forwarded_again(lab: Lab, path: str) -> None:
     lab.upstream.plan(path, 429, Answer(200, PNG, {"Content-Type": "image/png"}), 429)
 

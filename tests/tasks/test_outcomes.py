@@ -60,7 +60,8 @@ def test_a_submission_that_is_refused_leaves_the_original_error(lab: Lab, path: 
     assert "Not forwarded" in str(result.traceback)
     assert str(status) in str(result.traceback)
     wait_until(lambda: lab.effects(path)[-1] == "errback", "the errback")
-    assert lab.effects(path) == ["start", "errback"]
+    assert lab.effects(path) == ["start", "start", "errback"]
+    assert (lab.upstream.by_worker(path), lab.upstream.by_service(path)) == (1, 0)
 
 
 def test_a_refusal_of_a_later_submission_leaves_the_original_error(lab: Lab, path: str) -> None:

@@ -229,7 +229,7 @@ def test_an_early_acknowledged_resume_is_lost_to_nobody_before_it_begins(lab: La
     options = ("-P", "prefork", "-c", "1", "-Q", queue)
     with lab.worker("before", *options, TEST_QUEUE=queue) as worker:
         result = suspended(lab, path, queue=queue)
-        worker.wait_for("its request is with EZThrottle")  # the process is free
+        worker.wait_for("its request goes to EZThrottle")  # the process is free
         pid = worker.popen.pid
         (child,) = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
         os.kill(child, signal.SIGSTOP)

@@ -18,7 +18,7 @@ from celery.app.trace import build_tracer
 from celery.exceptions import Ignore, Retry
 
 from celery_ezthrottle import frugal
-from celery_ezthrottle.broker.headers import RECORD_HEADER, TAKES_OVER
+from celery_ezthrottle.broker.headers import RECORD_HEADER, RESUME_HEADER, TAKES_OVER
 from celery_ezthrottle.continuations import job_result
 from celery_ezthrottle.continuations.manager import Continuations
 from celery_ezthrottle.errors import JobFailed, OutcomeUnknown, StoreError, SubmitRefused
@@ -30,7 +30,7 @@ from celery_ezthrottle.store.redis.store import RedisStore
 from celery_ezthrottle.store.states import State
 from celery_ezthrottle.tasks.handoff import HANDOFF, Suspended
 from tests.store.conftest import RedisBench
-from tests.support.lab import wait_until
+from tests.support.lab import PATIENCE, wait_until
 from tests.support.servers import free_port
 from tests.support.upstream import Answer, Upstream, running
 
@@ -45,8 +45,7 @@ class Died(BaseException):
 
 
 class Store:
-    """A real one. ``loses`` says how many answers to a withdrawal are lost; ``dies``: the process does so after the next.
-    ``dies_at``: it does so before this act.
+    """A real one. ``dies_at``: the process dies before this act. ``away_at``: it cannot be reached for this act.
 
     ``refuses`` says how often it cannot be reached when a run suspends its task; ``goes``: nor can it be once it has suspended
     one, and ``is_away`` from then on.
@@ -54,9 +53,7 @@ class Store:
 
     def __init__(self, store: RedisStore) -> None:
         self.real = store
-        self.loses = 0
-        self.dies = False
-        self.dies_at = ""
+        self.dies_at = self.away_at = ""
         self.refuses = 0
         self.goes = False
         self.is_away = False
@@ -68,7 +65,7 @@ class Store:
                 self.dies_at, self.is_dead = "", True
             if self.is_dead:
                 raise Died
-            if self.is_away:
+            if self.is_away or name == self.away_at:
                 raise StoreError("out of reach")
             return getattr(self.real, name)(*args, **kwargs)
 
@@ -84,18 +81,6 @@ class Store:
         answer = self.real.suspend(parked, limit)
         if self.goes:
             self.goes, self.is_away = False, True
-            raise StoreError("the answer was lost")
-        return answer
-
-    def withdraw(self, continuation_id: str) -> bool:
-        if self.is_away:
-            raise StoreError("out of reach")
-        answer = self.real.withdraw(continuation_id)
-        if self.dies:
-            self.dies, self.is_dead = False, True
-            raise Died
-        if self.loses:
-            self.loses -= 1
             raise StoreError("the answer was lost")
         return answer
 
@@ -167,6 +152,8 @@ class World:
         except Died as exc:
             self.store.is_dead = False
             return exc
+        finally:
+            Continuations.of(self.app).submissions.drain(PATIENCE)
         found = found.exception if isinstance(found, ExceptionInfo) else found
         return getattr(found, "exc", found) if type(found).__name__ == "ExceptionWithTraceback" else found
 
@@ -184,6 +171,12 @@ class World:
         (claim,) = self.store.claim_due(later, later, 10)
         assert (claim.id, json.loads(claim.envelope)["headers"]["id"]) == (continuation_id, "t1")
         return self.run(resume=continuation_id)
+
+    def published(self) -> str:
+        """The continuation that the message in the queue resumes."""
+        with self.app.connection_for_read() as connection:
+            queue: Any = connection.SimpleQueue("q")
+            return str(queue.get(timeout=PATIENCE).headers[RESUME_HEADER])
 
     @property
     def state(self) -> State | None:
@@ -203,6 +196,9 @@ def world(bench: RedisBench, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]
         ezthrottle_forward_hosts=["127.0.0.1"],
     )
     upstream = Upstream()
+    with app.connection_for_write() as connection:
+        queue: Any = connection.SimpleQueue("q")
+        queue.clear()  # all apps of a process share it
     with running(upstream.respond) as upstream.url:
         yield World(app, Store(bench.open()), upstream)
     app.close()
@@ -228,18 +224,6 @@ class TestRedelivery:
             2,
         ]  # by the first message, and by the retry
 
-    def test_the_retry_comes_again_when_it_was_suspended_and_withdrawn(self, world: World) -> None:
-        world.then = retries
-        world.run(resume=world.suspended())
-        world.then = lambda task: requests.post(world.upstream.url + "/c", timeout=5).raise_for_status()
-        world.upstream.plan("/c", 429)
-        world.refuses.add("/c")
-        world.store.dies = True
-        assert isinstance(world.run(retries=1, record=True), Died)
-        assert isinstance(world.run(redelivered=True), Ignore)
-        assert world.run(retries=1, record=True, redelivered=True) is None
-        assert [world.upstream.by_worker(path) for path in ("/a", "/b", "/c")] == [3, 3, 2]
-
 
 class TestRefusal:
     """A resumed run suspends its task again, and the service refuses that job."""
@@ -251,27 +235,26 @@ class TestRefusal:
         world.refuses.add("/b")
         return continuation_id
 
-    @pytest.mark.parametrize("lost", [0, 1])
-    def test_the_run_fails_with_its_own_error(self, world: World, resumed: str, lost: int) -> None:
-        world.store.loses = lost
-        found = world.run(resume=resumed)
+    def test_the_task_is_resumed_with_its_own_error(self, world: World, resumed: str) -> None:
+        assert isinstance(world.run(resume=resumed), Suspended)
+        assert world.state is State.PUBLISHED
+        found = world.run(resume=world.published())
         assert isinstance(found, requests.HTTPError), found
-        assert "Not forwarded: no" in str(found.__notes__)
+        assert found.__notes__ == ["Not forwarded: EZThrottle refused the request: no"]
         record = world.store.task("t1")
         assert record is not None
-        assert (record.state, record.ended, record.forwards) == (State.DONE, 0, 1)
+        assert (record.state, record.ended) == (State.DONE, 0)
         assert world.store.counts().suspended == 0
+        assert [world.upstream.by_worker(path) for path in ("/a", "/b")] == [1, 1]
 
-    def test_another_takes_over_when_it_is_not_known_that_it_goes_on(self, world: World, resumed: str) -> None:
-        world.store.loses = 4
-        assert isinstance(world.run(resume=resumed), Ignore)
-        self.is_taken_over(world, resumed)
-
-    def test_another_takes_over_when_its_process_dies(self, world: World, resumed: str) -> None:
-        world.store.dies = True
-        assert isinstance(world.run(resume=resumed), Died)
-        assert isinstance(world.run(resume=resumed), Ignore)  # its message comes again; it has a lease still
-        self.is_taken_over(world, resumed)
+    def test_a_sweep_hears_it_when_the_store_is_lost_meanwhile(self, world: World, resumed: str) -> None:
+        world.store.away_at = "settle"
+        assert isinstance(world.run(resume=resumed), Suspended)
+        world.store.away_at = ""
+        assert world.state is State.STORED
+        later = time.time() + 3600
+        (claim,) = world.store.claim_due(later, later, 10)
+        assert (claim.state, claim.task_id) == (State.STORED, "t1")
 
     def test_another_takes_over_when_it_could_not_be_suspended(self, world: World, resumed: str) -> None:
         """It was closed, lest its suspension arrive after all."""

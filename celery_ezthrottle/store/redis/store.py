@@ -18,7 +18,7 @@ Every key expires. All decisions use the times that the caller passes; the clock
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -140,6 +140,10 @@ class RedisStore:
     def cancel(self, task_id: str, result: bytes, now: float) -> str | None:
         continuation_id = self._act("cancel", task_id, result, now)
         return continuation_id and str(continuation_id.decode())
+
+    def cancel_all(self, task_ids: Sequence[str], result: bytes, now: float) -> Mapping[str, str]:
+        names = [name.decode() for name in self._act("cancel_all", result, now, *task_ids)]
+        return dict(zip(names[::2], names[1::2], strict=True))
 
     def deliver(
         self, continuation_id: str | None, job_id: str, result: bytes, now: float, until: float
