@@ -137,14 +137,18 @@ class Continuations:
         resume_waiters(self, job_id, delivery)
         return delivery.verdict
 
-    def keep_answer(self, continuation_id: str, run_id: str, task_id: str) -> None:
+    def keep_answer(self, continuation_id: str, run_id: str, task_id: str, *, leased: bool = True) -> None:
         """Save the answer that a run was resumed with in the journal of its task, for a retry that the run itself cannot prepare.
+
+        Args:
+            leased: another run takes over if this run dies.
 
         Raises:
             StoreError: the store is out of reach.
         """
         now = time.time()
-        found = self.store.start(continuation_id, run_id, now, lease=now + self.settings.lease)
+        lease = now + self.settings.lease if leased else None
+        found = self.store.start(continuation_id, run_id, now, lease=lease)
         if found.outcome is StartOutcome.STARTED:
             result = job_result.read(
                 found.result, found.failure, elapsed=max(0.0, found.delivered_at - found.suspended_at)

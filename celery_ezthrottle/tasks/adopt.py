@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .outermost import outermost
+from .retry import holds_back_retries
 from .worker_request import guarded
 
 __all__ = ["adopt"]
@@ -18,4 +19,5 @@ def adopt(task: Any) -> None:
     cls.Request = guarded(cls.Request)
     if not vars(task).get(_ADOPTED):
         task.run = outermost(task)
+        holds_back_retries(task)
         setattr(task, _ADOPTED, True)

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 from celery.states import FAILURE, SUCCESS
 
 from celery_ezthrottle._common.failpoints import reach
+from celery_ezthrottle._common.log import logger
 from celery_ezthrottle.continuations.manager import Continuations
+from celery_ezthrottle.errors import StoreError
 from celery_ezthrottle.store.retrying import report_end, retry_briefly, retry_in_background
 
 from .handoff import handoff_of
 from .run import Run
 
-__all__ = ["end_run"]
+__all__ = ["before_retry", "end_run"]
 
+#: Attribute of a request: its answer is kept for the retry that was published before its body began.
+_ANSWER_IS_KEPT = "_ezthrottle_answer_is_kept"
 #: After these states no message of the task will ask the store: neither a retry nor a replacement follows.
 _FINAL = frozenset({SUCCESS, FAILURE})
 
@@ -56,16 +61,38 @@ def _end(run: Run, state: str | None) -> None:
     reach("resume.finished")
 
 
+def before_retry(task: Any, request: Any) -> None:
+    """Save what a retry needs, before Celery publishes it from outside the body: it may run before this run is reported.
+
+    Raises:
+        celery.exceptions.Ignore: another run has taken over.
+    """
+    run, handoff = Run.of(request), handoff_of(request)
+    if run is not None:
+        run.before_retry()
+    elif handoff is not None and handoff["resume"] and _ANSWER_IS_KEPT not in vars(request):
+        keep = functools.partial(
+            Continuations.of(task.app).keep_answer, handoff["resume"], handoff["run"], request.id, leased=task.acks_late
+        )
+        try:
+            retry_briefly(keep)
+            vars(request)[_ANSWER_IS_KEPT] = True
+        except StoreError as exc:
+            logger.error("Task %s: its answer is not kept for the retry: %s", request.id, exc)
+
+
 def _end_unbegun(task: Any, state: str | None) -> None:
     """A run has ended before its body was called: the continuation that it was to resume ends too."""
-    handoff = handoff_of(task.request)
+    request = task.request
+    handoff = handoff_of(request)
     if handoff is None or not handoff["resume"] or state == "REJECTED":
         return
-    continuations, task_id = Continuations.of(task.app), task.request.id
-    act = functools.partial(
-        continuations.end_unbegun, handoff["resume"], handoff["run"], task_id, runs_again=state == "RETRY"
-    )
-    report_end(task_id, act)
+    continuations, resume, run_id = Continuations.of(task.app), handoff["resume"], handoff["run"]
+    if _ANSWER_IS_KEPT in vars(request):
+        act: Callable[[], object] = functools.partial(continuations.store.finish, resume, run_id, keep_journal=True)
+    else:
+        act = functools.partial(continuations.end_unbegun, resume, run_id, request.id, runs_again=state == "RETRY")
+    report_end(request.id, act)
 
 
 def _take_back(run: Run, task_id: str, order: int) -> None:

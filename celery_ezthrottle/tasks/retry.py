@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from celery import Task
 from celery.exceptions import Retry
 
+from .ending import before_retry
 from .outermost import stop_again
 from .run import Run
 
@@ -71,8 +72,10 @@ def _retry(
         return Task.retry(self, args, kwargs, exc=exc, throw=throw, **options)
 
     if body is None or body.task is not self or request.called_directly:
-        if (run := Run.of(request)) is not None and not request.called_directly:
-            run.before_retry()  # called from outside the body: by autoretry or a user's decorator
+        if (
+            not request.called_directly
+        ):  # called from outside the body: by autoretry, a user's decorator, or before_start
+            before_retry(self, request)
         return stock(throw)
     reason = exc if isinstance(exc, BaseException) else sys.exception()
     if not (_is_same(args, request.args or ()) and _is_same(kwargs, request.kwargs or {})):

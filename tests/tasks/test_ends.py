@@ -169,7 +169,8 @@ def test_an_early_acknowledged_resume_survives_the_loss_of_the_answer_that_it_ma
         lab.upstream.plan(f"{path}/before", 429)
         fetch.apply_async((f"{path}/before",), queue=queue).get(timeout=PATIENCE)  # the server knows the scripts
         result, state = suspended(lab, path, fetch, queue=queue)
-        worker.wait_for(f"{result.id}] suspended")  # its process asks nothing more
+        worker.wait_for(f"{result.id}] suspended")
+        wait_until(lambda: state() == "submitted", "the submission")  # its process asks nothing more
         proxy.loses_answers = True
         deliver(lab, path)
         worker.wait_for("cannot be resumed yet")
