@@ -135,7 +135,7 @@ class Store(Protocol):
         A result is unclaimed when no continuation is bound to its job. It is kept for UNCLAIMED_FOR seconds, so that ``bind``
         can find it. Some results that nobody waits for any more are kept in the same way (see ``finish``). The store bounds the
         number and the bytes of unclaimed results: the oldest are dropped first, and counted. One that is larger than the bound
-        of bytes is not kept.
+        of bytes is not kept. An act drops at most 100; if a bound is still exceeded then, the next act drops more.
 
         Args:
             continuation_id: the caller has proof that the result is for this continuation. If it is STORED, or SUBMITTED under

@@ -6,7 +6,7 @@ import base64
 import contextlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from celery_ezthrottle.continuations.delivered_body import NotExact, content_of
@@ -108,6 +108,7 @@ def test_bytes_that_came_beside_the_text_need_no_finding_out() -> None:
     assert content_of({"body": "\ufffd", "headers": headers, "body_base64": None}) == "\ufffd".encode()
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(st.binary(), st.sampled_from(["utf-8", "latin-1", "cp1252"]), st.sampled_from(["text/html", "application/json"]))
 def test_what_a_service_decodes_as_it_is_declared_is_exact(body: bytes, charset: str, kind: str) -> None:
     """Or it is refused; never wrong."""
@@ -120,6 +121,7 @@ def test_what_a_service_decodes_as_it_is_declared_is_exact(body: bytes, charset:
         assert found == body or "\ufffd" in text
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(st.text(), st.text(), st.one_of(st.none(), st.binary()))
 def test_nothing_that_comes_breaks_it(kind: str, text: str, body: bytes | None) -> None:
     headers = {"content-type": kind, "content-length": text[:3]}

@@ -6,6 +6,9 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
+from celery_ezthrottle.store.records import UNCLAIMED_FOR
 from celery_ezthrottle.store.states import State
 
 from .bench import NOW, ROOM, park, state_of
@@ -67,3 +70,22 @@ def test_an_earlier_version_keeps_the_result_for_those_that_are_left(bench: Redi
     assert set(bench.client.hgetall(f"{PREFIX}j:j1")) == own | {b"w:"}
     go_on(store)
     assert set(bench.client.hgetall(f"{PREFIX}j:j1")) == own | {f"w:{id_}".encode() for id_ in left_of(crowd, delivery)}
+
+
+@pytest.mark.parametrize("dropped", ["expired", "evicted"])
+def test_no_act_drops_more_results_when_more_are_to_be_dropped(bench: RedisBench, dropped: str) -> None:
+    """Those that nobody waits for: many expire at once, or one needs the room of many."""
+
+    def drop(size: int) -> Counter[str]:
+        bench.client.flushdb()
+        store = bench.open(max_unclaimed_bytes=1000)
+        for number in range(size):
+            store.deliver(None, f"j{number}", b"r", NOW, NOW)
+        result, now = (b"r", NOW + UNCLAIMED_FOR + 1) if dropped == "expired" else (b"r" * 1000, NOW + 1)
+        counted = commands(bench, lambda: store.deliver(None, "last", result, now, now))
+        for number in range(size // 100):  # the next ones go on
+            store.deliver(None, f"later {number}", result, now, now)
+        assert not bench.client.exists(f"{PREFIX}j:j{size - 1}")
+        return counted
+
+    assert drop(150) == drop(450)

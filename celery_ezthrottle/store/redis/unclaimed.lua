@@ -2,6 +2,7 @@
 -- or others may share them, or a retry may ask for them; or nobody will ever ask for them. The job of an unclaimed result has a
 -- field `unclaimed`: the size of the result in bytes.
 
+local MOST_DROPPED = 100 -- results that one act drops; the next one goes on
 local UNCLAIMED = PREFIX .. 'unclaimed' -- sorted set: "<bytes>:<job id>" by the time at which the result expires
 
 -- Drop the result of a member that is no longer in the set. Gives its size in bytes.
@@ -14,9 +15,9 @@ local function drop_unclaimed(member)
 end
 
 local function prune_unclaimed(now)
-  local members, bytes = redis.call('ZRANGEBYSCORE', UNCLAIMED, '-inf', now), 0
+  local members, bytes = redis.call('ZRANGEBYSCORE', UNCLAIMED, '-inf', now, 'LIMIT', 0, MOST_DROPPED), 0
   if #members > 0 then
-    redis.call('ZREMRANGEBYSCORE', UNCLAIMED, '-inf', now)
+    redis.call('ZREM', UNCLAIMED, unpack(members))
     for _, member in ipairs(members) do bytes = bytes + drop_unclaimed(member) end
     count('unclaimed_bytes', -bytes)
   end
@@ -37,13 +38,17 @@ local function add_unclaimed(job_id, bytes, now)
   local held = redis.call('ZCARD', UNCLAIMED)
   if held == 0 then redis.call('HDEL', COUNTERS, 'unclaimed_bytes') end -- the set may have expired with all its members
   local added = redis.call('ZADD', UNCLAIMED, goes, bytes .. ':' .. job_id)
-  local total = count('unclaimed_bytes', bytes * added)
+  local total, evicted, freed = count('unclaimed_bytes', bytes * added), 0, 0
   held = held + added
-  while held > most or total > most_bytes do
-    held, total = held - 1, count('unclaimed_bytes', -drop_unclaimed(redis.call('ZPOPMIN', UNCLAIMED)[1]))
-    count('evicted', 1)
+  while evicted < MOST_DROPPED and (held - evicted > most or total - freed > most_bytes) do
+    freed = freed + drop_unclaimed(redis.call('ZPOPMIN', UNCLAIMED)[1])
+    evicted = evicted + 1
   end
-  if held > 0 then keep(UNCLAIMED, goes) end
+  if evicted > 0 then
+    count('unclaimed_bytes', -freed)
+    count('evicted', evicted)
+  end
+  if held > evicted then keep(UNCLAIMED, goes) end
 end
 
 -- A continuation now waits for the result, which is not unclaimed any more. (The caller sets its new lifetime.)
