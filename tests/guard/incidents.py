@@ -73,7 +73,7 @@ class Scene:
     def _is_reached(self, victim: Victim, moment: Moment) -> bool:
         if moment is Moment.DURING:
             return bool(self.lab.service.jobs(victim.path))
-        return bool(self.lab.effects(f"{victim.path}/held"))
+        return bool(self.lab.effects(f"{victim.path}/held") and self.lab.service.jobs(victim.path))
 
     def pids(self) -> list[int]:
         return [int(self.lab.effects(f"{victim.path}/pid")[-1]) for victim in self.victims.values()]

@@ -150,8 +150,7 @@ class RedisStore:
     ) -> DeliverOutcome:
         # Hashed here, because the whole server waits while a script runs.
         digest = blake2b(result, digest_size=16).digest()
-        answer = self._act("deliver", continuation_id or "", job_id, result, digest, now, until)
-        verdict, rest, *claims = answer
+        verdict, rest, *claims = self._act("deliver", continuation_id or "", job_id, result, digest, now, until)
         return DeliverOutcome(verdict=Verdict(verdict.decode()), claims=tuple(map(_claim, claims)), rest=bool(rest))
 
     def deliver_rest(self, job_id: str, now: float, until: float) -> Woken:
