@@ -26,10 +26,10 @@ from celery_ezthrottle.policy.repeating import AMBIGUOUS
 from celery_ezthrottle.service.client import EZThrottle
 from celery_ezthrottle.settings.app_settings import Settings
 from celery_ezthrottle.settings.load import lookup
-from celery_ezthrottle.settings.names import misplaced
-from celery_ezthrottle.settings.options import Options, resolve
+from celery_ezthrottle.settings.names import misplaced, nearest
+from celery_ezthrottle.settings.options import OPTION_NAMES, Options, resolve
 from celery_ezthrottle.settings.validate import validate
-from celery_ezthrottle.tasks.decorator import given_to, is_frugal
+from celery_ezthrottle.tasks.decorator import EZThrottleTask, given_to, is_frugal
 
 from .findings import Finding, error, note, of_error, warning
 
@@ -169,6 +169,7 @@ def _of_task(settings: Settings, task: Any, app: Celery) -> Iterator[Finding]:
     if not _refused(settings, Options()) and (refused := _refused(settings, options)):
         yield error(f"nothing is ever forwarded: {refused}")
     yield from _of_options(options)
+    yield from _of_attributes(task)
     if "forward_hosts" not in given:
         yield from _of_unset_hosts(settings, app)
     expires = seconds_of(app.conf.result_expires)
@@ -210,6 +211,15 @@ def _of_options(options: Options) -> Iterator[Finding]:
             if re.search(r"[/\s@]", pattern):
                 shown = "what" if "@" in pattern else f"{pattern!r}, which"  # a password may stand before the @
                 yield warning(f"{name} holds {shown} matches no host: write the host alone, such as api.example.com.")
+
+
+def _of_attributes(task: Any) -> Iterator[Finding]:
+    """Yield a warning for each class attribute that is probably a misspelt option. ``@frugal`` refuses those itself."""
+    if isinstance(task, EZThrottleTask):
+        own = {name for cls in type(task).__mro__ if not issubclass(EZThrottleTask, cls) for name in vars(cls)}
+        for name in sorted(own - OPTION_NAMES):
+            if not hasattr(EZThrottleTask, name) and (meant := nearest(name, OPTION_NAMES)):
+                yield warning(f"its attribute {name} is no option: did you mean {meant}?")
 
 
 def _of_unset_hosts(settings: Settings, app: Celery) -> Iterator[Finding]:

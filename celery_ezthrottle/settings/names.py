@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from celery import Celery
 
-__all__ = ["misplaced", "unknown"]
+__all__ = ["misplaced", "nearest", "unknown"]
 
 #: How alike two names must be, from 0 to 1, that one is taken for the other with a typing error.
 _ALIKE = 0.8
@@ -28,15 +28,15 @@ def unknown(app: Celery, environ: Mapping[str, str], known: Iterable[str]) -> It
     known = frozenset(known)
     for key, prefix, name in _of_configuration(app):
         if name not in known:
-            nearest = _nearest(name, known)
+            meant = nearest(name, known)
             # The configuration may be the whole settings module of a project, as with Django. It may have names of its own
             # that begin with EZTHROTTLE_.
-            if nearest or prefix or key.islower():
-                yield f"{key} is no setting{_meant(key, name, nearest)}"
+            if meant or prefix or key.islower():
+                yield f"{key} is no setting{_question(key, name, meant)}"
     for variable in environ:
         name = variable.removeprefix("EZTHROTTLE_").lower()
-        if variable.startswith("EZTHROTTLE_") and name not in known and (nearest := _nearest(name, known)):
-            yield f"The environment variable {variable} is no setting{_meant(variable, name, nearest)}"
+        if variable.startswith("EZTHROTTLE_") and name not in known and (meant := nearest(name, known)):
+            yield f"The environment variable {variable} is no setting{_question(variable, name, meant)}"
 
 
 def misplaced(app: Celery, known: Iterable[str]) -> Iterator[str]:
@@ -57,13 +57,14 @@ def _of_configuration(app: Celery) -> Iterator[tuple[str, str, str]]:
             yield key, found[1] or "", found[2].lower()
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return the one of ``known`` that ``name`` is with a typing error; "" if it resembles none."""
     return next(iter(get_close_matches(name, known, n=1, cutoff=_ALIKE)), "")
 
 
-def _meant(written: str, name: str, nearest: str) -> str:
-    """Return the question whether ``nearest`` was meant, in the form of ``written``."""
-    if not nearest:
+def _question(written: str, name: str, meant: str) -> str:
+    """Return the question whether ``meant`` was meant, in the form of ``written``; a full stop if nothing is known."""
+    if not meant:
         return "."
     before = written[: len(written) - len(name)]
-    return f": did you mean {before}{nearest.upper() if before.isupper() else nearest}?"
+    return f": did you mean {before}{meant.upper() if before.isupper() else meant}?"

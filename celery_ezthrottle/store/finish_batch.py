@@ -52,11 +52,12 @@ class FinishBatch:
             ended, self._ended, self._timer = self._ended, [], None
         for first in range(0, len(ended), BATCH_SIZE):
             some = ended[first : first + BATCH_SIZE]
-            act = functools.partial(self._finish_all, some)
             try:
-                act()
+                self._finish_all(some)
             except StoreError as exc:
                 logger.warning(
                     "The store will be told when it is back that %d resumed runs have ended: %s", len(some), exc
                 )
-                retry_in_background(f"resumed runs that have ended: {len(some)}", act)
+                for pair in some:  # one by one: perhaps the store refuses only one of them
+                    act = functools.partial(self._finish_all, [pair])
+                    retry_in_background(pair[0], f"the run that resumed {pair[0]} has ended", act)

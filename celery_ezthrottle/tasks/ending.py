@@ -37,7 +37,7 @@ def _end(run: Run, state: str | None) -> None:
     in_doubt = run.may_be_parked_as is not None and not runs_again
     if in_doubt:
         act = functools.partial(_take_back, run, task_id, run.order)
-        retry_in_background(f"task {task_id} has ended, and is not suspended", act)
+        retry_in_background(task_id, f"task {task_id} has ended, and is not suspended", act)
     if run.suspended or not run.has_record or state == "REJECTED":
         return  # suspended again; or nothing is kept; or only the worker knows whether the message comes again
     if resumed_from is None:
@@ -48,7 +48,7 @@ def _end(run: Run, state: str | None) -> None:
     reach("resume.recorded")
     finish = functools.partial(store.finish, resumed_from, run.id, keep_journal=runs_again)
     if in_doubt:
-        retry_in_background(f"task {task_id} has ended", finish)  # the run holds nothing until ``_take_back``
+        retry_in_background(task_id, f"task {task_id} has ended", finish)  # the run holds nothing until ``_take_back``
     elif state in _FINAL and not run.has_lease:
         run.continuations.finish_soon(resumed_from, run.id)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -61,7 +62,7 @@ def begin(run: Run, *, thread: int) -> None:
 
 
 def _keys(run: Run) -> IdempotencyKeys:
-    return IdempotencyKeys(run.task.request.id, lambda url: key_header(url, run.options))
+    return IdempotencyKeys(run.task.request.id, functools.partial(key_header, options=run.options))
 
 
 class StableValues:
@@ -116,7 +117,8 @@ def _resume(run: Run, continuation_id: str) -> tuple[tuple[Entry, ...], str]:
         logger.warning("Task %s cannot be resumed yet: %s", run.task.request.id, exc)
         if not run.has_lease:
             # The start may have been done all the same. Without a lease, no sweep would ever publish the message again.
-            retry_in_background(f"task {run.task.request.id} is to be resumed by another run", give_back)
+            task_id = run.task.request.id
+            retry_in_background(task_id, f"task {task_id} is to be resumed by another run", give_back)
         run.stop(Ignore("the store is out of reach; the task will be resumed later"))
     if found.outcome is not StartOutcome.STARTED:
         level = logger.error if found.outcome is StartOutcome.GONE else logger.info

@@ -72,9 +72,10 @@ class Run:
         seen = vars(request)
         seen[_RUN_OF_REQUEST] = self
         if handoff["resume"] or handoff["record"]:
-            # The mark for a retry from outside the body: the body can see the headers.
+            # The mark for a retry from outside the body: the body can see the headers. It is also a field where there were none.
+            had_headers = seen.pop(RECORD_HEADER, None) is None
             headers = {name: value for name, value in (seen.get("headers") or {}).items() if name != RECORD_HEADER}
-            seen["headers"] = headers or None
+            seen["headers"] = headers if headers or had_headers else None
 
     @classmethod
     def of(cls, request: Any) -> Run | None:

@@ -329,6 +329,16 @@ def test_options_that_forward_something_are_fine(app: Celery, options: dict[str,
     assert tasks_of(app) == []
 
 
+def test_a_misspelt_option_of_a_class_is_a_warning(app: Celery) -> None:
+    class Own(EZThrottleTask):
+        abstract = True
+        region = ("iad",)
+        colour = "green"
+
+    app.task(shared=False, name="charge", base=Own, rate_limit="5/s", max_retries=3)(body)
+    the_one(tasks_of(app), Level.WARNING, "Task charge: its attribute region is no option: did you mean regions?")
+
+
 @pytest.mark.parametrize(
     ("options", "noted"),
     [

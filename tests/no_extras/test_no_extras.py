@@ -14,7 +14,10 @@ import celery_ezthrottle
 from celery_ezthrottle.cli import ezthrottle
 
 EXTRAS = ("httpx", "starlette", "uvicorn")
-NEEDS_AN_EXTRA = {f"celery_ezthrottle.gateway.{name}" for name in ("app", "delivery", "dispatcher", "exchange")}
+NEEDS_AN_EXTRA = {
+    "celery_ezthrottle._common.http_protocol",
+    *(f"celery_ezthrottle.gateway.{name}" for name in ("app", "delivery", "dispatcher", "exchange")),
+}
 
 pytestmark = pytest.mark.skipif(
     any(importlib.util.find_spec(name) for name in EXTRAS), reason="an extra is installed; tox -e no-extras runs this"

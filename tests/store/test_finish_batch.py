@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 
 import pytest
@@ -67,5 +68,26 @@ def test_a_store_that_is_away_is_told_once_it_is_back(
         endings.add(*pair)
     endings.flush()
     wait_until(lambda: told.acts, "the store to be told")
-    assert told.acts == [ends(2)]
+    wait_until(lambda: len(told.acts) == 2, "the store to be told")
+    assert sorted(pair for act in told.acts for pair in act) == ends(2)
     assert "told when it is back that 2 resumed runs have ended" in caplog.text
+
+
+def test_an_end_that_is_refused_for_good_keeps_no_other_from_being_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retrying, "PAUSE", 0.01)
+    bad, told = threading.Event(), []
+
+    def finish_all(ended: Sequence[tuple[str, str]]) -> None:
+        for pair in ended:
+            if pair == ("c0", "r0") and not bad.is_set():
+                raise StoreError("WRONGTYPE")
+            told.append(pair)
+
+    endings = FinishBatch(finish_all)
+    for pair in ends(4):
+        endings.add(*pair)
+    endings.flush()
+    wait_until(lambda: len(told) == 3, "the others to be told")
+    assert told == ends(4)[1:]
+    bad.set()
+    wait_until(lambda: len(told) == 4, "the first to be told")

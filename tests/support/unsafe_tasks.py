@@ -8,9 +8,16 @@ import requests
 
 from celery_ezthrottle import frugal
 
-from .project import UPSTREAM, app, post
+from .project import UPSTREAM, app, note, post
 
-__all__ = ["charges", "charges_carefully", "charges_twice_under_keys", "charges_under_a_key", "retries_under_a_key"]
+__all__ = [
+    "charges",
+    "charges_carefully",
+    "charges_twice_under_keys",
+    "charges_under_a_key",
+    "retries_under_a_key",
+    "shows_its_retries_carefully",
+]
 
 BY_HOST = {"127.0.0.1": "Idempotency-Key"}
 
@@ -25,6 +32,13 @@ def charges(path: str) -> str:
 @frugal(forward_unsafe_on={429, 503})
 def charges_carefully(path: str) -> str:
     return str(post(path, json={"order": path})["path"])
+
+
+@app.task(bind=True, max_retries=2)
+@frugal(forward_unsafe_on={429, 503})
+def shows_its_retries_carefully(self: Any, path: str) -> None:
+    note(path, self.request.retries)
+    post(path)
 
 
 @app.task

@@ -35,6 +35,18 @@ def test_a_careful_task_forwards_what_was_not_executed(lab: Lab, path: str, stat
     assert job.wire["retry_policy"] == {"retry_codes": [429, 503], "reroute_codes": [429, 503]}
 
 
+@pytest.mark.parametrize(("delivered", "retries"), [(503, "2"), (504, "0")])
+def test_only_a_status_that_the_service_retries_for_it_uses_up_its_retries(
+    lab: Lab, path: str, delivered: int, retries: str
+) -> None:
+    lab.upstream.plan(path, 429, delivered)
+
+    with pytest.raises(requests.HTTPError, match=str(delivered)):
+        unsafe_tasks.shows_its_retries_carefully.delay(path).get(timeout=PATIENCE)
+    assert lab.effects(path) == ["0", retries]
+    assert (lab.upstream.by_worker(path), lab.upstream.by_service(path)) == (1, 1)
+
+
 def test_the_forwarded_call_has_the_key_of_the_first_try(lab: Lab, path: str) -> None:
     lab.upstream.plan(path, 504)
 
