@@ -25,6 +25,8 @@ __all__ = ["INCIDENTS", "Incident", "Moment", "Scene", "Victim"]
 
 
 class Moment(Enum):
+    """When the incident finds the process: the run has ended and its job is being submitted, or the other way round."""
+
     DURING = "during the submit"
     AFTER = "after the submit"
 
