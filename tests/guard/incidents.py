@@ -25,6 +25,8 @@ __all__ = ["INCIDENTS", "Incident", "Moment", "Scene", "Victim"]
 
 
 class Moment(Enum):
+    """When the incident finds the process: the run has ended and its job is being submitted, or the other way round."""
+
     DURING = "during the submit"
     AFTER = "after the submit"
 
@@ -73,7 +75,7 @@ class Scene:
     def _is_reached(self, victim: Victim, moment: Moment) -> bool:
         if moment is Moment.DURING:
             return bool(self.lab.service.jobs(victim.path))
-        return bool(self.lab.effects(f"{victim.path}/held"))
+        return bool(self.lab.effects(f"{victim.path}/held") and self.lab.service.jobs(victim.path))
 
     def pids(self) -> list[int]:
         return [int(self.lab.effects(f"{victim.path}/pid")[-1]) for victim in self.victims.values()]

@@ -25,8 +25,17 @@ class Seen:
     submissions: tuple[int, ...]
 
 
-@pytest.mark.parametrize("moment", Moment, ids=lambda moment: moment.value)
-@pytest.mark.parametrize("name", INCIDENTS)
+#: What needs a run that is still there: during the submit it has ended.
+OF_LIVING_RUNS = {"redelivery meanwhile", "soft shutdown"}
+ROWS = [
+    pytest.param(name, moment, id=f"{name}-{moment.value}")
+    for name in INCIDENTS
+    for moment in Moment
+    if moment is Moment.AFTER or name not in OF_LIVING_RUNS
+]
+
+
+@pytest.mark.parametrize(("name", "moment"), ROWS)
 def test_a_suspended_run_stays_suspended(lab: Lab, path: str, name: str, moment: Moment) -> None:
     broker = urlsplit(lab.environment["TEST_BROKER"])
     if name == "redelivery meanwhile" and broker.scheme != "redis":

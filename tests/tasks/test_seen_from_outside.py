@@ -75,7 +75,7 @@ def suspended(lab: Lab, path: str, task: Any, queue: str = QUEUE) -> Any:
 
 
 def resume(lab: Lab, path: str) -> None:
-    (job,) = lab.service.jobs(path)
+    (job,) = wait_until(lambda: lab.service.jobs(path), "the job")  # the run may have ended before
     lab.service.deliver(job)
 
 

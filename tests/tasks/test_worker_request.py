@@ -56,7 +56,7 @@ def _still_suspended_then_resumed(lab: Lab, path: str, result: Any) -> None:
     wait_until(lambda: result.id not in str(inspect.active()), "its end")
     assert result.state == "FORWARDED"
 
-    (job,) = lab.service.jobs(path)
+    (job,) = wait_until(lambda: lab.service.jobs(path), "the job")
     lab.service.deliver(job)
 
     assert result.get(timeout=PATIENCE) == path
