@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+
 import pytest
 
 from tests.support.lab import PATIENCE, Lab, Process
@@ -10,7 +12,7 @@ from tests.support.protocol_1 import CLIENTS
 from .observe import differences, resume, suspend
 from .tasks import app, call
 
-EXPIRES = "2999-01-01T00:00:00+00:00"
+EXPIRES = (datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=1)).isoformat()
 
 
 @pytest.mark.parametrize("client", CLIENTS)
