@@ -1,7 +1,8 @@
 """Execute single tasks as a worker does, each when it is asked for: ``python -m benchmarks.one_task on|off BROKER URL``.
 
 It is one side of :mod:`benchmarks.overhead`. ``off`` does not import the package at all. Each line of the standard input is a
-function below and a number of tasks; the answer is one line with the seconds that each task took, as JSON.
+function below and a number of tasks. The answer is one line of JSON: for each task, the seconds from its message to its end, and
+the seconds of its run: of what Celery calls as the function of the task.
 """
 
 from __future__ import annotations
@@ -86,14 +87,25 @@ class _Worker:
         self._queue.declare()
         self._classes = {name: self._request_class(name) for name in FUNCTIONS}
         self._failures: list[BaseException] = []
+        self._ran = 0.0
 
     def _request_class(self, name: str) -> Any:
         task = self.app.tasks[name]
+        vars(task)["run"] = self._timed(task.run)
         vars(task)["on_failure"] = lambda exc, *_: self._failures.append(exc)
         return create_request_cls(symbol_by_name(task.Request), task, self._pool, "bench@bench", None)
 
-    def execute(self, name: str, url: str) -> float:
-        """Execute one task. Return the seconds from its message to its end."""
+    def _timed(self, run: Callable[..., int]) -> Callable[..., int]:
+        def timed(*args: Any, **kwargs: Any) -> int:
+            began = time.perf_counter()
+            returned = run(*args, **kwargs)
+            self._ran = time.perf_counter() - began
+            return returned
+
+        return timed
+
+    def execute(self, name: str, url: str) -> tuple[float, float]:
+        """Execute one task. Return the seconds from its message to its end, and those of its run."""
         task = self.app.tasks[name]
         task.apply_async((url,), queue=self._queue.name)
         message = self._queue.get(no_ack=True)
@@ -103,7 +115,7 @@ class _Worker:
         took = time.perf_counter() - began
         if self._failures:
             raise RuntimeError(f"The task {name} has failed.") from self._failures[0]
-        return took
+        return took, self._ran
 
 
 def _do_nothing(*_: object) -> None: ...

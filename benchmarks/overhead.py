@@ -14,6 +14,7 @@ import math
 import statistics
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
@@ -55,10 +56,12 @@ asyncio.run(main())
 """
 
 #: Tasks of one side before the other one takes its turn.
-_BLOCK = 5
+_BLOCK = 20
 
-#: The functions of ``one_task``, the key of what is added to them, and the share of the blocks that they get.
+#: The functions of ``one_task``, the key of what is added to their run, and the share of the blocks that they get.
 _KINDS = (("nothing", "added_us_without_call", 1.0), ("call", "added_us", 1.0), ("call_1mb", "added_us_1mb", 0.25))
+#: Key of what is added to a whole task that does nothing, from its message to its end.
+_MESSAGE = "added_us_message"
 
 
 class _Side:
@@ -67,14 +70,14 @@ class _Side:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
 
-    def run(self, name: str, times: int) -> list[float]:
-        """Execute a function so many times as a task. Return the seconds that each one took."""
+    def run(self, name: str, times: int) -> tuple[float, float]:
+        """Execute a function so many times as a task. Return the median seconds of the whole tasks, and of their runs."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(f"{name} {times}\n")
         self._process.stdin.flush()
-        seconds: list[float] = json.loads(self._process.stdout.readline())
-        return seconds
+        wholes, runs = zip(*json.loads(self._process.stdout.readline()), strict=True)
+        return statistics.median(wholes), statistics.median(runs)
 
 
 def main(arguments: list[str]) -> None:
@@ -82,50 +85,45 @@ def main(arguments: list[str]) -> None:
         prog="python -m benchmarks.overhead", description=(__doc__ or "").partition("\n")[0]
     )
     parser.add_argument("--rounds", type=int, default=10, help="pairs of processes (%(default)s)")
-    parser.add_argument("--blocks", type=int, default=80, help="blocks of each kind in a round (%(default)s)")
+    parser.add_argument("--blocks", type=int, default=40, help="blocks of each kind in a round (%(default)s)")
     options = parser.parse_args(arguments)
-    base: dict[str, list[float]] = {name: [] for name, _, _ in _KINDS}
-    added: dict[str, list[float]] = {name: [] for name, _, _ in _KINDS}
-    many: tuple[list[float], list[float]] = [], []
+    off_s: dict[str, list[float]] = defaultdict(list)
+    added_s: dict[str, list[float]] = defaultdict(list)
     with valkey_server() as broker, _process([sys.executable, "-c", _UPSTREAM]) as upstream:
         assert upstream.stdout is not None
         url = upstream.stdout.readline().strip()
         for _ in range(max(1, options.rounds)):
             with _sides(broker, url) as (off, on):
-                for name, _, share in _KINDS:
+                for name, key, share in (*_KINDS, ("many_calls", "calls_8000_s", 0.0)):
                     for n in range(max(1, round(options.blocks * share))):
                         without, with_it = _block(off, on, name, backwards=bool(n % 2))
-                        base[name].append(without)
-                        added[name].append(with_it - without)
-                many[0].extend(off.run("many_calls", 1))
-                many[1].extend(on.run("many_calls", 1))
+                        for i, of in ((0, _MESSAGE), (1, key)) if name == "nothing" else ((1, key),):
+                            off_s[of].append(without[i])
+                            added_s[of].append(with_it[i] - without[i])
     report = Report()
-    for name, key, _ in _KINDS:
-        median, low, high = (seconds * 1e6 for seconds in _median_with_interval(added[name]))
-        off_us = statistics.median(base[name]) * 1e6
+    for key in (_MESSAGE, *(key for _, key, _ in _KINDS)):
+        median, low, high = (seconds * 1e6 for seconds in _median_with_interval(added_s[key]))
+        off_us = statistics.median(off_s[key]) * 1e6
         report.put(
-            f"{name}: {off_us:.0f} us, and {median:.1f} us more with the plugin (95 %: {low:.1f} to {high:.1f}), "
-            f"{median / off_us:.1%}",
+            f"{key}: {median:.1f} (95 %: {low:.1f} to {high:.1f}), on top of {off_us:.0f}: {median / off_us:.1%}",
             **{key: median, f"{key}_low": low, f"{key}_high": high, f"{key}_share": median / off_us},
         )
-    without, with_it = (statistics.median(seconds) for seconds in many)
+    without_s, added = statistics.median(off_s["calls_8000_s"]), statistics.median(added_s["calls_8000_s"])
     report.put(
-        f"{CALLS} calls in one run: {with_it:.2f} s, without the plugin {without:.2f} s",
-        calls_8000_s=with_it,
-        calls_8000_off_s=without,
+        f"{CALLS} calls in one run: {without_s + added:.2f} s, without the plugin {without_s:.2f} s",
+        calls_8000_s=without_s + added,
+        calls_8000_off_s=without_s,
     )
     report.close()
 
 
-def _block(off: _Side, on: _Side, name: str, *, backwards: bool) -> tuple[float, float]:
-    """Let both sides execute a block. Return the median of the seconds of each, without the plugin and with it."""
+def _block(off: _Side, on: _Side, name: str, *, backwards: bool) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Let both sides execute a block. Return what the side without the plugin took, and what the other one took."""
+    times = 1 if name == "many_calls" else _BLOCK
     if backwards:
-        with_it = on.run(name, _BLOCK)
-        without = off.run(name, _BLOCK)
-    else:
-        without = off.run(name, _BLOCK)
-        with_it = on.run(name, _BLOCK)
-    return statistics.median(without), statistics.median(with_it)
+        with_it = on.run(name, times)
+        return off.run(name, times), with_it
+    return off.run(name, times), on.run(name, times)
 
 
 @contextmanager

@@ -130,6 +130,8 @@ def risk(call: Call, options: Options) -> str | None:
 
 
 def _statuses(call: Call, options: Options) -> Collection[int]:
+    if options.forward_unsafe_on is None:
+        return options.forward_on  # each call that succeeds is judged too, and to read its request takes longer
     return options.statuses(safe=is_safe(call.last_sent.method))
 
 
