@@ -127,7 +127,7 @@ def run_of(task: Any) -> str:
 
 
 def _resumed(task: Any) -> str:
-    return str((handoff_of(task) or {}).get("resume") or "")
+    return str((handoff_of(task.request) or {}).get("resume") or "")
 
 
 def _body(settings: Settings, history: History) -> Any:
