@@ -123,7 +123,7 @@ def test_what_is_overridden_takes_what_it_took(name: str) -> None:
 def test_autoretry_keeps_the_body() -> None:
     app = Celery("private", set_as_current=False)
 
-    @app.task(autoretry_for=(KeyError,))
+    @app.task(autoretry_for=(KeyError,), shared=False)
     def task() -> None: ...
 
     assert hasattr(task, "_orig_run"), "Task._orig_run is gone; tasks/decorator.py finds @frugal below autoretry by it."
@@ -148,7 +148,7 @@ def connection() -> Iterator[Connection]:
 def test_what_a_request_adds_is_what_its_run_sees(connection: Connection) -> None:
     app = Celery("private", set_as_current=False)
 
-    @app.task
+    @app.task(shared=False)
     def task() -> None: ...
 
     sent = app.amqp.as_task_v2("an-id", task.name)
