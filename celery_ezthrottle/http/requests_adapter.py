@@ -26,6 +26,9 @@ from .stored_answer import StoredError, StoredResponse
 
 __all__ = ["REQUESTS", "install"]
 
+#: ``response.ok`` asks ``raise_for_status()``, and raises nothing: the task has not looked at the error.
+_OK: Any = vars(requests.Response)["ok"].fget.__code__
+
 _GAVE_UP_ON = re.compile(r"too many (\d{3}) error responses")
 
 
@@ -163,7 +166,7 @@ def install() -> None:
         try:
             raise_for_status(self)
         except requests.HTTPError:
-            recorder = current()
+            recorder = None if sys._getframe(1).f_code is _OK else current()
             if recorder is not None:
                 recorder.note_raised(self)
             raise

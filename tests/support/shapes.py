@@ -114,6 +114,24 @@ def own_exception_with_cause(path: str) -> Any:
 
 @app.task
 @frugal
+def own_exception_when_not_ok(path: str) -> Any:
+    response = requests.get(UPSTREAM + path, timeout=5)
+    if not response.ok:
+        raise ApiError("limited")
+    return response.json()["path"]
+
+
+@app.task
+@frugal
+def own_exception_when_false(path: str) -> Any:
+    response = requests.get(UPSTREAM + path, timeout=5)
+    if not response:
+        raise ApiError("limited")
+    return response.json()["path"]
+
+
+@app.task
+@frugal
 def own_exception_without_cause(path: str) -> Any:
     response = requests.get(UPSTREAM + path, timeout=5)
     if response.status_code != 200:

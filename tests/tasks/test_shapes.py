@@ -21,6 +21,8 @@ FORWARDED_ONCE = [
     shapes.retries_without_throwing,
     shapes.retries_twice_over,
     shapes.own_exception_with_cause,
+    shapes.own_exception_when_not_ok,
+    shapes.own_exception_when_false,
     shapes.own_exception_without_cause,
     shapes.gives_a_row_back,
     shapes.has_a_dead_letter,
