@@ -47,10 +47,16 @@ local function open_of(record) return tonumber(record.open) or 1 end
 -- Let a key live until `at`: a new key, or one that gets a new lifetime.
 local function expire(key, at) redis.call('EXPIREAT', key, string.format('%.0f', math.ceil(at))) end
 
--- The time by the clock of the server. Used for lifetimes only.
+local acted_at
+
+-- The time by the clock of the server. Used for lifetimes only. An act has one time: Redis before 7.2 does not stop its clock
+-- meanwhile, and results that become unclaimed together would have an order of their own.
 local function server_time()
-  local time = redis.call('TIME')
-  return time[1] + time[2] / 1e6
+  if not acted_at then
+    local time = redis.call('TIME')
+    acted_at = time[1] + time[2] / 1e6
+  end
+  return acted_at
 end
 
 -- Let a key live until `at` or longer. (The PTTL of one without a lifetime is -1: shorter than any.)
