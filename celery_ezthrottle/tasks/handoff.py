@@ -8,7 +8,7 @@ from typing import Any
 from celery.exceptions import Ignore
 
 from celery_ezthrottle._common.log import logger, warn_once
-from celery_ezthrottle.broker.headers import RECORD_HEADER, TAKES_OVER
+from celery_ezthrottle.broker.headers import MARKS, RECORD_HEADER, TAKES_OVER, TIMES
 from celery_ezthrottle.store.records import TaskRecord
 from celery_ezthrottle.store.states import WAITING, State
 
@@ -41,7 +41,13 @@ def hand_over(request: dict[str, Any], handoff: dict[str, Any]) -> None:
             request[RECORD_HEADER] = mark  # Celery makes the headers of a run of what it does not know
         else:
             request["headers"] = {**request["headers"], RECORD_HEADER: mark}
-    request["properties"] = {**(request.get("properties") or {}), HANDOFF: handoff}
+    properties = {**(request.get("properties") or {}), HANDOFF: handoff}
+    if handoff["resume"] and (headers := properties.get("application_headers")):
+        # With AMQP, the properties have the headers of the message once more. The run sees them as the first one did.
+        plain = {name: value for name, value in headers.items() if name not in MARKS}
+        times = {name: request.get(name) for name in TIMES if name in plain}
+        properties["application_headers"] = plain | times
+    request["properties"] = properties
 
 
 def handoff_of(request: Any) -> dict[str, Any] | None:
