@@ -123,7 +123,9 @@ class RunCalls:
         for _ in range(10):
             if all(call.ended for call in self.calls) and not any(is_working() for is_working in self._working):
                 return False
-            time.sleep(0.01)  # a worker thread that was told to stop may need a moment
+            # What has made its last call may need a moment to end. Threads, futures and greenlets have no wait in common, and
+            # greenlets go on only while this one sleeps. It is 0.1 s at most, and only when the task is about to be suspended.
+            time.sleep(0.01)
         return True
 
     def note_raised(self, response: Any) -> None:

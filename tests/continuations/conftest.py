@@ -20,6 +20,7 @@ from celery_ezthrottle.errors import ServiceUnavailable, SubmitRefused
 from celery_ezthrottle.service.job import Job
 from celery_ezthrottle.service.submit_response import Submitted
 from celery_ezthrottle.settings.app_settings import Settings
+from celery_ezthrottle.store.protocol import Store
 from celery_ezthrottle.store.records import StartOutcome, SuspendOutcome
 from celery_ezthrottle.store.redis.store import RedisStore
 from celery_ezthrottle.store.states import State
@@ -43,7 +44,30 @@ class Clock:
     monotonic = time
 
 
-class World:
+class Look:
+    """What a test sees of tasks in the store, and of the queue with their messages."""
+
+    client: redis.Redis
+    store: Store
+
+    def state(self, id_: str) -> State | None:
+        found = self.store.task(f"t-{id_}")
+        return found.state if found else None
+
+    def resume_at(self, id_: str, now: float) -> dict[str, str]:
+        """What it is resumed with."""
+        resumed = self.store.start(id_, "r", now, lease=None)
+        assert resumed.outcome is StartOutcome.STARTED
+        result: dict[str, str] = json.loads(resumed.result)
+        return result
+
+    @property
+    def published(self) -> int:
+        found: Any = self.client.llen(QUEUE)
+        return int(found)
+
+
+class World(Look):
     """What a pass meets. ``service`` is what comes of a submission; it hangs for ``takes`` seconds of the clock first."""
 
     def __init__(self, app: Celery, url: str, client: redis.Redis, clock: Clock) -> None:
@@ -107,24 +131,11 @@ class World:
         self.clock.now += 1
         return id_
 
-    def state(self, id_: str) -> State | None:
-        found = self.store.task(f"t-{id_}")
-        return found.state if found else None
-
     def resume(self, id_: str) -> dict[str, str]:
-        """What it is resumed with."""
-        resumed = self.store.start(id_, "r", self.clock.now, lease=None)
-        assert resumed.outcome is StartOutcome.STARTED
-        result: dict[str, str] = json.loads(resumed.result)
-        return result
+        return self.resume_at(id_, self.clock.now)
 
     def outcome_of(self, id_: str) -> str:
         return self.resume(id_)["kind"]
-
-    @property
-    def published(self) -> int:
-        found: Any = self.client.llen(QUEUE)
-        return int(found)
 
 
 @pytest.fixture(scope="module")

@@ -20,17 +20,17 @@ from celery_ezthrottle.continuations.manager import Continuations, finish_work
 from celery_ezthrottle.errors import ServiceUnavailable, StoreError, SubmitRefused
 from celery_ezthrottle.service.job import Job
 from celery_ezthrottle.service.submit_response import Submitted
-from celery_ezthrottle.store.records import StartOutcome, SuspendOutcome
+from celery_ezthrottle.store.records import SuspendOutcome
 from celery_ezthrottle.store.states import State
 from tests.support.parked_task import parked
-from tests.support.servers import valkey_server
 
-QUEUE = "submitted"
+from .conftest import QUEUE, Look
+
 PATIENCE = 20.0
 LEASE = 60.0
 
 
-class World:
+class World(Look):
     """A process that suspends tasks. ``service`` is what comes of a submission."""
 
     def __init__(self, app: Celery, client: redis.Redis) -> None:
@@ -68,15 +68,8 @@ class World:
     def settled(self) -> None:
         self.continuations.submissions.drain(PATIENCE)
 
-    def state(self, id_: str) -> State | None:
-        found = self.store.task(f"t-{id_}")
-        return found.state if found else None
-
     def result(self, id_: str) -> dict[str, str]:
-        resumed = self.store.start(id_, "r", time.time(), lease=None)
-        assert resumed.outcome is StartOutcome.STARTED
-        found: dict[str, str] = json.loads(resumed.result)
-        return found
+        return self.resume_at(id_, time.time())
 
     def is_left_to_a_sweep(self, id_: str) -> bool:
         """Whether the continuation is STORED, and due when its lease is over, not earlier."""
@@ -84,17 +77,6 @@ class World:
         earlier = self.store.claim(id_, now, now + 1)
         later = self.store.claim(id_, now + LEASE, now + 2 * LEASE)
         return earlier is None and later is not None and later.state is State.STORED
-
-    @property
-    def published(self) -> int:
-        found: Any = self.client.llen(QUEUE)
-        return int(found)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with valkey_server() as url:
-        yield f"{url}/0"
 
 
 @pytest.fixture
