@@ -81,12 +81,6 @@ def usable_handoff(task: Any, request: Any) -> dict[str, Any] | None:
     return None
 
 
-_OTHER_ARGUMENTS = (
-    "after a limited call it retried itself with other arguments; that is left to Celery, and nothing is forwarded. To have the "
-    "call forwarded, call self.retry() without args and kwargs, or send the next part of the work as a task of its own."
-)
-
-
 def order_of(request: Mapping[str, Any]) -> int:
     """The order of a message among those of its task: a later message has a larger number.
 
