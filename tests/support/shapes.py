@@ -266,7 +266,7 @@ def fails_once_after_the_call(path: str) -> Any:
     return answer["n"]
 
 
-@app.task(autoretry_for=(requests.RequestException,), retry_backoff=3600, max_retries=4)
+@app.task(autoretry_for=(requests.RequestException,), retry_backoff=600, retry_jitter=False, max_retries=4)
 @frugal
 def retries_automatically(path: str) -> Any:
     note(path, "run")
@@ -278,7 +278,8 @@ class ClassBased(EZThrottleTask):
 
     name = "tests.support.shapes.class_based"
     autoretry_for = (requests.RequestException,)
-    retry_backoff = 3600
+    retry_backoff = 600
+    retry_jitter = False  # which takes any number of seconds from 0 on
     max_retries = 4
 
     def run(self, path: str) -> Any:

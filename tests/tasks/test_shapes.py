@@ -120,7 +120,7 @@ def test_autoretry_does_not_retry_what_the_service_has_retried(lab: Lab, path: s
 
 
 def test_what_autoretry_is_for_still_reaches_it(lab: Lab, path: str) -> None:
-    """A 404 is not forwarded: the task is retried by Celery, an hour from now."""
+    """A 404 is not forwarded: the task is retried by Celery, ten minutes from now."""
     lab.upstream.plan(path, 404)
 
     result = shapes.retries_automatically.delay(path)
