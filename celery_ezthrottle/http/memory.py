@@ -25,7 +25,7 @@ class Memory:
         max_journal: largest sum in bytes of the responses that are kept, and of the request bodies that are held.
     """
 
-    def __init__(self, replayed: Iterable[Entry], *, max_response: int, max_journal: int) -> None:
+    def __init__(self, replayed: Iterable[Entry], max_response: int, max_journal: int) -> None:
         self._max_response = max_response
         self._max_journal = max_journal
         sizes = [(entry.answer.size, entry.fingerprint.safe) for entry in replayed if entry.answer]

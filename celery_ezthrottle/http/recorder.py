@@ -16,7 +16,7 @@ from .call import Call, Source
 from .idempotency_keys import IdempotencyKeys
 from .journal import Entry
 from .library import Library
-from .replay import Match, Replay
+from .replay import NO_REPLAY, Match, Replay
 from .run_calls import RunCalls
 from .stored_answer import StoredAnswer, StoredError, StoredResponse, is_temporary
 
@@ -57,7 +57,7 @@ class Recorder(RunCalls):
         keys: IdempotencyKeys | None = None,
         thread: int | None = None,
     ) -> None:
-        super().__init__(replay or Replay(), max_response=max_response, max_journal=max_journal, thread=thread)
+        super().__init__(replay or NO_REPLAY, max_response=max_response, max_journal=max_journal, thread=thread)
         #: The call that stopped the body instead of being sent. It can only be forwarded.
         self.to_forward: Call | None = None
         self._stable = stable
@@ -163,7 +163,8 @@ class Recorder(RunCalls):
     def _end(self, call: Call) -> None:
         call.ended = True
         with self._lock:
-            self._memory.add(call, newest=self.calls[-1])
+            self._count_ended()
+            self._uncounted = call
         if (
             self._on_ended is not None
             and not self._is_closed
@@ -189,6 +190,7 @@ class Recorder(RunCalls):
         finally:
             call.ended = True
             with self._lock:
+                self._count_ended()
                 self._memory.hold(call)
 
     def _pass_on(self, call: Call, owner: Any) -> Any:

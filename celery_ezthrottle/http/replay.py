@@ -10,7 +10,7 @@ from enum import Enum
 from .fingerprint import Fingerprint
 from .journal import Entry, failed, forwarded_entry
 
-__all__ = ["Match", "Replay"]
+__all__ = ["NO_REPLAY", "Match", "Replay"]
 
 
 class Match(Enum):
@@ -174,3 +174,7 @@ def _by(entries: Sequence[Entry], digest: str) -> Mapping[str, deque[int]]:
     for i, entry in enumerate(entries):
         found[getattr(entry.fingerprint, digest)].append(i)
     return found
+
+
+#: Of a run that has no entries. Nothing is ever matched with it, so all such runs share it.
+NO_REPLAY = Replay()

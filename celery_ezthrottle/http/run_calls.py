@@ -41,11 +41,20 @@ class RunCalls:
         self._is_closed = False
         #: Each returns whether work that the body gave to another thread has not ended.
         self._working: list[Callable[[], bool]] = []
-        self._bounds = {"max_response": max_response, "max_journal": max_journal}
+        self._bounds = max_response, max_journal
+        #: The call that has ended last. It is counted when another call ends, or when its answer is asked for: most tasks make
+        #: one call, and need no :class:`.memory.Memory`.
+        self._uncounted: Call | None = None
 
     @cached_property
     def _memory(self) -> Memory:
-        return Memory(self.replay.entries, **self._bounds)
+        return Memory(self.replay.entries, *self._bounds)
+
+    def _count_ended(self) -> None:
+        """Count the call that has ended last, if it was not counted yet. The caller holds the lock."""
+        if self._uncounted is not None:
+            self._memory.add(self._uncounted, newest=self.calls[-1])
+            self._uncounted = None
 
     @property
     def last(self) -> Call | None:
@@ -73,6 +82,8 @@ class RunCalls:
             without: the forwarded call, which is left out. The safe calls that were made after it are marked.
         """
         after = self._after(without)
+        with self._lock:
+            self._count_ended()
         return [
             Entry(fingerprint=call.fingerprint, answer=call.answer(), after=id(call) in after)
             if call.can_be_kept
@@ -106,6 +117,8 @@ class RunCalls:
         """Return why a resumed run could not be given the answers of this run, or None."""
         if self._still_works():
             return _STILL_WORKING
+        with self._lock:
+            self._count_ended()
         for call in self.calls:
             if call.source is not Source.SENT or call is forwarded:
                 continue

@@ -34,37 +34,44 @@ _HAND_OVER: tuple[tuple[type, str, str | None], ...] = (
     (ThreadPool, "imap_unordered", None),
 )
 
-_GREENLETS = ("gevent", "eventlet")
-
 _lock = threading.Lock()
-_wrapped: set[str] = set()
+#: What is not wrapped yet. A greenlet library is used only where the task's code, or Celery's pool, has imported it.
+_to_wrap = ["threading", "gevent", "eventlet"]
 
 
 def install() -> None:
     """Wrap what starts threads, and greenlets if their library is imported. Does nothing where that was done before."""
-    if "threads" in _wrapped and not any(name in sys.modules and name not in _wrapped for name in _GREENLETS):
-        return  # each run asks, so this must be fast
-    with _lock:
-        _install()
+    # Each run asks, so this must be fast.
+    for name in _to_wrap:
+        if name in sys.modules:
+            with _lock:
+                _install()
+            return
 
 
 def _install() -> None:
-    if "threads" not in _wrapped:
-        _wrap(threading.Thread, "start", _start)
-        _wrap(ThreadPool, "__init__", _without_recorder)
-        for owner, name, ended in _HAND_OVER:
-            _wrap(owner, name, functools.partial(_hand_over, ended))
-        _wrapped.add("threads")
-    # A greenlet library is used only where the task's code, or Celery's pool, has imported it.
-    if "gevent" in sys.modules and "gevent" not in _wrapped:
-        import_module("gevent").Greenlet.add_spawn_callback(_follow)
-        _wrap(import_module("gevent.threadpool").ThreadPool, "spawn", functools.partial(_hand_over, "ready"))
-        _wrapped.add("gevent")
-    if "eventlet" in sys.modules and "eventlet" not in _wrapped:
-        _wrap(import_module("eventlet.greenthread").GreenThread, "__init__", _follow_new)
-        for name in ("spawn_n", "starmap"):
-            _wrap(import_module("eventlet.greenpool").GreenPool, name, functools.partial(_hand_over, None))
-        _wrapped.add("eventlet")
+    for name, wrap in (("threading", _wrap_threads), ("gevent", _wrap_gevent), ("eventlet", _wrap_eventlet)):
+        if name in _to_wrap and name in sys.modules:
+            wrap()
+            _to_wrap.remove(name)
+
+
+def _wrap_threads() -> None:
+    _wrap(threading.Thread, "start", _start)
+    _wrap(ThreadPool, "__init__", _without_recorder)
+    for owner, name, ended in _HAND_OVER:
+        _wrap(owner, name, functools.partial(_hand_over, ended))
+
+
+def _wrap_gevent() -> None:
+    import_module("gevent").Greenlet.add_spawn_callback(_follow)
+    _wrap(import_module("gevent.threadpool").ThreadPool, "spawn", functools.partial(_hand_over, "ready"))
+
+
+def _wrap_eventlet() -> None:
+    _wrap(import_module("eventlet.greenthread").GreenThread, "__init__", _follow_new)
+    for name in ("spawn_n", "starmap"):
+        _wrap(import_module("eventlet.greenpool").GreenPool, name, functools.partial(_hand_over, None))
 
 
 def _wrap(owner: type, name: str, wrapper: Callable[..., Any]) -> None:

@@ -51,7 +51,7 @@ def begin(run: Run, *, thread: int) -> None:
         entries = _look_up(run)
     settings = run.settings
     run.recorder = Recorder(
-        Replay(entries, send_unmatched=run.options.send_unmatched, job_id=job_id),
+        Replay(entries, send_unmatched=run.options.send_unmatched, job_id=job_id) if entries else None,
         max_response=settings.max_response,
         max_journal=settings.max_journal,
         stable=StableValues(run.handoff["message"]),

@@ -41,9 +41,10 @@ active: ContextVar[ActiveBody | None] = ContextVar("celery_ezthrottle_body", def
 
 def holds_back_retries(task: Any) -> bool:
     """Put :func:`_retry` in the place of Celery's ``retry``. Return False where the user has put another one there."""
-    if "retry" not in vars(task) and type(task).retry is Task.retry:
-        task.retry = MethodType(_retry, task)
-    return getattr(task.retry, "__func__", None) is _retry
+    own = vars(task).get("retry")
+    if own is None and type(task).retry is Task.retry:
+        own = task.retry = MethodType(_retry, task)
+    return getattr(own, "__func__", None) is _retry
 
 
 def _retry(
