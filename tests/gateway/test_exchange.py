@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-httpx = pytest.importorskip("httpx")
+httpx2 = pytest.importorskip("httpx2")
 
-from celery_ezthrottle.gateway.exchange import NoResponse, UpstreamResponse, exchange, make_client  # noqa: E402 (needs httpx)
+from celery_ezthrottle.gateway.exchange import NoResponse, UpstreamResponse, exchange, make_client  # noqa: E402 (needs httpx2)
 from tests.support.gateway_process import Reply, Site  # noqa: E402
 
 
