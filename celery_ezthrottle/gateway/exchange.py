@@ -8,6 +8,7 @@ import codecs
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 
@@ -62,7 +63,7 @@ def make_client() -> httpx2.AsyncClient:
     """Return a client that adds nothing to requests: it uses no proxy from the environment and keeps no cookies."""
     return httpx2.AsyncClient(
         trust_env=False,
-        timeout=None,  # noqa: S113 (exchange() limits the time of the whole exchange)
+        timeout=None,  # exchange() limits the time of the whole exchange
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         # Close an idle connection after 2 s, before most servers close it. A request on a closing connection would be lost.
         limits=httpx2.Limits(max_connections=None, max_keepalive_connections=50, keepalive_expiry=2.0),
@@ -90,10 +91,7 @@ async def exchange(
     Raises:
         NoResponse: no complete and usable answer came. The text contains no header and no body.
     """
-    known = {
-        "identity",
-        *_codings(client.headers["accept-encoding"]),
-    }  # what httpx2 decodes: it depends on what is installed
+    known = _known_codings(client)
     request = _request(method, url, {name: _kept(name, value, known) for name, value in headers.items()}, body)
     try:
         async with asyncio.timeout(timeout):
@@ -141,6 +139,22 @@ def _request(method: str, url: str, headers: Mapping[str, str], body: bytes | No
         return httpx2.Request(method, url, headers=raw, content=body)
     except (httpx2.InvalidURL, UnicodeError, ValueError):
         raise NoResponse("The request cannot be sent: its URL or a header is malformed.", final=True) from None
+
+
+def _known_codings(client: httpx2.AsyncClient) -> set[str]:
+    """Return the content codings that can be decoded here: that depends on what is installed."""
+    known = {"identity", *_codings(client.headers["accept-encoding"])}
+    return known - {"br"} if _is_brotli_too_old() else known
+
+
+@cache
+def _is_brotli_too_old() -> bool:
+    # httpx2 offers `br` with each version of a Brotli package, but decodes it only with 1.2 or later.
+    try:
+        httpx2.Response(200, headers={"Content-Encoding": "br"}, content=b"\x06")  # an empty body
+    except TypeError:
+        return True
+    return False
 
 
 def _codings(header: str) -> set[str]:
