@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -93,35 +94,41 @@ class _Noting:
 
 
 class Answer:
-    """A call that ``client`` makes, and that is answered with ``response``."""
+    """A call that ``client`` makes, and that is answered with ``response``.
+
+    The client is given the redirects before it, too, and follows them: so what it does next begins where the call has ended.
+    """
 
     def __init__(self, library: Httpx, client: Any, call: Call, response: Any) -> None:
         self._library = library
         self._client = client
         self._call = call
         self._response = response
-        self._is_given = False
-        self._elapsed, self._history, self._last = response.elapsed, list(response.history), response.request
+        self._elapsed = response.elapsed
+        #: What came before a request of the authentication. It began anew from there.
+        self._before = list(response.history)
+        self._to_give: deque[Any] = deque([response])
+        while self._before and self._before[-1].has_redirect_location:
+            self._to_give.appendleft(self._before.pop())
+        self._is_begun = False
 
     def transport(self, client: Any, real: Any) -> Any:
         return _Answering(self, Hop(self._library, client, real)) if client is self._client else real
 
     def take(self, request: Any) -> Any | None:
-        """Return the answer if ``request`` is the first one of the call; None for a request that comes beside or after it."""
+        """Return the answer to ``request`` if it is one of the call's; None for one that comes beside or after them."""
         first = self._call.request
-        if self._is_given or (request.method, request.url) != (first.method, first.url):
+        if not self._is_begun and (request.method, request.url) != (first.method, first.url):
             return None
-        self._is_given = True
-        return self._response
+        self._is_begun = True
+        return self._to_give.popleft() if self._to_give else None
 
     def passed_on(self, returned: Any) -> Any:
-        """Give what the client returns the redirects of the stored response, and what the client has set anew."""
+        """Give what the client returns the earlier requests of the stored response, and what the client has set anew."""
         self._response.elapsed = self._elapsed
-        if returned is self._response:
-            returned.request = self._last
-        for hop in self._history:
+        for hop in self._before:
             self._client.cookies.extract_cookies(hop)
-        returned.history = [*self._history, *returned.history]
+        returned.history = [*self._before, *returned.history]
         return returned
 
 

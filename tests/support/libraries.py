@@ -158,6 +158,11 @@ class HttpLibrary(ABC):
         """Make a call with a client of its own, inside of an event loop if the library needs one."""
         return self.call(method, url, **options)
 
+    async def send_later(self, request: Any) -> Any:
+        """Send a request with a client of its own, inside of an event loop if the library needs one."""
+        with closing(self._client(None, None, None)) as client:
+            return client.send(request)
+
     def get(self, url: str, **options: Any) -> Any:
         return self.call("GET", url, **options)
 
@@ -200,6 +205,11 @@ class HttpLibrary(ABC):
     @staticmethod
     @abstractmethod
     def reason(response: Any) -> str: ...
+
+    @staticmethod
+    @abstractmethod
+    def next_request(response: Any) -> Any:
+        """Return the request to which a redirect leads that was not followed."""
 
     #: (what, error, is it forwarded for a POST, and for a GET) when forward_on_network_error is "safe".
     network_errors: Sequence[tuple[str, BaseException, bool, bool]]
@@ -346,6 +356,10 @@ class RequestsLibrary(HttpLibrary):
     @staticmethod
     def reason(response: Any) -> str:
         return str(response.reason)
+
+    @staticmethod
+    def next_request(response: Any) -> Any:
+        return response.next
 
 
 class _HttpxClient(Client):
@@ -503,6 +517,12 @@ class HttpxLibrary(HttpLibrary):
             follow = options.pop("follow", True)
             return await raw.request(method, url, follow_redirects=follow, **_contents(options, is_async=True))
 
+    async def send_later(self, request: Any) -> Any:
+        if not self.is_async:
+            return await super().send_later(request)
+        async with self.module.AsyncClient(verify=TRUST) as raw:
+            return await raw.send(request)
+
     def function(self, method: str) -> Callable[[str], Any]:
         if self.is_async:
             return lambda url: self.call(method.upper(), url)
@@ -563,6 +583,10 @@ class HttpxLibrary(HttpLibrary):
     @staticmethod
     def reason(response: Any) -> str:
         return str(response.reason_phrase)
+
+    @staticmethod
+    def next_request(response: Any) -> Any:
+        return response.next_request
 
 
 def _sync(hook: Hook) -> Callable[[Any], None]:
