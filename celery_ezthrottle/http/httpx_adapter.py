@@ -17,7 +17,7 @@ from typing import Any
 
 from . import httpx_responses
 from .call import Call, Source
-from .httpx_transports import Answer, Hop, how_it_connects, passing
+from .httpx_transports import Answer, Hop, how_it_connects, passing, target_of
 from .library import SentRequest
 from .stored_answer import StoredError, StoredResponse
 
@@ -79,7 +79,7 @@ class Httpx:
         its_own = (self.module.RequestError, self.module.InvalidURL, self.module.StreamError)
         if isinstance(error, its_own) or not isinstance(error, Exception):
             return None
-        return call.arguments["hops"].response
+        return call.arguments["hops"].failed_at()
 
     def stop_retries(self, response: Any) -> None:
         httpx_responses.stop_retries(response)
@@ -163,16 +163,10 @@ class Httpx:
         last = call.last_request
         if last is call.request or (last.method, last.url) == (call.request.method, call.request.url):
             return True
-        return any(_leads_to(hop, last) for hop in _redirects(call))
+        return last.url.copy_with(fragment=None) in _redirected_to(call)
 
 
-def _redirects(call: Call) -> Iterator[Any]:
-    yield from call.arguments["hops"].redirects
+def _redirected_to(call: Call) -> Iterator[Any]:
+    yield from call.arguments["hops"].redirected_to
     if call.response is not None:
-        yield from call.response.history
-
-
-def _leads_to(hop: Any, request: Any) -> bool:
-    return bool(
-        hop.url.join(hop.headers.get("Location", "")).copy_with(fragment=None) == request.url.copy_with(fragment=None)
-    )
+        yield from map(target_of, call.response.history)

@@ -21,7 +21,7 @@ from .recorder import current
 if TYPE_CHECKING:
     from .httpx_adapter import Httpx
 
-__all__ = ["Answer", "Hop", "Sending", "how_it_connects", "passing", "remember", "transport_between"]
+__all__ = ["Answer", "Hop", "Sending", "how_it_connects", "passing", "remember", "target_of", "transport_between"]
 
 #: Attribute of a transport: the arguments it was made with.
 _MADE_WITH = "_celery_ezthrottle_made_with"
@@ -56,14 +56,14 @@ class Sending:
     """A call that ``client`` sends.
 
     Attributes:
-        response: the response that came last; None when the last request failed.
-        redirects: the redirects that came.
+        response: the response that came last; None when the last request failed, and when the client has returned it.
+        redirected_to: the URLs to which redirects have led.
     """
 
     def __init__(self, client: Any) -> None:
         self._client = client
         self.response: Any = None
-        self.redirects: list[Any] = []
+        self.redirected_to: list[Any] = []
 
     def transport(self, client: Any, real: Any) -> Any:
         return _Noting(self, real) if client is self._client else real  # a hook may use a client of its own
@@ -72,7 +72,22 @@ class Sending:
         response.request = request
         self.response = response
         if response.has_redirect_location:
-            self.redirects.append(response)
+            self.redirected_to.append(target_of(response))
+
+    def returned(self, response: Any) -> Any:
+        """Keep nothing of what the client has returned: the call has it, and lets it go when it is too large."""
+        self.response = None
+        return response
+
+    def failed_at(self) -> Any | None:
+        """Return the response for which the client has raised, and keep it no longer."""
+        response, self.response = self.response, None
+        return response
+
+
+def target_of(redirect: Any) -> Any:
+    """Return the URL, without its fragment, to which the response ``redirect`` leads."""
+    return redirect.url.join(redirect.headers.get("Location", "")).copy_with(fragment=None)
 
 
 class _Noting:
