@@ -119,6 +119,8 @@ class HttpLibrary(ABC):
     adapter: Any
     any_error: type[Exception]
     failure: type[Exception]
+    #: Attributes of a response that not every library has under this name.
+    of_a_response: Sequence[str]
     status_error: type[Exception]
     hung_up: type[Exception]
     too_many_redirects: type[Exception]
@@ -272,6 +274,7 @@ class RequestsLibrary(HttpLibrary):
     client_class = requests.Session
     adapter = REQUESTS
     any_error = failure = requests.RequestException
+    of_a_response = ("reason", "ok", "apparent_encoding")
     status_error = requests.HTTPError
     hung_up = requests.ConnectionError
     too_many_redirects = requests.TooManyRedirects
@@ -458,6 +461,17 @@ def _awaitable(function: Callable[[Any], Any]) -> Callable[[Any], Awaitable[None
 
 class HttpxLibrary(HttpLibrary):
     """``httpx`` or ``httpx2``, with the client of one of its two kinds."""
+
+    of_a_response = (
+        "reason_phrase",
+        "http_version",
+        "is_success",
+        "is_closed",
+        "is_stream_consumed",
+        "charset_encoding",
+        "default_encoding",
+        "next_request",
+    )
 
     def __init__(self, module: Any, *, is_async: bool = False) -> None:
         super().__init__()
