@@ -613,7 +613,12 @@ def _sync(hook: Hook) -> Callable[[Any], None]:
 @functools.cache
 def _adapter(module: Any) -> Httpx:
     """The adapter that was installed."""
-    return next(cell.cell_contents for cell in module.Client.send.__closure__ if isinstance(cell.cell_contents, Httpx))
+    send = module.Client.send
+    while True:
+        for cell in send.__closure__ or ():
+            if isinstance(cell.cell_contents, Httpx):
+                return cell.cell_contents
+        send = send.__wrapped__  # another package has wrapped it too
 
 
 #: Each makes a library for one test.
