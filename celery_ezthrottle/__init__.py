@@ -10,7 +10,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .http.requests_adapter import install as _install_requests
+from .http.install import install as _install_adapters
 from .worker.signals import connect as _connect_signals
 
 if TYPE_CHECKING:
@@ -73,5 +73,5 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__, "__version__"})
 
 
-_install_requests()
+_install_adapters()
 _connect_signals()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 __all__ = [
-    "CALLABLE", "COUNT", "FLAG", "MAPPING", "SECONDS", "SIZE", "STATUSES", "STRINGS", "TEXT", "WEBHOOKS",
+    "CALLABLE", "COUNT", "FLAG", "MAPPING", "SECONDS", "SIZE", "STATUSES", "STRINGS", "TEXT", "WAIT", "WEBHOOKS",
     "Kind", "choice", "seconds_of",
 ]  # fmt: skip
 
@@ -25,11 +26,13 @@ class Kind:
         what: what the value must be, for error texts: "a whole number above 0".
         check: takes a Python value and returns it in normalised form. Raises TypeError or ValueError.
         parse: takes the value of a setting, which may be text from the environment, and returns an argument for ``check``.
+        takes_none: a setting of None is a value of this kind, and not a setting that is not set.
     """
 
     what: str
     check: Callable[[Any], Any]
     parse: Callable[[Any], Any] = _is_given
+    takes_none: bool = False
 
     def of_option(self, value: Any) -> Any:
         """Return the checked value of a task option.
@@ -62,6 +65,14 @@ def _text(value: Any) -> str:
 
 def _seconds(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+        raise ValueError
+    return float(value)
+
+
+def _wait(value: Any) -> float:
+    if value is None:
+        return math.inf
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
         raise ValueError
     return float(value)
 
@@ -123,6 +134,10 @@ def _number_of_text(value: Any) -> Any:
     return float(value) if isinstance(value, str) else value
 
 
+def _wait_of_text(value: Any) -> Any:
+    return None if isinstance(value, str) and value.strip().lower() == "none" else _number_of_text(value)
+
+
 def _count_of_text(value: Any) -> Any:
     return int(value) if isinstance(value, str) and value.strip().isdecimal() else value
 
@@ -150,6 +165,7 @@ def _json_of_text(value: Any) -> Any:
 
 TEXT = Kind("a string", _text)
 SECONDS = Kind("a number of seconds above 0", _seconds, _number_of_text)
+WAIT = Kind("a number of seconds from 0, or None for never", _wait, _wait_of_text, takes_none=True)
 COUNT = Kind("a whole number above 0", _count, _count_of_text)
 SIZE = Kind("a whole number of bytes above 0", _count, _count_of_text)
 FLAG = Kind("True or False", _flag, _flag_of_text)

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from functools import partial
 from urllib.parse import urlsplit
 
-import httpx
+import httpx2
 
 from celery_ezthrottle._common.failpoints import reach
 from celery_ezthrottle._common.retry_after import parse_retry_after
@@ -36,7 +36,7 @@ LARGEST_ANSWER = 64 * 1024  # bytes; only the status of an answer matters
 class Deliveries:
     """Sends each delivery in the database when it is due."""
 
-    def __init__(self, database: Database, client: httpx.AsyncClient, secret: str) -> None:
+    def __init__(self, database: Database, client: httpx2.AsyncClient, secret: str) -> None:
         self._database = database
         self._client = client
         self._secret = secret

@@ -15,7 +15,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import httpx
+import httpx2
 
 from celery_ezthrottle._common.failpoints import reach
 from celery_ezthrottle._common.retry_after import parse_retry_after
@@ -59,7 +59,7 @@ class Dispatcher:
     """
 
     def __init__(
-        self, config: GatewayConfig, database: Database, client: httpx.AsyncClient, deliveries: Deliveries
+        self, config: GatewayConfig, database: Database, client: httpx2.AsyncClient, deliveries: Deliveries
     ) -> None:
         self._config = config
         self._database = database

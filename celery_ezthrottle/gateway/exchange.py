@@ -8,17 +8,18 @@ import codecs
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 
-import httpx
+import httpx2
 
 __all__ = ["NoResponse", "UpstreamResponse", "exchange", "make_client"]
 
 # Content-Encoding and Content-Length are wrong once the body is decoded. A body that came without the first is as it was.
 _DROPPED_FROM_ANSWERS = {"transfer-encoding"}
 _DROPPED_FROM_DECODED_ANSWERS = {"content-encoding", "content-length", "transfer-encoding"}
-# Headers that say where a body ends. httpx sets them for the body that it sends.
+# Headers that say where a body ends. httpx2 sets them for the body that it sends.
 _DROPPED_FROM_REQUESTS = {"content-length", "transfer-encoding"}
 
 
@@ -58,19 +59,19 @@ class NoResponse(Exception):
         self.status_code = status_code
 
 
-def make_client() -> httpx.AsyncClient:
+def make_client() -> httpx2.AsyncClient:
     """Return a client that adds nothing to requests: it uses no proxy from the environment and keeps no cookies."""
-    return httpx.AsyncClient(
+    return httpx2.AsyncClient(
         trust_env=False,
-        timeout=None,  # noqa: S113 (exchange() limits the time of the whole exchange)
+        timeout=None,  # exchange() limits the time of the whole exchange
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         # Close an idle connection after 2 s, before most servers close it. A request on a closing connection would be lost.
-        limits=httpx.Limits(max_connections=None, max_keepalive_connections=50, keepalive_expiry=2.0),
+        limits=httpx2.Limits(max_connections=None, max_keepalive_connections=50, keepalive_expiry=2.0),
     )
 
 
 async def exchange(
-    client: httpx.AsyncClient,
+    client: httpx2.AsyncClient,
     method: str,
     url: str,
     headers: Mapping[str, str],
@@ -90,29 +91,26 @@ async def exchange(
     Raises:
         NoResponse: no complete and usable answer came. The text contains no header and no body.
     """
-    known = {
-        "identity",
-        *_codings(client.headers["accept-encoding"]),
-    }  # what httpx decodes: it depends on what is installed
+    known = _known_codings(client)
     request = _request(method, url, {name: _kept(name, value, known) for name, value in headers.items()}, body)
     try:
         async with asyncio.timeout(timeout):
             response = await client.send(request, stream=True)
             try:
                 if not _codings(response.headers.get("content-encoding", "")) <= known:
-                    raise httpx.DecodingError("unknown content coding")
+                    raise httpx2.DecodingError("unknown content coding")
                 content = await _read(response, limit)
-            except httpx.DecodingError:
+            except httpx2.DecodingError:
                 problem = "The answer's body could not be decoded."
                 raise NoResponse(problem, final=True, status_code=response.status_code) from None
             finally:
                 await response.aclose()
     except TimeoutError:
         raise NoResponse(f"No complete answer came within {timeout:g} s.") from None
-    except (httpx.LocalProtocolError, httpx.UnsupportedProtocol):
-        # The text of httpx's error quotes the invalid header, so it is not used here.
+    except (httpx2.LocalProtocolError, httpx2.UnsupportedProtocol):
+        # The text of httpx2's error quotes the invalid header, so it is not used here.
         raise NoResponse("The request cannot be sent: it is not valid HTTP.", final=True) from None
-    except httpx.TransportError as exc:
+    except httpx2.TransportError as exc:
         raise NoResponse(f"{type(exc).__name__}: {exc}") from None
     is_decoded = "content-encoding" in response.headers and method != "HEAD"
     dropped = _DROPPED_FROM_DECODED_ANSWERS if is_decoded else _DROPPED_FROM_ANSWERS
@@ -131,16 +129,32 @@ async def exchange(
     )
 
 
-def _request(method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> httpx.Request:
+def _request(method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> httpx2.Request:
     try:
         raw = [
             (name.encode("ascii"), _header_value(value))
             for name, value in headers.items()
             if name.lower() not in _DROPPED_FROM_REQUESTS
         ]
-        return httpx.Request(method, url, headers=raw, content=body)
-    except (httpx.InvalidURL, UnicodeError, ValueError):
+        return httpx2.Request(method, url, headers=raw, content=body)
+    except (httpx2.InvalidURL, UnicodeError, ValueError):
         raise NoResponse("The request cannot be sent: its URL or a header is malformed.", final=True) from None
+
+
+def _known_codings(client: httpx2.AsyncClient) -> set[str]:
+    """Return the content codings that can be decoded here: that depends on what is installed."""
+    known = {"identity", *_codings(client.headers["accept-encoding"])}
+    return known - {"br"} if _is_brotli_too_old() else known
+
+
+@cache
+def _is_brotli_too_old() -> bool:
+    # httpx2 offers `br` with each version of a Brotli package, but decodes it only with 1.2 or later.
+    try:
+        httpx2.Response(200, headers={"Content-Encoding": "br"}, content=b"\x06")  # an empty body
+    except TypeError:
+        return True
+    return False
 
 
 def _codings(header: str) -> set[str]:
@@ -161,7 +175,7 @@ def _header_value(value: str) -> bytes:
         return value.encode()
 
 
-async def _read(response: httpx.Response, limit: int) -> bytes:
+async def _read(response: httpx2.Response, limit: int) -> bytes:
     content = bytearray()
     async for chunk in response.aiter_bytes():
         content += chunk

@@ -21,12 +21,12 @@ def serve(config: GatewayConfig) -> None:
         ConfigurationError: the extra ``gateway`` is not installed, or the gateway cannot listen on the address or use the
             database.
     """
-    require("The gateway", "gateway", ["httpx", "starlette", "uvicorn"])
+    require("The gateway", "gateway", ["httpx2", "starlette", "uvicorn"])
     from .app import create_app
     from .database import Database
 
     # At INFO these libraries log whole URLs, at DEBUG also headers. The URL of a webhook holds a secret token.
-    for name in ("httpx", "httpcore"):
+    for name in ("httpx2", "httpcore2"):
         logging.getLogger(name).setLevel(logging.WARNING)
     with closing(Database(config.database)) as database:
         serve_application(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -34,9 +35,11 @@ class Call:
         request: the library's request object as its session or client got it: the request of the first hop.
         arguments: the arguments of the library's ``send``, by name.
         stable: returns the UUIDs and times that are the same on every run; see :func:`.fingerprint.varying`.
+        max_request: largest body in bytes that is read from a form with files (multipart).
         entry: the journal entry that answered the call, or that requires it to be forwarded; None when the call was sent.
         source: where the answer came from.
         response: the library's response object for the last hop; None when there was none.
+        status: status code of that response when it came; 0 when there was none. It stays when the response is let go.
         error: the exception that the call raised, or None.
         forwards: how often the call was forwarded before, as ``max_forwards`` counts. A call tried again after the service
             has given it up goes on counting.
@@ -44,7 +47,8 @@ class Call:
         raised: ``response.raise_for_status()``, or a hook of the user, has raised for ``response``.
         forgotten: the content of the response was dropped, because it is too large.
         thread: id of the thread that made the call.
-        ended: the call has returned or raised.
+        until: how many calls the run had begun when this one ended. So two calls overlap if the later one is among them. More
+            than any number of calls while it has not ended.
         sent: ``request`` as it was when the call was made, without its headers. The body of the task may change the object later.
     """
 
@@ -52,21 +56,28 @@ class Call:
     request: Any
     arguments: dict[str, Any] = field(repr=False)
     stable: Callable[[], frozenset[bytes]] = field(default=frozenset, repr=False)
+    max_request: int = 0
     entry: Entry | None = field(default=None, repr=False)
     source: Source = Source.SENT
     response: Any | None = None
+    status: int = 0
     error: BaseException | None = field(default=None, repr=False)
     forwards: int = 0
     key: str | None = field(default=None, repr=False)
     raised: bool = False
     forgotten: bool = False
     thread: int = field(default_factory=threading.get_ident, repr=False)
-    ended: bool = False
+    until: int = sys.maxsize
     sent: SentRequest = field(init=False)
     _released: _Released | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        self.sent = self.library.read_request(self.request, with_headers=False)
+        self.sent = self.library.read_request(self.request, with_headers=False, max_form=self.max_request)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the call has returned or raised."""
+        return self.until != sys.maxsize
 
     @cached_property
     def fingerprint(self) -> Fingerprint | None:
@@ -98,15 +109,18 @@ class Call:
         """Whether the answer can be kept for a later run. An error that a user's hook raised cannot: it may hide a response."""
         if self._released is not None:
             return self._released.can_be_kept and not self.forgotten
-        lost = self.response is None and (self.error is None or self.library.store_error(self.error) is None)
-        return not self.forgotten and not self.has_stream and not lost
+        if self.forgotten or self.has_stream:
+            return False
+        if self.response is not None:
+            return self.library.size(self.response) is not None
+        return self.error is not None and self.library.store_error(self.error) is not None
 
     @property
     def has_stream(self) -> bool:
         """Whether the call got a response whose content the task reads by itself. It can be read only once."""
         if self._released is not None:
             return self._released.has_stream
-        return self.streamed and (self.error is None or getattr(self.error, "response", None) is not None)
+        return self.streamed and (self.error is None or self.raised)
 
     def answer(self) -> StoredAnswer | None:
         """Return the answer in its stored form; None when there is nothing to store."""

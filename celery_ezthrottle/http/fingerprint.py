@@ -20,6 +20,9 @@ _VARYING = re.compile(
     re.IGNORECASE,
 )
 
+#: The boundary of a form with files (multipart), which is made anew for each request.
+_BOUNDARY = re.compile(rb"--([0-9a-f]{32})\r\n")
+
 
 @dataclass(frozen=True)
 class Fingerprint:
@@ -57,7 +60,7 @@ def fingerprint(
             only if the body contains UUIDs or times.
     """
     exact = exact_digest(method, url, body)
-    method, body, sent = method.upper(), body or b"", _without_fragment(url)
+    method, body, sent = method.upper(), _without_boundary(body or b""), _without_fragment(url)
     place, mark, query = sent.partition("?")
     raw = query.encode("utf-8", "surrogatepass")
     masked_query, masked = _masked(raw, stable), _masked(body, stable)
@@ -75,11 +78,16 @@ def fingerprint(
 
 def exact_digest(method: str, url: str, body: bytes | None) -> str:
     """Return the digest of method, URL and body, which is :attr:`Fingerprint.exact`. It takes less time than the whole."""
-    return _digest(f"{method.upper()} {_without_fragment(url)}\n", body or b"")
+    return _digest(f"{method.upper()} {_without_fragment(url)}\n", _without_boundary(body or b""))
 
 
 def _without_fragment(url: str) -> str:
     return url.partition("#")[0]  # it is never sent
+
+
+def _without_boundary(body: bytes) -> bytes:
+    found = _BOUNDARY.match(body)
+    return body.replace(b"--" + found[1], b"--") if found else body
 
 
 def is_safe(method: str) -> bool:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from .call import Call
 from .fingerprint import exact_digest, is_safe
 from .library import Library
 from .stored_answer import is_temporary
@@ -30,10 +31,10 @@ _IN_PROGRESS = 409
 
 
 class _Use:
-    """One call with a key."""
+    """The use of a key by a call."""
 
-    #: The library's response to the call; None when there is none.
-    response: Any = None
+    #: The call; None before it is made.
+    call: Call | None = None
 
 
 class _Numbers:
@@ -70,7 +71,7 @@ class IdempotencyKeys:
 
     @contextmanager
     def used(self, library: Library, request: Any) -> Iterator[tuple[Any, _Use]]:
-        """Make one call: yield ``request`` with its key, and where to put the response.
+        """Make one call: yield ``request`` with its key, and where to put the call.
 
         The request is left as it is when it is safe, has the header already, or has a stream as its body, which cannot be
         recognized in another run.
@@ -87,11 +88,8 @@ class IdempotencyKeys:
         try:
             key = uuid.uuid5(_NAMESPACE, f"{self._task_id}\n{exact}\n{number}")
             yield library.with_header(request, name, str(key)), use
-        except Exception as exc:
-            use.response = library.response_of(exc)
-            raise
         finally:
-            if not _is_answered(use.response):
+            if use.call is None or not _is_answered(use.call.response):
                 with self._lock:
                     numbers.give_back(number)
 

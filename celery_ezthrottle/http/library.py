@@ -44,8 +44,14 @@ class SentRequest:
 class Library(Protocol):
     """The adapter of an HTTP library. ``request``, ``response``, ``owner`` and ``error`` are the library's own objects."""
 
-    def read_request(self, request: Any, *, with_headers: bool = True) -> SentRequest:
-        """Return ``request`` as it goes on the wire. Without its headers, which take long to read, if they are not wanted."""
+    #: Name of the library: that of its module.
+    name: str
+
+    def read_request(self, request: Any, *, with_headers: bool = True, max_form: int = 0) -> SentRequest:
+        """Return ``request`` as it goes on the wire. Without its headers, which take long to read, if they are not wanted.
+
+        A form with files (multipart) that is not read yet is read if it has at most ``max_form`` bytes.
+        """
 
     def with_header(self, request: Any, name: str, value: str) -> Any:
         """Return a copy of ``request`` with one more header. The caller may send ``request`` again, as another call."""
@@ -53,11 +59,20 @@ class Library(Protocol):
     def last_request(self, call: Call) -> Any:
         """Return the request of the last hop of ``call``."""
 
-    def response_of(self, error: BaseException) -> Any | None:
-        """Return the response for which a hook or handler of the user raised ``error``; None for the library's own errors."""
+    def response_of(self, call: Call, error: BaseException) -> Any | None:
+        """Return the response to ``call`` for which a hook or handler of the user raised ``error``.
 
-    def size(self, response: Any) -> int:
-        """Return the size in bytes of a response's content. The content must have been read."""
+        None for the library's own errors.
+        """
+
+    def stop_retries(self, response: Any) -> None:
+        """Tell a client on top of the library, where there is a way, not to try again by itself because of ``response``.
+
+        The stored form of the response does not show it.
+        """
+
+    def size(self, response: Any) -> int | None:
+        """Return the size in bytes of a response's content; None when it has not been read."""
 
     def obstacle(self, call: Call) -> str | None:
         """Return why the service cannot send ``call`` in the same way (certificates, proxies), or None when it can."""

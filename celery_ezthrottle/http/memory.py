@@ -44,7 +44,7 @@ class Memory:
     def add(self, call: Call, *, newest: Call) -> None:
         """Count a call that was sent and has ended. The newest call keeps its answer, because it may be forwarded."""
         if call.response is not None and not call.streamed:
-            size = call.library.size(call.response)
+            size = call.library.size(call.response) or 0
             call.forgotten = size > self._max_response or self.is_full
             self._size += size
             if not call.is_safe and not call.forgotten:

@@ -8,11 +8,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, NoReturn, TypeAlias
 
 from celery_ezthrottle.errors import OutcomeUnknown, ReplayMismatch
 
 from .call import Call, Source
+from .flow import Flow, run, run_async
 from .idempotency_keys import IdempotencyKeys
 from .journal import Entry
 from .library import Library
@@ -42,6 +44,9 @@ class Recorder(RunCalls):
         stable: returns the UUIDs and times that are the same on every run, see :func:`.fingerprint.varying`. They distinguish
             requests, so they are not masked.
         on_ended: called after each call that was sent and has returned or raised an Exception. Never by two threads at once.
+        stops_retries: returns whether a call that was just sent and answered must not be sent again by the client library's own
+            retries. None: never.
+        max_request: largest body in bytes that is read from a form with files (multipart) in order to recognize the request.
         keys: gives unsafe calls their idempotency keys; None for none.
         thread: id of the thread of the body; None = the current thread.
     """
@@ -54,6 +59,8 @@ class Recorder(RunCalls):
         max_journal: int,
         stable: Callable[[], frozenset[bytes]] = frozenset,
         on_ended: Callable[[Call], None] | None = None,
+        stops_retries: Callable[[Call], bool] | None = None,
+        max_request: int = 0,
         keys: IdempotencyKeys | None = None,
         thread: int | None = None,
     ) -> None:
@@ -62,6 +69,8 @@ class Recorder(RunCalls):
         self.to_forward: Call | None = None
         self._stable = stable
         self._on_ended = on_ended
+        self._stops_retries = stops_retries
+        self._max_request = max_request
         self._keys = keys
         self._ending = threading.RLock()
         #: The calls of this run that ended in OutcomeUnknown, by their exact fingerprint.
@@ -85,16 +94,28 @@ class Recorder(RunCalls):
             ReplayMismatch: the call may be another form of a call that was answered.
             ForwardNow: the call must not be sent, only forwarded.
         """
-        if self._keys is None:
-            return self._record(Call(library, request, arguments, self._stable), owner, send)
-        with self._keys.used(library, request) as (keyed, used):
-            used.response = self._record(Call(library, keyed, arguments, self._stable), owner, send)
-            return used.response
+        return run(self._made(library, owner, request, arguments, send))
 
-    def _record(self, call: Call, owner: Any, send: Callable[[Any], Any]) -> Any:
+    async def send_async(
+        self, library: Library, owner: Any, request: Any, arguments: dict[str, Any], *, send: Callable[[Any], Any]
+    ) -> Any:
+        """The same for a library that is asynchronous: ``send`` returns an awaitable."""
+        return await run_async(self._made(library, owner, request, arguments, send))
+
+    def _made(
+        self, library: Library, owner: Any, request: Any, arguments: dict[str, Any], send: Callable[[Any], Any]
+    ) -> Flow[Any]:
+        if self._keys is None:
+            call = Call(library, request, arguments, self._stable, self._max_request)
+            return (yield from self._recorded(call, owner, send))
+        with self._keys.used(library, request) as (keyed, used):
+            used.call = Call(library, keyed, arguments, self._stable, self._max_request)
+            return (yield from self._recorded(used.call, owner, send))
+
+    def _recorded(self, call: Call, owner: Any, send: Callable[[Any], Any]) -> Flow[Any]:
         with self._lock:
             entry = self._begin(call)
-        return self._send(call, send) if entry is None else self._answer(call, entry, owner)
+        return (yield from self._sent(call, send) if entry is None else self._answered(call, entry, owner))
 
     def _begin(self, call: Call) -> Entry | None:
         """Add ``call`` to the calls of this run. Return the entry that answers it; None when it is to be sent."""
@@ -128,13 +149,14 @@ class Recorder(RunCalls):
         """Raise the error of ``earlier``, which is the same call. Its outcome is unknown, so this run never sends it again."""
         assert earlier.error is not None  # noqa: S101 -- that is why it is kept
         call.source, call.entry, call.forwards = earlier.source, earlier.entry, earlier.forwards
-        call.error, call.ended = earlier.error, True
+        call.error = earlier.error
         self.calls.append(call)
+        call.until = len(self.calls)
         raise earlier.error
 
     def _stop_to_forward(self, call: Call, entry: Entry) -> NoReturn:
         """Stop the body. The service may have executed this call already, and only the service can tell, under the same key."""
-        call.source, call.ended = Source.SERVICE, True
+        call.source = Source.SERVICE
         call.error = OutcomeUnknown(
             "The outcome of an earlier forward of this call is not known, and it could not be forwarded again under the "
             "same key; it was not sent. Look it up upstream before running the task again."
@@ -142,27 +164,32 @@ class Recorder(RunCalls):
         # One less, because this repeats the earlier forward.
         call.entry, call.forwards, call.key = entry, entry.forwards - 1, entry.key
         self.calls.append(call)
+        call.until = len(self.calls)
         self.to_forward = call
         raise ForwardNow
 
-    def _send(self, call: Call, send: Callable[[Any], Any]) -> Any:
+    def _sent(self, call: Call, send: Callable[[Any], Any]) -> Flow[Any]:
         response = None
         try:
             with recording(None):
-                response = call.response = send(call.request)
+                response = call.response = yield partial(send, call.request)
         except BaseException as exc:
             call.error = exc
-            hooked = call.library.response_of(exc)
+            hooked = call.library.response_of(call, exc)
             if hooked is not None:
                 call.response, call.raised = hooked, True  # a hook of the user raised for this response
             raise
         finally:
             self._end(call)
+        if self._stops_retries is not None and not self._is_closed and self._stops_retries(call):
+            call.library.stop_retries(response)
         return response
 
     def _end(self, call: Call) -> None:
-        call.ended = True
+        if call.response is not None:
+            call.status = call.response.status_code
         with self._lock:
+            call.until = len(self.calls)
             self._count_ended()
             self._uncounted = call
         if (
@@ -173,7 +200,7 @@ class Recorder(RunCalls):
             with self._ending:
                 self._on_ended(call)
 
-    def _answer(self, call: Call, entry: Entry, owner: Any) -> Any:
+    def _answered(self, call: Call, entry: Entry, owner: Any) -> Flow[Any]:
         call.source = Source.SERVICE if entry.forwards else Source.JOURNAL
         call.entry, call.forwards = entry, entry.forwards
         if entry.forwards and call.fingerprint is not None and _was_given_up(entry.answer):
@@ -186,20 +213,22 @@ class Recorder(RunCalls):
                 raise call.error
             assert entry.answer is not None  # noqa: S101 -- Match.ANSWERED says so
             call.response = call.library.build_response(entry.answer, call.request, owner)
-            return self._pass_on(call, owner)
+            if call.source is Source.SERVICE:
+                call.library.stop_retries(call.response)  # the service has done them
+            return (yield from self._passed_on(call, owner))
         finally:
-            call.ended = True
             with self._lock:
+                call.until = len(self.calls)
                 self._count_ended()
                 self._memory.hold(call)
 
-    def _pass_on(self, call: Call, owner: Any) -> Any:
+    def _passed_on(self, call: Call, owner: Any) -> Flow[Any]:
         """Let the library do with the answer what it does before its caller gets it. What it sends are calls of their own."""
         before = len(self.calls)
         try:
-            returned = call.library.pass_on(call, call.response, owner)
+            returned = yield partial(call.library.pass_on, call, call.response, owner)
         except Exception as exc:
-            response = call.library.response_of(exc)
+            response = call.library.response_of(call, exc)
             if not any(exc is made.error or _is_response_of(made, response) for made in self.calls[before:]):
                 call.error, call.raised = exc, True
                 self._put_last(call)

@@ -35,7 +35,15 @@ _GAVE_UP_ON = re.compile(r"too many (\d{3}) error responses")
 class _Requests:
     """Implements :class:`~celery_ezthrottle.http.library.Library`."""
 
-    def read_request(self, request: requests.PreparedRequest, *, with_headers: bool = True) -> SentRequest:
+    name = "requests"
+
+    def read_request(
+        self,
+        request: requests.PreparedRequest,
+        *,
+        with_headers: bool = True,
+        max_form: int = 0,  # noqa: ARG002 -- requests has read a form already
+    ) -> SentRequest:
         body: object = request.body  # may be a stream or a generator, although the type hint excludes it
         if isinstance(body, str):
             body = body.encode("utf-8", "surrogatepass")
@@ -57,11 +65,14 @@ class _Requests:
         request = getattr(call.error, "request", None)
         return request if isinstance(request, requests.PreparedRequest) else call.request
 
-    def response_of(self, error: BaseException) -> requests.Response | None:
+    def response_of(self, call: Call, error: BaseException) -> requests.Response | None:  # noqa: ARG002
         response = getattr(error, "response", None)
         if isinstance(response, requests.Response) and not isinstance(error, requests.TooManyRedirects):
             return response
         return None
+
+    def stop_retries(self, response: requests.Response) -> None:
+        """No client on top of ``requests`` is known to look for a header that stops it."""
 
     def size(self, response: requests.Response) -> int:
         return len(response.content or b"")

@@ -14,6 +14,7 @@ import requests
 from .call import Call, Source
 from .library import Library
 from .recorder import current
+from .requests_responses import unread
 
 __all__ = ["Connection", "pass_on"]
 
@@ -48,6 +49,8 @@ class Connection:
 
 def pass_on(call: Call, response: requests.Response, session: requests.Session) -> Any:
     """Do with the rebuilt ``response`` to ``call`` what ``Session.send()`` does with one from the network."""
+    if call.streamed:
+        unread(response)
     arguments = {name: value for name, value in call.arguments.items() if name != "allow_redirects"}
     # Taken now, because a hook may return another response.
     sent, hops = response.request, list(response.history)

@@ -17,7 +17,7 @@ from celery_ezthrottle import errors
 
 from .stored_answer import StoredAnswer, StoredError, StoredResponse
 
-__all__ = ["build_error", "build_response", "encoding_of", "store_error", "store_response"]
+__all__ = ["build_error", "build_response", "encoding_of", "store_error", "store_response", "unread"]
 
 
 def store_response(response: requests.Response, *, hops: bool = True) -> StoredResponse:
@@ -76,6 +76,26 @@ def build_response(
         if session is not None:
             extract_cookies_to_jar(session.cookies, response.request, response.raw)
     return response
+
+
+def unread(response: requests.Response) -> None:
+    """Make a rebuilt response one whose content the caller reads, as with ``stream=True``."""
+    # urllib3 would decode and count by these, and the stored content is decoded already.
+    headers = {
+        name: value
+        for name, value in response.raw.headers.items()
+        if name.lower() not in {"content-encoding", "content-length", "transfer-encoding"}
+    }
+    response.raw = urllib3.HTTPResponse(
+        body=io.BytesIO(response.content),
+        headers=headers,
+        status=response.status_code,
+        reason=response.reason,
+        preload_content=False,
+    )
+    content: Any = False  # as in a response that was just received
+    response._content = content
+    response._content_consumed = False  # type: ignore[attr-defined]
 
 
 def encoding_of(headers: Mapping[str, str]) -> str | None:

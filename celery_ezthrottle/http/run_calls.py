@@ -103,24 +103,28 @@ class RunCalls:
         ]
 
     def _after(self, forwarded: Call | None) -> set[int]:
-        """Return the ids of the safe calls that this run made after ``forwarded``, or beside it in another thread."""
+        """Return the ids of the safe calls that this run made after ``forwarded``, or beside it."""
         if forwarded is None:
             return set()
         at = self.calls.index(forwarded)
         return {
             id(call)
-            for i, call in enumerate(self.calls)
-            if call.is_safe and call is not forwarded and (i > at or call.thread != forwarded.thread)
+            for call in self.calls
+            if call.is_safe and call is not forwarded and (call.until > at or call.thread != forwarded.thread)
         }
 
     def obstacle(self, forwarded: Call) -> str | None:
         """Return why a resumed run could not be given the answers of this run, or None."""
         if self._still_works():
             return _STILL_WORKING
+        return self.lost_answer(forwarded)
+
+    def lost_answer(self, forwarded: Call) -> str | None:
+        """Return why a resumed run could not be given the answers that this run has got by now, or None."""
         with self._lock:
             self._count_ended()
         for call in self.calls:
-            if call.source is not Source.SENT or call is forwarded:
+            if call.source is not Source.SENT or call is forwarded or _is_failed_try(call, forwarded):
                 continue
             if call.sent.streamed:
                 return "an earlier call of the task streamed its request, so a resumed run could not have its answer"
@@ -129,7 +133,10 @@ class RunCalls:
             if call.forgotten:
                 return _TOO_LARGE
             if not call.can_be_kept and not call.is_safe:
-                return "an earlier call of the task raised an error that is not of requests; it cannot be kept for a resumed run"
+                return (
+                    "an earlier call of the task raised an error that is not of its HTTP library; it cannot be kept for a "
+                    "resumed run"
+                )
         return _TOO_LARGE if self._memory.is_full else None
 
     def _still_works(self) -> bool:
@@ -147,3 +154,10 @@ class RunCalls:
             if call.response is response:
                 call.raised = True
                 return
+
+
+def _is_failed_try(call: Call, forwarded: Call) -> bool:
+    """Whether ``call`` is an earlier try of the same request that has failed. The forwarded one stands for it."""
+    if call.status < 400 or call.fingerprint is None or forwarded.fingerprint is None:
+        return False
+    return call.fingerprint.exact == forwarded.fingerprint.exact

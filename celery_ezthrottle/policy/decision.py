@@ -21,6 +21,7 @@ from celery_ezthrottle.settings.options import Options
 from .callables import ask
 from .hosts import is_public_host, may_forward
 from .repeating import AMBIGUOUS, is_repeatable
+from .sdk import raises_for_status
 from .signed import is_signed
 from .wanted import all_behind, is_of
 
@@ -46,6 +47,8 @@ def failure_of(call: Call, options: Options) -> Failure | None:
     Raises:
         OptionFailed: the callable ``is_limited`` raised an error.
     """
+    if 0 < call.status < 400 and options.is_limited is None:
+        return None  # most calls; forward_on has error statuses only
     if call.forwards >= options.max_forwards or (call.source is Source.SERVICE and call.response is None):
         return None
     if call.response is not None:
@@ -74,7 +77,8 @@ def is_wanted(call: Call, failure: Failure, leaving: BaseException, options: Opt
         return True
     # The task has looked at the status and raised an error of its own. If raise_for_status() raised before and the task went
     # on, the task has tolerated the limit.
-    return options.forward_on_retry and failure is Failure.LIMITED and not call.raised and call.error is None
+    looked_at = options.forward_on_retry and failure is Failure.LIMITED and not call.raised and call.error is None
+    return looked_at and not raises_for_status(call.last_sent)
 
 
 def obstacle(call: Call, options: Options, *, max_request_body: int) -> str | None:
@@ -87,9 +91,9 @@ def obstacle(call: Call, options: Options, *, max_request_body: int) -> str | No
     """
     sent = call.last_sent
     if call.fingerprint is None or not _is_text(sent):
-        return "its request body is streamed, binary or multipart; only text can be forwarded"
-    if call.streamed:
-        return "its response is streamed (stream=True); a resumed run could not be given it"
+        return "its request body is streamed or binary; only text can be forwarded"
+    if call.streamed and call.response is not None and call.response.status_code < 400:
+        return "its response is streamed (stream=True) and is not an error; the task has read it, and a resumed run could not"
     if why := call.library.obstacle(call):
         return why
     if not may_forward(sent.url, options.forward_hosts):
@@ -142,7 +146,7 @@ def _may_send_again(call: Call, options: Options) -> bool:
 
 
 def _is_text(sent: SentRequest) -> bool:
-    if sent.streamed or (sent.header("Content-Type") or "").lower().startswith("multipart/"):
+    if sent.streamed:
         return False
     try:
         (sent.body or b"").decode()

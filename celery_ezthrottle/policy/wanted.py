@@ -37,15 +37,28 @@ def all_behind(error: BaseException) -> Iterator[BaseException]:
 
 def is_of(call: Call, error: BaseException) -> bool:
     """Whether ``error`` is the error of ``call``, or is about its response."""
-    return error is call.error or (call.response is not None and getattr(error, "response", None) is call.response)
+    if error is call.error:
+        return True
+    return call.response is not None and any(found is call.response for found in _responses_of(error))
+
+
+def _responses_of(error: BaseException) -> Iterator[object]:
+    """Yield what an error says its response is. Client packages have it under names of their own, such as ``raw_response``."""
+    yield getattr(error, "response", None)
+    yield from getattr(error, "__dict__", {}).values()
 
 
 def _last(calls: Sequence[Call], thread: int) -> Iterator[Call]:
-    """Yield the last call, and the calls that other threads made since the last one of the body's own thread."""
+    """Yield the last call, and the calls that were made beside it.
+
+    Those are the calls that had not ended when it began, and what other threads made since the last call of the body's own
+    thread.
+    """
+    is_own = False
     for call in reversed(calls):
-        yield call
-        if call.thread == thread:
-            return
+        if not is_own or call.until >= len(calls):
+            yield call
+        is_own |= call.thread == thread
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

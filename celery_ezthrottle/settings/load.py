@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+from celery_ezthrottle._common.validators import Kind
 from celery_ezthrottle.errors import ConfigurationError
 
 from . import names
@@ -40,10 +41,11 @@ def load_settings(app: Celery, *, environ: Mapping[str, str] | None = None) -> S
     # Task options come last: problems with the account are reported before problems with an option.
     for spec in sorted(fields(Settings), key=lambda spec: spec.name in OPTION_NAMES):
         found, source = lookup(app, environ, spec.name)
-        if found is None:
+        kind: Kind = spec.metadata["kind"]
+        if found is None and not (kind.takes_none and hasattr(app.conf, f"ezthrottle_{spec.name}")):
             continue
         try:
-            values[spec.name] = spec.metadata["kind"].of_setting(found)
+            values[spec.name] = kind.of_setting(found)
             if spec.name == "idempotency":
                 check_key(source, values[spec.name])
         except ValueError as exc:

@@ -21,6 +21,7 @@ from celery_ezthrottle._common.validators import (
     SECONDS,
     STATUSES,
     STRINGS,
+    WAIT,
     WEBHOOKS,
     Kind,
     choice,
@@ -79,7 +80,8 @@ _IDEMPOTENCY_HEADER = Kind(
 class Options:
     """The options of one task. Durations are in seconds.
 
-    A callable option gets the request (or response) object of the HTTP library that made the call.
+    A callable option gets the request (or response) object of the HTTP library that made the call. One that serves several
+    libraries can look at it through :func:`celery_ezthrottle.message_view`.
     """
 
     #: HTTP statuses, 400 to 599. A call with such a response is forwarded.
@@ -90,6 +92,9 @@ class Options:
     #: When a call that failed with a network error is forwarded. "safe": if the request was certainly not sent, its method is
     #: idempotent, or it has an ``Idempotency-Key`` header. "always". "never".
     forward_on_network_error: str = setting("safe", choice("safe", "always", "never"))
+    #: How many seconds the own retries of a client package may wait in the worker slot. If a limited response asks for more, and
+    #: the call can be forwarded, the package is told not to retry; see docs/tasks.md. 0 = it never retries; None = it may always.
+    sdk_wait: float | None = setting(2.0, WAIT)
     #: Whether a limited call is also forwarded when the task then calls ``self.retry()`` or raises an error of its own.
     forward_on_retry: bool = setting(True, FLAG)
     #: Patterns (as in fnmatch) of the hosts whose requests are forwarded. "public" stands for every public host.

@@ -21,13 +21,14 @@ from celery_ezthrottle.http.call import Call
 from celery_ezthrottle.http.recorder import Recorder, recording
 from celery_ezthrottle.policy import decision
 from celery_ezthrottle.policy.callables import OptionFailed
+from celery_ezthrottle.policy.unseen import unseen
 from celery_ezthrottle.policy.wanted import candidates
 
 from .handoff import usable_handoff
 from .outermost import stop_again
 from .resuming import begin
 from .retry import active, holds_back_retries
-from .run import Run, is_fresh
+from .run import Run, is_fresh, options_of
 from .suspend import no_progress, suspend
 
 __all__ = ["execute"]
@@ -117,8 +118,10 @@ class _Execution:
                 returned = self._body(*self._args, **self._kwargs)
         except BaseException as exc:
             self._end(token)
-            if isinstance(exc, Exception) and self._run is not None:
-                self._left_with(exc)
+            if isinstance(exc, Exception):
+                if self._run is not None:
+                    self._left_with(exc)
+                self._warn_of_unseen(exc)
             raise
         self._end(token)
         return returned if self._run is None else self._returned(returned)
@@ -171,6 +174,11 @@ class _Execution:
         if self.wanted_retry is not None:
             # Do the retry that was held back. It raises, as it would have done in the body.
             self.wanted_retry.stock()
+
+    def _warn_of_unseen(self, leaving: Exception) -> None:
+        calls = () if self._run is None else self._run.recorder.calls
+        if (found := unseen(leaving, calls, options_of(self.task))) is not None:
+            warn_once(self.task.name, found.reason, found.detail)
 
     def _wanted_call(self, leaving: Exception) -> Call | None:
         for call in self._candidates(leaving):

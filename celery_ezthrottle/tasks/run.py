@@ -18,11 +18,11 @@ from celery_ezthrottle.http import journal
 from celery_ezthrottle.http.call import Call
 from celery_ezthrottle.http.recorder import Recorder
 from celery_ezthrottle.settings.app_settings import Settings
-from celery_ezthrottle.settings.options import resolve
+from celery_ezthrottle.settings.options import Options, resolve
 from celery_ezthrottle.store.protocol import Store
 from celery_ezthrottle.store.retrying import retry_briefly
 
-__all__ = ["Run", "is_fresh"]
+__all__ = ["Run", "is_fresh", "options_of"]
 
 #: Attribute of a task's request: its run.
 _RUN_OF_REQUEST = "_ezthrottle_run"
@@ -33,6 +33,12 @@ _OPTIONS_OF_TASK = "_ezthrottle_options"
 def is_fresh(task: Any, handoff: Mapping[str, Any]) -> bool:
     """Whether a run has nothing to do before its body makes a call: it resumes nothing, and its options are known to be valid."""
     return not (handoff["resume"] or handoff["record"] or handoff["redelivered"]) and _OPTIONS_OF_TASK in vars(task)
+
+
+def options_of(task: Any) -> Options:
+    """Return the options of a task whose body has begun in this process: its run, or an earlier one, has resolved them."""
+    options: Options = vars(task)[_OPTIONS_OF_TASK][1]
+    return options
 
 
 class Run:

@@ -25,7 +25,7 @@ __all__ = ["children_of", "main"]
 PR_SET_CHILD_SUBREAPER = 36
 IMPORTED = (
     "celery.apps.worker", "celery.concurrency.prefork", "kombu.transport.pyamqp", "kombu.transport.redis",
-    "httpx", "uvicorn.lifespan.on", "uvicorn.protocols.http.auto",
+    "httpx2", "uvicorn.lifespan.on", "uvicorn.protocols.http.auto",
     "celery_ezthrottle.gateway.app", "celery_ezthrottle.receiver.asgi",
 )  # fmt: skip
 

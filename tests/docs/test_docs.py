@@ -26,7 +26,7 @@ BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 #: Runs where a user's project is: charges three orders of which one is limited, and revokes what waits.
 USE = """
-import asyncio, httpx
+import asyncio, httpx2
 from tests.support.lab import wait_until
 from proj.celery import app
 from proj.shop import charge_all
@@ -40,7 +40,7 @@ assert charge_then_count([4, 5]).get(timeout=30) == 2
 print(charge_all([1, 2, 3]).get(timeout=30), refund.delay(7).get(timeout=30), fetch.delay("/v1/list").get(timeout=30)["path"])
 assert len(fetch_all.delay(["/v1/one", "/v1/two"]).get(timeout=30)) == 2
 async def ask(site):
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(site), base_url="http://site") as client:
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(site), base_url="http://site") as client:
         return [(await client.get(path)).status_code for path in ("/ezthrottle/webhook", "/other")]
 assert asyncio.run(ask(mounted)) == asyncio.run(ask(beside)) == [405, 404]  # the receiver's own answer is 405
 waiting = fetch.delay("/v1/waits")

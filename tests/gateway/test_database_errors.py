@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-httpx = pytest.importorskip("httpx")
+httpx2 = pytest.importorskip("httpx2")
 for extra in ("starlette", "uvicorn"):
     pytest.importorskip(extra)
 
@@ -33,11 +33,11 @@ def database(tmp_path: Path) -> Iterator[Database]:
 async def running(database: Database) -> AsyncIterator[Any]:
     """A client of a gateway in this process."""
     app = create_app(GatewayConfig(API_KEY, SECRET, default_rate=100.0), database)
-    transport = httpx.ASGITransport(app)
+    transport = httpx2.ASGITransport(app)
     async with (
         asyncio.timeout(PATIENCE),
         app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://gateway", headers={"X-API-Key": API_KEY}) as client,
+        httpx2.AsyncClient(transport=transport, base_url="http://gateway", headers={"X-API-Key": API_KEY}) as client,
     ):
         yield client
 

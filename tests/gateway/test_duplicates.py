@@ -16,7 +16,7 @@ import pytest
 from tests.gateway.conftest import MakeGateway
 from tests.support.gateway_process import Gateway, Reply, Seen, Site, delivered, until
 
-for extra in ("httpx", "starlette", "uvicorn"):
+for extra in ("httpx2", "starlette", "uvicorn"):
     pytest.importorskip(extra)
 
 KEYS = pytest.mark.parametrize("key", [{}, {"idempotent_key": "k"}], ids=["without a key", "with a key"])

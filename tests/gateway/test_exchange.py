@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-httpx = pytest.importorskip("httpx")
+for extra in ("httpx2", "starlette", "uvicorn"):
+    pytest.importorskip(extra)
 
-from celery_ezthrottle.gateway.exchange import NoResponse, UpstreamResponse, exchange, make_client  # noqa: E402 (needs httpx)
-from tests.support.gateway_process import Reply, Site  # noqa: E402
+from celery_ezthrottle.gateway.exchange import NoResponse, UpstreamResponse, exchange, make_client  # noqa: E402 (needs httpx2)
+from tests.support.gateway_process import Gateway, Reply, Site  # noqa: E402
 
 
 @pytest.fixture
@@ -71,6 +74,29 @@ def test_no_coding_is_asked_for_that_cannot_be_decoded(site: Site, accepted: str
     assert site.seen[0].headers["accept-encoding"] == asked
 
 
+@pytest.mark.parametrize(
+    ("parameters", "asked"), [("self, data", "gzip"), ("self, data, output_buffer_limit", "gzip, br")]
+)
+def test_br_is_asked_for_when_the_brotli_that_is_installed_serves_httpx2(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parameters: str, asked: str
+) -> None:
+    brotli = f"class error(Exception): ...\nclass Decompressor:\n    def process({parameters}): return data\n"
+    (tmp_path / "brotli.py").write_text(brotli)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]))
+    with Gateway(tmp_path).running() as gateway:
+        gateway.submit(url=site.url, headers={"Accept-Encoding": "gzip, br"})
+        assert site.wait_for(1)[0].headers["accept-encoding"] == asked
+
+
+@pytest.mark.parametrize(
+    "location", ["http://[::1/", "http://127.0.0.1:port/", "mailto:a@example.com", "http://xn--a/"]
+)
+def test_a_redirect_is_an_answer_wherever_it_leads(site: Site, location: str) -> None:
+    site.answer = lambda seen, index: Reply(302, {"Location": location}, b"over there")
+    answer = ask(site.url)
+    assert (answer.status_code, answer.headers["location"], answer.body) == (302, location, "over there")
+
+
 def test_an_answer_without_a_body(site: Site) -> None:
     site.answer = lambda seen, index: Reply(204, {"Content-Encoding": "gzip"})
     answer = ask(site.url)
@@ -85,6 +111,7 @@ def test_an_answer_without_a_body(site: Site) -> None:
         ({"Content-Encoding": "gzip"}, gzip.compress(b"x" * 1001), "larger than 1,000 bytes"),
         ({"Content-Encoding": "gzip"}, b"not packed", "could not be decoded"),
         ({"Content-Encoding": "nope"}, b"packed", "could not be decoded"),
+        ({"Content-Encoding": ", ".join(["gzip"] * 6)}, gzip.compress(b""), "could not be decoded"),
     ],
 )
 def test_a_body_that_is_of_no_use_is_not_asked_for_again(

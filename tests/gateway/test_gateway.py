@@ -17,7 +17,7 @@ from celery_ezthrottle.service.signatures import SIGNATURE_HEADER
 from tests.gateway.conftest import MakeGateway
 from tests.support.gateway_process import Gateway, Reply, Seen, Site, delivered, until
 
-for extra in ("httpx", "starlette", "uvicorn"):
+for extra in ("httpx2", "starlette", "uvicorn"):
     pytest.importorskip(extra)
 
 

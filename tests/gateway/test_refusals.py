@@ -14,7 +14,7 @@ from celery_ezthrottle.errors import ConfigurationError
 from celery_ezthrottle.gateway import GatewayConfig, serve
 from tests.support.gateway_process import API_KEY, SECRET, Gateway
 
-for extra in ("httpx", "starlette", "uvicorn"):
+for extra in ("httpx2", "starlette", "uvicorn"):
     pytest.importorskip(extra)
 
 JOBS = "/api/v1/jobs"

@@ -109,7 +109,7 @@ def test_content_that_was_decoded_is_not_decoded_again(upstream: Upstream) -> No
     answer = StoredResponse(status_code=200, headers=(("Content-Encoding", "gzip"),), content=b"plain by now")
     with recording(resumed(recorded(lambda: requests.get(f"{upstream.url}/a")), answer)):
         found = requests.get(f"{upstream.url}/a", stream=True)
-    assert found.raw.read(decode_content=None) == found.content == b"plain by now"
+    assert found.raw.read(5, decode_content=True) + found.content == b"plain by now"
 
 
 def test_an_answered_response_can_be_pickled(upstream: Upstream) -> None:

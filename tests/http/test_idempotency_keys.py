@@ -9,6 +9,7 @@ from contextlib import suppress
 import pytest
 import requests
 
+from celery_ezthrottle.http.call import Call
 from celery_ezthrottle.http.fingerprint import fingerprint
 from celery_ezthrottle.http.idempotency_keys import IdempotencyKeys
 from celery_ezthrottle.http.recorder import Recorder, recording
@@ -160,8 +161,9 @@ def test_equal_calls_at_the_same_time_have_their_own_keys() -> None:
     made = keys()
     request = requests.Request("POST", "https://api.example.com/a").prepare()
     with made.used(REQUESTS, request) as (one, _), made.used(REQUESTS, request) as (two, used):
-        used.response = requests.Response()
-        used.response.status_code = 200
+        response = requests.Response()
+        response.status_code = 200
+        used.call = Call(REQUESTS, two, {}, response=response)
     with made.used(REQUESTS, request) as (three, _), made.used(REQUESTS, request) as (four, _):
         pass
     one, two, three, four = (keyed.headers[HEADER] for keyed in (one, two, three, four))

@@ -206,7 +206,7 @@ def test_an_unsafe_call_whose_hook_raised_an_error_of_its_own_is_not_made_again_
     upstream.plan("/pay", 402)
     run = recorded(body)
     assert run.last is not None
-    assert "an error that is not of requests" in (run.obstacle(run.last) or "")
+    assert "an error that is not of its HTTP library" in (run.obstacle(run.last) or "")
     with recording(recorder(for_resume(run.entries()))), pytest.raises(OutcomeUnknown):
         body()
     assert len(upstream.received("/pay")) == 1

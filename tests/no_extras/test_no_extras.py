@@ -13,7 +13,7 @@ from click.testing import CliRunner
 import celery_ezthrottle
 from celery_ezthrottle.cli import ezthrottle
 
-EXTRAS = ("httpx", "starlette", "uvicorn")
+EXTRAS = ("httpx2", "starlette", "uvicorn")
 NEEDS_AN_EXTRA = {
     "celery_ezthrottle._common.http_protocol",
     *(f"celery_ezthrottle.gateway.{name}" for name in ("app", "delivery", "dispatcher", "exchange")),

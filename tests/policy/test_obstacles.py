@@ -52,6 +52,8 @@ def why_not(
         {"headers": {"Authorization": "Bearer k"}},
         {"headers": {"Authorization": b"Bearer k"}},
         {"auth": ("user", "pw")},
+        {"files": {"file": ("a.txt", "text")}},
+        {"data": "--b--", "headers": {"Content-Type": "Multipart/Mixed; boundary=b"}},
     ],
 )
 def test_a_plain_request_can_be_forwarded(kwargs: dict[str, Any]) -> None:
@@ -64,8 +66,7 @@ def test_a_plain_request_can_be_forwarded(kwargs: dict[str, Any]) -> None:
         {"data": b"\x89PNG\xff"},
         {"data": io.BytesIO(b"text")},
         {"data": iter([b"text"])},
-        {"files": {"file": ("a.txt", "text")}},
-        {"data": "--b--", "headers": {"Content-Type": "Multipart/Mixed; boundary=b"}},
+        {"files": {"file": ("a.png", b"\x89PNG\xff")}},
     ],
 )
 def test_a_body_that_is_no_text_cannot(kwargs: dict[str, Any]) -> None:
@@ -80,7 +81,6 @@ def test_a_call_without_fingerprint_cannot_be_answered_later() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"stream": True}, "stream=True"),
         ({"cert": "client.pem"}, "client certificate"),
         ({"cert": ("client.pem", "key.pem")}, "client certificate"),
         ({"verify": False}, "verify=False"),
@@ -93,6 +93,17 @@ def test_a_call_without_fingerprint_cannot_be_answered_later() -> None:
 )
 def test_what_the_service_cannot_do_is_not_forwarded(arguments: dict[str, Any], said: str) -> None:
     assert said in (why_not(arguments=arguments) or "")
+
+
+@pytest.mark.parametrize(("status", "said"), [(200, "stream=True"), (429, None), (None, None)])
+def test_a_streamed_call_can_be_forwarded_when_nothing_was_streamed(status: int | None, said: str | None) -> None:
+    request = requests.Request("POST", URL, json={}).prepare()
+    call = Call(REQUESTS, request, ARGUMENTS | {"stream": True})
+    if status is not None:
+        call.response = requests.Response()
+        call.response.status_code, call.response.request = status, request
+    why = obstacle(call, Options(), max_request_body=9)
+    assert (said in why if why else said is why) if said else why is None
 
 
 @pytest.mark.parametrize(

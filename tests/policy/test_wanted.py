@@ -18,9 +18,10 @@ class Own(Exception):
     """An error of the task's own."""
 
 
-def call(name: str, *, fails: bool = True, thread: int = BODY) -> Call:
+def call(name: str, *, fails: bool = True, thread: int = BODY, until: int = 0) -> Call:
+    """A call that had ended before the next one began, or when the run had begun ``until`` calls."""
     request = requests.Request("GET", f"https://api.example.com/{name}").prepare()
-    made = Call(REQUESTS, request, {}, thread=thread)
+    made = Call(REQUESTS, request, {}, thread=thread, until=until)
     if fails:
         made.error = requests.ConnectionError(name)
     else:
@@ -81,6 +82,14 @@ def test_the_last_call_comes_before_one_whose_error_was_being_handled() -> None:
 def test_calls_of_other_threads_since_the_last_one_of_the_body_are_as_likely() -> None:
     calls = [call("before", thread=OTHER), call("body"), call("a", thread=OTHER), call("b", thread=3)]
     assert names(calls, Own()) == ["b", "a", "body"]
+
+
+def test_calls_that_had_not_ended_when_the_last_one_began_are_as_likely() -> None:
+    """As those of ``asyncio.gather()``, which are made in one thread."""
+    before = call("before", until=1)
+    beside = [call("one", until=3), call("two", until=4), call("three", until=4), call("last", fails=False, until=4)]
+    assert names([before, *beside[1:]], Own()) == ["last", "three", "two"]
+    assert names(beside, Own()) == ["last", "three", "two"]
 
 
 def test_errors_that_refer_to_each_other_come_to_an_end() -> None:

@@ -19,7 +19,7 @@ from celery_ezthrottle.store.redis.store import RedisStore
 
 from .conftest import SECRET
 
-httpx = pytest.importorskip("httpx")
+httpx2 = pytest.importorskip("httpx2")
 pytest.importorskip("starlette")
 
 from starlette.applications import Starlette  # noqa: E402 (needs the extra)
@@ -51,8 +51,8 @@ def post(application: Any, url: str, root_path: str = "") -> int:
     """Send a webhook; gives the status of the answer."""
 
     async def send() -> int:
-        transport = httpx.ASGITransport(application, root_path=root_path)
-        async with httpx.AsyncClient(transport=transport) as client:
+        transport = httpx2.ASGITransport(application, root_path=root_path)
+        async with httpx2.AsyncClient(transport=transport) as client:
             headers = {SIGNATURE_HEADER: sign(SECRET, BODY, int(time.time()))}
             status: int = (await client.post(url, content=BODY, headers=headers)).status_code
             return status

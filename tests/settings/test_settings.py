@@ -370,7 +370,7 @@ def test_the_prefix_holds_the_name_of_the_app_as_one_hash_tag(main: str | None, 
 
 
 def test_every_setting_can_come_from_both_places(app: Celery) -> None:
-    numbers = {"webhook_tolerance", "result_timeout", "submit_timeout", "sweep_interval", "lease"}
+    numbers = {"webhook_tolerance", "result_timeout", "submit_timeout", "sweep_interval", "lease", "sdk_wait"}
     sizes = {"max_request_body", "max_response", "max_journal", "webhook_quorum"}
     sizes |= {"max_suspended", "max_unclaimed", "max_unclaimed_bytes", "max_forwards"}
     flags = {"forward_on_retry", "exhaust_retries", "send_unmatched"}

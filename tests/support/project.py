@@ -24,6 +24,7 @@ app.conf.update(
         "tests.support.answered_tasks",
         "tests.support.varying_tasks",
         "tests.support.unsafe_tasks",
+        "tests.support.unseen_tasks",
         "tests.canvases.probes",
     ],
     task_default_queue=os.environ.get("TEST_QUEUE", "celery"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import signal
 import uuid
@@ -308,7 +309,9 @@ def calls_a_private_host(path: str) -> Any:
 @app.task
 @frugal
 def streams(path: str) -> Any:
-    return get(path, stream=True)["path"]
+    with requests.get(UPSTREAM + path, timeout=5, stream=True) as response:
+        response.raise_for_status()
+        return json.loads(b"".join(response.iter_content(7)))["path"]
 
 
 @app.task

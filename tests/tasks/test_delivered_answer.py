@@ -62,7 +62,7 @@ def test_through_a_service_that_sends_text(lab: Lab, path: str, kind: str, body:
 @pytest.fixture(scope="module")
 def exact(shared_lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The queue of a worker whose service is our gateway."""
-    for extra in ("httpx", "starlette", "uvicorn"):
+    for extra in ("httpx2", "starlette", "uvicorn"):
         pytest.importorskip(extra)
     made = Gateway(tmp_path_factory.mktemp("gateway"), api_key=API_KEY, webhook_secret=SECRET, default_rate=1000.0)
     with made.running() as gateway:

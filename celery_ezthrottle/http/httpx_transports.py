@@ -1,0 +1,205 @@
+"""What stands between a client of ``httpx`` or ``httpx2`` and its transport while the recorder sees a call.
+
+A client asks for the transport of each request that it sends: of a redirect, and of each step of an authentication, too. For a
+call that is sent, the answers are noted on their way. For a call that is answered, the client gets the answer as if it came from
+a transport, and each further request is a call of its own.
+"""
+
+from __future__ import annotations
+
+import datetime
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Protocol
+
+from .call import Call
+from .recorder import current
+
+if TYPE_CHECKING:
+    from .httpx_adapter import Httpx
+
+__all__ = ["Answer", "Hop", "Sending", "how_it_connects", "passing", "remember", "transport_between"]
+
+#: Attribute of a transport: the arguments it was made with.
+_MADE_WITH = "_celery_ezthrottle_made_with"
+_REMEMBERED = ("verify", "cert", "proxy", "uds")
+
+
+class _Passing(Protocol):
+    def transport(self, client: Any, real: Any) -> Any:
+        """Return what the client uses in place of its transport ``real``."""
+
+
+_passing: ContextVar[_Passing | None] = ContextVar("celery_ezthrottle_httpx", default=None)
+
+
+@contextmanager
+def passing(what: _Passing | None) -> Iterator[None]:
+    """Let the requests that the client sends in this block pass by ``what``."""
+    token = _passing.set(what)
+    try:
+        yield
+    finally:
+        _passing.reset(token)
+
+
+def transport_between(client: Any, real: Any) -> Any:
+    """Return what ``client`` uses in place of its transport ``real``."""
+    what = _passing.get()
+    return real if what is None else what.transport(client, real)
+
+
+class Sending:
+    """A call that ``client`` sends.
+
+    Attributes:
+        response: the response that came last; None when the last request failed.
+        redirects: the redirects that came.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self.response: Any = None
+        self.redirects: list[Any] = []
+
+    def transport(self, client: Any, real: Any) -> Any:
+        return _Noting(self, real) if client is self._client else real  # a hook may use a client of its own
+
+    def note(self, request: Any, response: Any) -> None:
+        response.request = request
+        self.response = response
+        if response.has_redirect_location:
+            self.redirects.append(response)
+
+
+class _Noting:
+    def __init__(self, sending: Sending, real: Any) -> None:
+        self._sending = sending
+        self._real = real
+
+    def handle_request(self, request: Any) -> Any:
+        self._sending.response = None
+        response = self._real.handle_request(request)
+        self._sending.note(request, response)
+        return response
+
+    async def handle_async_request(self, request: Any) -> Any:
+        self._sending.response = None
+        response = await self._real.handle_async_request(request)
+        self._sending.note(request, response)
+        return response
+
+
+class Answer:
+    """A call that ``client`` makes, and that is answered with ``response``."""
+
+    def __init__(self, library: Httpx, client: Any, call: Call, response: Any) -> None:
+        self._library = library
+        self._client = client
+        self._call = call
+        self._response = response
+        self._is_given = False
+        self._elapsed, self._history, self._last = response.elapsed, list(response.history), response.request
+
+    def transport(self, client: Any, real: Any) -> Any:
+        return _Answering(self, Hop(self._library, client, real)) if client is self._client else real
+
+    def take(self, request: Any) -> Any | None:
+        """Return the answer if ``request`` is the first one of the call; None for a request that comes beside or after it."""
+        first = self._call.request
+        if self._is_given or (request.method, request.url) != (first.method, first.url):
+            return None
+        self._is_given = True
+        return self._response
+
+    def passed_on(self, returned: Any) -> Any:
+        """Give what the client returns the redirects of the stored response, and what the client has set anew."""
+        self._response.elapsed = self._elapsed
+        if returned is self._response:
+            returned.request = self._last
+        for hop in self._history:
+            self._client.cookies.extract_cookies(hop)
+        returned.history = [*self._history, *returned.history]
+        return returned
+
+
+class _Answering:
+    def __init__(self, answer: Answer, hop: Hop) -> None:
+        self._answer = answer
+        self._hop = hop
+
+    def handle_request(self, request: Any) -> Any:
+        response = self._answer.take(request)
+        return self._hop.send(request) if response is None else response
+
+    async def handle_async_request(self, request: Any) -> Any:
+        response = self._answer.take(request)
+        return await self._hop.send_async(request) if response is None else response
+
+
+class Hop:
+    """A request that a client sends on the way of an answered call: a call of its own."""
+
+    def __init__(self, library: Httpx, client: Any, real: Any) -> None:
+        self._library = library
+        self._client = client
+        self._real = real
+        self._hops = Sending(client)
+
+    def answered(self, response: Any) -> Any:
+        """Return ``response`` as the transport would have returned it."""
+        if isinstance(self._client, self._library.module.AsyncClient):
+            return _at_once(response)
+        return response
+
+    def send(self, request: Any) -> Any:
+        recorder, noting = current(), _Noting(self._hops, self._real)
+        if recorder is None:
+            return self._real.handle_request(request)
+
+        def send(made: Any) -> Any:
+            began = time.perf_counter()
+            response = noting.handle_request(made)
+            response.read()
+            return _ended(response, began)
+
+        return recorder.send(self._library, self, request, self._arguments(), send=send)
+
+    async def send_async(self, request: Any) -> Any:
+        recorder, noting = current(), _Noting(self._hops, self._real)
+        if recorder is None:
+            return await self._real.handle_async_request(request)
+
+        async def send(made: Any) -> Any:
+            began = time.perf_counter()
+            response = await noting.handle_async_request(made)
+            await response.aread()
+            return _ended(response, began)
+
+        return await recorder.send_async(self._library, self, request, self._arguments(), send=send)
+
+    def _arguments(self) -> dict[str, Any]:
+        return {"stream": False, "owner": self._client, "hops": self._hops}
+
+
+def _ended(response: Any, began: float) -> Any:
+    response.elapsed = datetime.timedelta(seconds=time.perf_counter() - began)
+    return response
+
+
+async def _at_once(response: Any) -> Any:
+    return response
+
+
+def remember(transport: Any, arguments: Mapping[str, Any]) -> None:
+    """Remember how ``transport`` connects: by the arguments that it was made with, by name."""
+    setattr(transport, _MADE_WITH, {name: arguments[name] for name in _REMEMBERED if name in arguments})
+
+
+def how_it_connects(client: Any, url: Any) -> Mapping[str, Any]:
+    """Return ``verify``, ``cert``, ``proxy`` and ``uds`` of the transport for ``url``; nothing for one of the user's own."""
+    with passing(None):
+        made_with: Mapping[str, Any] = getattr(client._transport_for_url(url), _MADE_WITH, {})
+    return made_with

@@ -1,0 +1,39 @@
+"""The retries of a client package: they sleep in the worker slot. What would be forwarded anyway is not left to them."""
+
+from __future__ import annotations
+
+import time
+
+from celery_ezthrottle._common.retry_after import parse_retry_after
+from celery_ezthrottle.http.call import Call
+from celery_ezthrottle.policy import decision
+from celery_ezthrottle.policy.callables import OptionFailed
+
+from .run import Run
+
+__all__ = ["stops_retries"]
+
+
+def stops_retries(run: Run, call: Call) -> bool:
+    """Return whether the client that has made ``call`` shall leave further tries to the service.
+
+    It shall if the call would be forwarded now, and the wait that its response asks for is longer than ``sdk_wait``.
+    """
+    options = run.options
+    if call.status < 400 or (options.sdk_wait and _wait(call) <= options.sdk_wait):
+        return False
+    try:
+        return (
+            decision.failure_of(call, options) is decision.Failure.LIMITED
+            and decision.obstacle(call, options, max_request_body=run.settings.max_request_body) is None
+            and run.recorder.lost_answer(call) is None
+        )
+    except OptionFailed:
+        return False  # said when the body has ended
+
+
+def _wait(call: Call) -> float:
+    assert call.response is not None  # noqa: S101 -- it has a status
+    now = time.time()
+    due = parse_retry_after(call.response.headers.get("Retry-After", ""), now)
+    return due - now if due is not None else 0.0
