@@ -90,6 +90,9 @@ class Httpx:
         except self.module.ResponseNotRead:
             return None
 
+    def text(self, response: Any) -> str:
+        return "" if self.size(response) is None else str(response.text)
+
     def obstacle(self, call: Call) -> str | None:
         if not self._is_part_of(call):
             return (
