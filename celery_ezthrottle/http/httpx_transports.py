@@ -202,8 +202,11 @@ def remember(transport: Any, arguments: Mapping[str, Any]) -> None:
     setattr(transport, _MADE_WITH, {name: arguments[name] for name in _REMEMBERED if name in arguments})
 
 
-def how_it_connects(client: Any, url: Any) -> Mapping[str, Any]:
-    """Return ``verify``, ``cert``, ``proxy`` and ``uds`` of the transport for ``url``; nothing for one of the user's own."""
+def how_it_connects(module: Any, client: Any, url: Any) -> Mapping[str, Any]:
+    """Return ``verify``, ``cert``, ``proxy``, ``uds`` and ``in_process`` of the transport for ``url``, as far as they are known."""
     with passing(None):
-        made_with: Mapping[str, Any] = getattr(client._transport_for_url(url), _MADE_WITH, {})
+        transport = client._transport_for_url(url)
+    if isinstance(transport, (module.ASGITransport, module.WSGITransport)):
+        return {"in_process": True}
+    made_with: Mapping[str, Any] = getattr(transport, _MADE_WITH, {})
     return made_with
