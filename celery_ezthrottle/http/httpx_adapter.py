@@ -9,6 +9,7 @@ calls.
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import Iterator, Mapping
 from types import ModuleType
@@ -21,6 +22,9 @@ from .library import SentRequest
 from .stored_answer import StoredError, StoredResponse
 
 __all__ = ["Httpx"]
+
+#: Variables of the environment that name a CA bundle.
+_BUNDLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
 class Httpx:
@@ -114,8 +118,11 @@ class Httpx:
         return None
 
     def has_own_bundle(self, call: Call) -> bool:
-        verify = self._connects(call).get("verify", True)
-        return verify is not True and call.last_request.url.scheme == "https"
+        if call.last_request.url.scheme != "https":
+            return False
+        connects = self._connects(call)
+        by_environment = connects.get("trust_env", True) and any(os.environ.get(name) for name in _BUNDLES)
+        return connects.get("verify", True) is not True or bool(by_environment)
 
     def status_given_up_on(self, error: BaseException | None) -> int | None:  # noqa: ARG002
         return None  # its own retries are for connections only

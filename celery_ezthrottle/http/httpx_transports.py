@@ -24,7 +24,7 @@ __all__ = ["Answer", "Hop", "Sending", "how_it_connects", "passing", "remember",
 
 #: Attribute of a transport: the arguments it was made with.
 _MADE_WITH = "_celery_ezthrottle_made_with"
-_REMEMBERED = ("verify", "cert", "proxy", "uds")
+_REMEMBERED = ("verify", "cert", "proxy", "uds", "trust_env")
 
 
 class _Passing(Protocol):
@@ -225,7 +225,7 @@ def remember(transport: Any, arguments: Mapping[str, Any]) -> None:
 
 
 def how_it_connects(module: Any, client: Any, url: Any) -> Mapping[str, Any]:
-    """Return ``verify``, ``cert``, ``proxy``, ``uds`` and ``in_process`` of the transport for ``url``, where they are known."""
+    """Return the arguments of the transport for ``url`` that are remembered, and ``in_process``, where they are known."""
     with passing(None):
         transport = client._transport_for_url(url)
     if isinstance(transport, (module.ASGITransport, module.WSGITransport)):
