@@ -94,6 +94,10 @@ class Client(ABC):
     def chunks(self, response: Any) -> list[bytes]:
         """Read the content of a streamed response, in its pieces, and close it."""
 
+    def close_response(self, response: Any) -> None:
+        """Close a streamed response, whatever was read of it."""
+        response.close()
+
     @abstractmethod
     def close(self) -> None:
         pass
@@ -423,6 +427,9 @@ class _AsyncHttpxClient(_HttpxClient):
 
         found: list[bytes] = self.run(read())
         return found
+
+    def close_response(self, response: Any) -> None:
+        self.run(response.aclose())
 
     def close(self) -> None:
         try:
