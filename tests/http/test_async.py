@@ -31,7 +31,7 @@ def library(request: pytest.FixtureRequest) -> Iterator[HttpLibrary]:
 async def post(client: Any, url: str) -> Any:
     response = await client.post(url)
     response.raise_for_status()
-    return response.json()["path"] if "path" in response.json() else "by service"
+    return response.json().get("path", "by service")
 
 
 async def gathered(calls: list[Awaitable[Any]]) -> list[Any]:
@@ -94,19 +94,20 @@ def test_each_call_is_recorded_and_answered_once(
 
 
 @pytest.mark.parametrize("limited", ["/a", "/b", "/c"])
+@pytest.mark.parametrize("method", ["POST", "GET"])
 def test_the_call_whose_error_leaves_a_gather_is_the_wanted_one(
-    upstream: Upstream, library: HttpLibrary, limited: str
+    upstream: Upstream, library: HttpLibrary, method: str, limited: str
 ) -> None:
     """The others have ended too, and are answered in the resumed run, whichever was first."""
     upstream.plan(limited, 429)
-    waits = dict.fromkeys(("/a", "/b", "/c"), asyncio.Event)
+    places = ("/a", "/b", "/c")
 
     async def main() -> Any:
-        done = {path: event() for path, event in waits.items()}
+        done = {path: asyncio.Event() for path in places}
 
         async def one(client: Any, path: str) -> Any:
             try:
-                response = await client.post(f"{upstream.url}{path}")
+                response = await client.request(method, f"{upstream.url}{path}")
             finally:
                 done[path].set()
             for event in done.values():  # so that the error does not overtake the others
@@ -115,7 +116,7 @@ def test_the_call_whose_error_leaves_a_gather_is_the_wanted_one(
             return response.json().get("path", "by service")
 
         async with library.module.AsyncClient(verify=TRUST) as client:
-            return await asyncio.gather(*(one(client, path) for path in waits))
+            return await asyncio.gather(*(one(client, path) for path in places))
 
     left: list[Exception] = []
 
@@ -131,8 +132,8 @@ def test_the_call_whose_error_leaves_a_gather_is_the_wanted_one(
     second = resumed_after(first, call)
     with recording(second):
         answers = asyncio.run(main())
-    assert answers == ["by service" if path == limited else path for path in waits]
-    assert all(len(upstream.received(path)) == 1 for path in waits)
+    assert answers == ["by service" if path == limited else path for path in places]
+    assert all(len(upstream.received(path)) == 1 for path in places)
 
 
 def test_the_call_whose_error_leaves_a_task_group_is_the_wanted_one(upstream: Upstream, library: HttpLibrary) -> None:
