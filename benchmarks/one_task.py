@@ -17,6 +17,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
+import httpx2
 import requests
 from celery import Celery
 from celery.concurrency.solo import TaskPool
@@ -36,6 +37,8 @@ _BODY = json.dumps([{"id": str(uuid.uuid4()), "name": f"item {n}"} for n in rang
 _session = requests.Session()
 _session.trust_env = False  # to look for proxies and passwords takes longer than the call, and varies
 
+_client = httpx2.Client(trust_env=False)
+
 
 def nothing(_url: str) -> int:
     return 0
@@ -43,6 +46,10 @@ def nothing(_url: str) -> int:
 
 def call(url: str) -> int:
     return _session.post(url, json={"order": 7, "id": uuid.uuid4().hex}, timeout=10).status_code
+
+
+def call_httpx2(url: str) -> int:
+    return _client.post(url, json={"order": 7, "id": uuid.uuid4().hex}, timeout=10).status_code
 
 
 def call_1mb(url: str) -> int:
@@ -58,7 +65,7 @@ def many_calls(_url: str) -> int:
 
 
 FUNCTIONS: dict[str, Callable[[str], int]] = {
-    function.__name__: function for function in (nothing, call, call_1mb, many_calls)
+    function.__name__: function for function in (nothing, call, call_httpx2, call_1mb, many_calls)
 }
 
 

@@ -59,7 +59,12 @@ asyncio.run(main())
 _BLOCK = 20
 
 #: The functions of ``one_task``, the key of what is added to their run, and the share of the blocks that they get.
-_KINDS = (("nothing", "added_us_without_call", 1.0), ("call", "added_us", 1.0), ("call_1mb", "added_us_1mb", 0.25))
+_KINDS = (
+    ("nothing", "added_us_without_call", 1.0),
+    ("call", "added_us", 1.0),
+    ("call_httpx2", "added_us_httpx2", 1.0),
+    ("call_1mb", "added_us_1mb", 0.25),
+)
 #: Key of what is added to a whole task that does nothing, from its message to its end.
 _MESSAGE = "added_us_message"
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         StoreError,
         SubmitRefused,
     )
+    from .http.message_view import message_view
     from .service.client import EZThrottle
     from .tasks.decorator import EZThrottleTask, frugal
 
@@ -45,6 +46,7 @@ __all__ = [
     "SubmitRefused",
     "cancel",
     "frugal",
+    "message_view",
 ]
 
 #: The module of each name. The other names are errors.
@@ -53,6 +55,7 @@ _HOMES = {
     "EZThrottleTask": "tasks.decorator",
     "cancel": "continuations.cancel",
     "frugal": "tasks.decorator",
+    "message_view": "http.message_view",
 }
 
 

@@ -6,8 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from celery_ezthrottle.http.requests_responses import encoding_of
 from celery_ezthrottle.http.stored_answer import (
+    AS_DECLARED,
     OUTCOME_UNKNOWN,
     StoredAnswer,
     StoredError,
@@ -142,7 +142,7 @@ def _delivered(data: dict[str, Any], failed: dict[str, Any] | None, elapsed: flo
         method=before["method"],
         headers=headers_of(response, None if method == "HEAD" or status == 304 else len(content)),
         content=content,
-        encoding=encoding_of(response["headers"]),
+        encoding=AS_DECLARED,
         elapsed=elapsed,
         history=load_hops(before["history"]),
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -90,13 +90,16 @@ class Httpx:
         except self.module.ResponseNotRead:
             return None
 
+    def text(self, response: Any) -> str:
+        return "" if self.size(response) is None else str(response.text)
+
     def obstacle(self, call: Call) -> str | None:
         if not self._is_part_of(call):
             return (
                 "what failed is another request, which its authentication has sent; its answer would be taken for that to the "
                 "call"
             )
-        connects = how_it_connects(call.arguments["owner"], call.last_request.url)
+        connects = self._connects(call)
         verify = connects.get("verify", True)
         if connects.get("cert"):
             return "it uses a client certificate, which cannot be forwarded"
@@ -106,10 +109,12 @@ class Httpx:
             return "it goes through a proxy, which cannot be forwarded"
         if connects.get("uds"):
             return "it goes through a Unix domain socket, which cannot be forwarded"
+        if connects.get("in_process"):
+            return "it goes to an application in this process (ASGITransport, WSGITransport), which cannot be forwarded"
         return None
 
     def has_own_bundle(self, call: Call) -> bool:
-        verify = how_it_connects(call.arguments["owner"], call.last_request.url).get("verify", True)
+        verify = self._connects(call).get("verify", True)
         return verify is not True and call.last_request.url.scheme == "https"
 
     def status_given_up_on(self, error: BaseException | None) -> int | None:  # noqa: ARG002
@@ -153,6 +158,9 @@ class Httpx:
     async def _pass_on_async(self, client: Any, call: Call, answer: Answer, arguments: dict[str, Any]) -> Any:
         with passing(answer):
             return answer.passed_on(await self.send_async(client, call.request, **arguments))
+
+    def _connects(self, call: Call) -> Mapping[str, Any]:
+        return how_it_connects(self.module, call.arguments["owner"], call.last_request.url)
 
     @staticmethod
     def arguments_of_send(call: Call) -> dict[str, Any]:

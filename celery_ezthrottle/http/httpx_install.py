@@ -9,6 +9,7 @@ from typing import Any
 
 from .httpx_adapter import Httpx
 from .httpx_transports import Sending, passing, remember, transport_between
+from .message_view import add_library
 from .recorder import current
 
 __all__ = ["install"]
@@ -25,6 +26,7 @@ def install(module: ModuleType) -> None:
     if hasattr(library.Client.send, _MARK):
         return
     adapter = Httpx(module)
+    add_library(adapter)
     library.Client.send = _recorded(adapter)
     library.AsyncClient.send = _recorded_async(adapter)
     for client in (library.Client, library.AsyncClient):

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -35,14 +34,19 @@ class _Passing(Protocol):
 _passing: ContextVar[_Passing | None] = ContextVar("celery_ezthrottle_httpx", default=None)
 
 
-@contextmanager
-def passing(what: _Passing | None) -> Iterator[None]:
-    """Let the requests that the client sends in this block pass by ``what``."""
-    token = _passing.set(what)
-    try:
-        yield
-    finally:
-        _passing.reset(token)
+class passing:  # noqa: N801 -- used like a function; contextlib's generators take three times as long
+    """Let the requests that the client sends in a ``with`` block pass by ``what``."""
+
+    __slots__ = ("_token", "_what")
+
+    def __init__(self, what: _Passing | None) -> None:
+        self._what = what
+
+    def __enter__(self) -> None:
+        self._token = _passing.set(self._what)
+
+    def __exit__(self, *_: object) -> None:
+        _passing.reset(self._token)
 
 
 def transport_between(client: Any, real: Any) -> Any:
@@ -198,8 +202,11 @@ def remember(transport: Any, arguments: Mapping[str, Any]) -> None:
     setattr(transport, _MADE_WITH, {name: arguments[name] for name in _REMEMBERED if name in arguments})
 
 
-def how_it_connects(client: Any, url: Any) -> Mapping[str, Any]:
-    """Return ``verify``, ``cert``, ``proxy`` and ``uds`` of the transport for ``url``; nothing for one of the user's own."""
+def how_it_connects(module: Any, client: Any, url: Any) -> Mapping[str, Any]:
+    """Return ``verify``, ``cert``, ``proxy``, ``uds`` and ``in_process`` of the transport for ``url``, where they are known."""
     with passing(None):
-        made_with: Mapping[str, Any] = getattr(client._transport_for_url(url), _MADE_WITH, {})
+        transport = client._transport_for_url(url)
+    if isinstance(transport, (module.ASGITransport, module.WSGITransport)):
+        return {"in_process": True}
+    made_with: Mapping[str, Any] = getattr(transport, _MADE_WITH, {})
     return made_with

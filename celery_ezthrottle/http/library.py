@@ -74,6 +74,9 @@ class Library(Protocol):
     def size(self, response: Any) -> int | None:
         """Return the size in bytes of a response's content; None when it has not been read."""
 
+    def text(self, response: Any) -> str:
+        """Return the content of a response as text; "" when it has not been read."""
+
     def obstacle(self, call: Call) -> str | None:
         """Return why the service cannot send ``call`` in the same way (certificates, proxies), or None when it can."""
 

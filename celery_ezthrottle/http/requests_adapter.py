@@ -19,6 +19,7 @@ from requests.utils import select_proxy
 
 from .call import Call
 from .library import SentRequest
+from .message_view import add_library
 from .recorder import current
 from .requests_passing_on import Connection, pass_on
 from .requests_responses import build_error, build_response, store_error, store_response
@@ -76,6 +77,9 @@ class _Requests:
 
     def size(self, response: requests.Response) -> int:
         return len(response.content or b"")
+
+    def text(self, response: requests.Response) -> str:
+        return "" if vars(response)["_content"] is False else response.text
 
     def obstacle(self, call: Call) -> str | None:
         if call.error is not None and not _is_part_of(call.request, call.last_request):
@@ -159,6 +163,7 @@ def _text(value: str | bytes) -> str:
 
 def install() -> None:
     """Wrap ``requests.Session.send`` and ``Response.raise_for_status`` with the recorder. Idempotent."""
+    add_library(REQUESTS)
     send: Any = requests.Session.send
     if getattr(send, "_celery_ezthrottle", False):
         return

@@ -15,7 +15,7 @@ import urllib3
 
 from celery_ezthrottle import errors
 
-from .stored_answer import StoredAnswer, StoredError, StoredResponse
+from .stored_answer import AS_DECLARED, StoredAnswer, StoredError, StoredResponse
 
 __all__ = ["build_error", "build_response", "encoding_of", "store_error", "store_response", "unread"]
 
@@ -51,7 +51,7 @@ def build_response(
         message[name] = value
         response.headers[name] = f"{response.headers[name]}, {value}" if name in response.headers else value
     response.url = stored.url or request.url or ""
-    response.encoding = stored.encoding
+    response.encoding = encoding_of(response.headers) if stored.encoding == AS_DECLARED else stored.encoding
     response.elapsed = datetime.timedelta(seconds=stored.elapsed)
     response.request = _as_sent(request, stored)
     response.raw = urllib3.HTTPResponse(

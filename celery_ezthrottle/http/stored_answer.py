@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 __all__ = [
+    "AS_DECLARED",
     "OUTCOME_UNKNOWN",
     "StoredAnswer",
     "StoredError",
@@ -17,6 +18,9 @@ __all__ = [
     "load_answer",
     "load_hops",
 ]
+
+#: Encoding of a stored response whose text is to be decoded as the library finds it in the headers.
+AS_DECLARED = ""
 
 #: Name of the stored error for a call whose outcome nobody knows.
 OUTCOME_UNKNOWN = "OutcomeUnknown"
@@ -29,7 +33,7 @@ def is_temporary(status_code: int) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class StoredResponse:
-    """The stored form of a response. A ``requests.Response`` can be rebuilt from it. ``elapsed`` is in seconds."""
+    """The stored form of a response, from which the library's own response can be rebuilt. ``elapsed`` is in seconds."""
 
     status_code: int
     reason: str | None = None
@@ -51,7 +55,7 @@ class StoredError:
     """The stored form of an exception.
 
     Attributes:
-        name: name of the class, which is in ``requests.exceptions`` or in this package.
+        name: name of the class, which is one of the library that made the call, or of this package.
         text: text of the exception.
         url, method: URL and method of the hop that failed; "" when they are not known.
     """

@@ -22,6 +22,7 @@ from celery_ezthrottle.http.call import Call, _Released
 from celery_ezthrottle.http.fingerprint import fingerprint
 from celery_ezthrottle.http.journal import Entry
 from celery_ezthrottle.http.library import SentRequest
+from celery_ezthrottle.http.message_view import MessageView
 from celery_ezthrottle.http.requests_adapter import REQUESTS
 from celery_ezthrottle.http.stored_answer import StoredError, StoredResponse
 from celery_ezthrottle.receiver.payload import Payload
@@ -150,6 +151,7 @@ SECRETIVE: list[Any] = [
     rows.JobState("j", "queued", URL, "POST", 1.0),
     rows.Delivery("j", HOOK["url"], b"canary in body", 0, 1.0),
     SentRequest("POST", URL, {"Authorization": "canary in headers"}, b"canary in body"),
+    MessageView("POST", URL, {"authorization": "canary in headers"}, "canary in body"),
     exchange.UpstreamResponse(200, {"set-cookie": "canary in headers"}, "canary in body", "canary in base64"),
     Payload("job_1", "success", {"body": "canary in body"}, "canary in reason", 14),
 ]
