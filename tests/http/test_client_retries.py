@@ -1,0 +1,66 @@
+"""The retries that a client package on top of a library makes by itself: which it is told not to make, and which are not sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import httpx2
+import pytest
+
+from celery_ezthrottle.errors import JobFailed
+from celery_ezthrottle.http.call import Source
+from celery_ezthrottle.http.recorder import recording
+from celery_ezthrottle.http.stored_answer import StoredError
+from tests.support.recorded_body import recorded, resumed
+from tests.support.upstream import Upstream, running
+
+both = pytest.mark.parametrize("module", [httpx, httpx2], ids=["httpx", "httpx2"])
+GIVEN_UP = StoredError(name="JobFailed", text="gave up")
+
+
+@pytest.fixture
+def upstream() -> Iterator[Upstream]:
+    upstream = Upstream()
+    with running(upstream.respond) as upstream.url:
+        yield upstream
+
+
+@both
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_what_the_service_has_given_up_is_not_sent_by_the_clients_own_retries(
+    upstream: Upstream, module: Any, method: str
+) -> None:
+    with module.Client() as client:
+
+        def call(retry: str, body: str = "x") -> Any:
+            headers = {"x-stainless-retry-count": retry}
+            return client.request(method, f"{upstream.url}/a", headers=headers, content=body)
+
+        run = resumed(recorded(lambda: call("0")), GIVEN_UP)
+        with recording(run):
+            for retry in ("0", "1", "2"):
+                with pytest.raises(module.RequestError, match="gave up") as caught:
+                    call(retry)
+                assert isinstance(caught.value, JobFailed)
+            call("1", body="y")  # another call
+    assert [call.source for call in run.calls] == [*[Source.SERVICE] * 3, Source.SENT]
+    assert [received.body for received in upstream.received("/a")] == ["x", "y"]
+
+
+@both
+@pytest.mark.parametrize("retry", ["0", "", "omit"])
+def test_what_the_body_tries_again_is_sent(upstream: Upstream, module: Any, retry: str) -> None:
+    with module.Client() as client:
+
+        def call() -> Any:
+            return client.post(f"{upstream.url}/a", headers={"x-stainless-retry-count": retry}, content="x")
+
+        run = resumed(recorded(call), GIVEN_UP)
+        with recording(run):
+            with pytest.raises(module.RequestError, match="gave up"):
+                call()
+            call()
+    assert [call.source for call in run.calls] == [Source.SERVICE, Source.SENT]
+    assert len(upstream.received("/a")) == 2
