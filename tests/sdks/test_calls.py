@@ -73,18 +73,17 @@ LOST = {
 }
 
 
-@pytest.mark.parametrize("pool", ["prefork", "threads"])
 @pytest.mark.parametrize("lost", LOST)
 @every_package
 def test_a_call_without_an_answer_is_final(
-    lab: Lab, path: str, sdk: Sdk, lost: str, pool: str, send: Callable[..., Any]
+    lab: Lab, path: str, sdk: Sdk, lost: str, send: Callable[..., Any]
 ) -> None:
     """Neither the package's own tries nor Celery's ``autoretry_for`` send it again."""
     endpoint = path + sdk.endpoint
     lab.upstream.plan(endpoint, sdk.limited())
     lab.service.hold(endpoint)
 
-    result = send(tasks.retries, path, sdk.package, pool=pool)
+    result = send(tasks.retries, path, sdk.package)
     (job,) = wait_until(lambda: lab.service.jobs(endpoint), "the job")
     assert lab.service.deliver(job, {"job_id": job.id, **LOST[lost]}) == [200]
 
