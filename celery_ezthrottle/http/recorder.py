@@ -188,6 +188,7 @@ class Recorder(RunCalls):
         finally:
             self._end(call)
         if self._stops_retries is not None and not self._is_closed and self._stops_retries(call):
+            call.stops = True
             call.library.stop_retries(response)
         return response
 
@@ -219,8 +220,8 @@ class Recorder(RunCalls):
                 raise call.error
             assert entry.answer is not None  # noqa: S101 -- Match.ANSWERED says so
             call.response = call.library.build_response(entry.answer, call.request, owner)
-            if call.source is Source.SERVICE:
-                call.library.stop_retries(call.response)  # the service has done them
+            if call.source is Source.SERVICE or entry.stops:
+                call.library.stop_retries(call.response)  # the service has done them; or they were not made in the first run
             return (yield from self._passed_on(call, owner))
         finally:
             with self._lock:

@@ -85,7 +85,7 @@ class RunCalls:
         with self._lock:
             self._count_ended()
         return [
-            Entry(fingerprint=call.fingerprint, answer=call.answer(), after=id(call) in after)
+            Entry(fingerprint=call.fingerprint, answer=call.answer(), after=id(call) in after, stops=call.stops)
             if call.can_be_kept
             else Entry(fingerprint=call.fingerprint, answer=None, unknown=True)
             for call in self.calls

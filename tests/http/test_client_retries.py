@@ -64,3 +64,27 @@ def test_what_the_body_tries_again_is_sent(upstream: Upstream, module: Any, retr
             call()
     assert [call.source for call in run.calls] == [Source.SERVICE, Source.SENT]
     assert len(upstream.received("/a")) == 2
+
+
+@both
+@pytest.mark.parametrize("stops", [True, False])
+def test_a_client_that_was_stopped_is_stopped_again_in_a_later_run(
+    upstream: Upstream, module: Any, stops: bool
+) -> None:
+    """Otherwise it would wait in a later run, and send a call that the first run has not made."""
+    seen: list[str | None] = []
+    upstream.plan("/a", 429)
+    with module.Client() as client:
+
+        def body() -> None:
+            seen.append(client.post(f"{upstream.url}/a", content="x").headers.get("x-should-retry"))
+            client.post(f"{upstream.url}/b", content="x")
+
+        first = recorded(body, stops_retries=lambda call: stops and call.status == 429)
+        second = resumed(first)
+        with recording(second):
+            body()
+        with recording(resumed(second)):
+            body()
+    assert seen == [*["false" if stops else None] * 3]
+    assert len(upstream.received("/a")) == 1
