@@ -58,9 +58,10 @@ class Sdk:
         headers = {"Content-Type": "application/json; charset=utf-8", "x-request-id": "req_1"}
         return Answer(200, json.dumps(self.answer, ensure_ascii=False), headers)
 
-    def limited(self, status: int = 429, retry_after: str = "8") -> Answer:
-        headers = {"Content-Type": "application/json", "Retry-After": retry_after}
-        return Answer(status, json.dumps(self.limit), headers)
+    def limited(self, status: int = 429, wait: Mapping[str, str] | str = "8") -> Answer:
+        """A failed response with the body of a 429. It asks to wait so many seconds, or with other headers than Retry-After."""
+        headers = {"Retry-After": wait} if isinstance(wait, str) else wait
+        return Answer(status, json.dumps(self.limit), {"Content-Type": "application/json", **headers})
 
 
 def _chat(client: Any, model: str = "m-1", **more: Any) -> Any:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from email.utils import formatdate
 from typing import Any
 
 import pytest
@@ -20,7 +22,7 @@ openai = pytest.mark.parametrize("package", ["openai"])
 @obeying
 def test_a_short_wait_is_left_to_the_package(lab: Lab, path: str, sdk: Sdk, send: Callable[..., Any]) -> None:
     endpoint = path + sdk.endpoint
-    lab.upstream.plan(endpoint, sdk.limited(retry_after="1"), sdk.success())
+    lab.upstream.plan(endpoint, sdk.limited(wait="1"), sdk.success())
 
     assert send(tasks.calls, path, sdk.package).get(timeout=PATIENCE) == [sdk.result, SAID]
     assert lab.upstream.by_worker(endpoint) == 2
@@ -30,16 +32,34 @@ def test_a_short_wait_is_left_to_the_package(lab: Lab, path: str, sdk: Sdk, send
 @obeying
 def test_no_wait_at_all_is_left_to_the_package(lab: Lab, path: str, sdk: Sdk, send: Callable[..., Any]) -> None:
     endpoint = path + sdk.endpoint
-    lab.upstream.plan(endpoint, sdk.limited(retry_after="1"), sdk.success())
+    lab.upstream.plan(endpoint, sdk.limited(wait="1"), sdk.success())
 
     assert send(tasks.never_waits, path, sdk.package).get(timeout=PATIENCE) == [sdk.result, SAID]
     assert (lab.upstream.by_worker(endpoint), lab.upstream.by_service(endpoint)) == (1, 1)
 
 
 @openai
+@pytest.mark.parametrize("wait", ["seconds", "milliseconds", "fraction", "date"])
+def test_a_long_wait_is_seen_in_each_form_that_packages_read(
+    lab: Lab, path: str, sdk: Sdk, wait: str, send: Callable[..., Any]
+) -> None:
+    forms = {
+        "seconds": {"Retry-After": "8"},
+        "milliseconds": {"retry-after-ms": "8000"},
+        "fraction": {"Retry-After": "8.5"},
+        "date": {"Retry-After": formatdate(time.time() + 9, usegmt=True)},
+    }
+    endpoint = path + sdk.endpoint
+    lab.upstream.plan(endpoint, sdk.limited(wait=forms[wait]), sdk.success())
+
+    assert send(tasks.calls, path, sdk.package).get(timeout=PATIENCE) == [sdk.result, SAID]
+    assert (lab.upstream.by_worker(endpoint), lab.upstream.by_service(endpoint)) == (1, 1)
+
+
+@openai
 def test_each_wait_can_be_left_to_the_package(lab: Lab, path: str, sdk: Sdk, send: Callable[..., Any]) -> None:
     endpoint = path + sdk.endpoint
-    lab.upstream.plan(endpoint, sdk.limited(retry_after="3"), sdk.success())
+    lab.upstream.plan(endpoint, sdk.limited(wait="3"), sdk.success())
 
     assert send(tasks.waits_as_it_likes, path, sdk.package).get(timeout=PATIENCE) == [sdk.result, SAID]
     assert lab.upstream.by_worker(endpoint) == 2
@@ -52,7 +72,7 @@ def test_a_call_that_cannot_be_forwarded_is_left_to_the_package(
 ) -> None:
     endpoint = path + sdk.endpoint
     not_listed = lab.upstream.url.replace("127.0.0.1", "localhost")
-    lab.upstream.plan(endpoint, sdk.limited(retry_after="1"), sdk.success())
+    lab.upstream.plan(endpoint, sdk.limited(wait="1"), sdk.success())
 
     assert send(tasks.never_waits, path, sdk.package, not_listed).get(timeout=PATIENCE) == [sdk.result, SAID]
     assert lab.upstream.by_worker(endpoint) == 2
