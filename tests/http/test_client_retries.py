@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,8 +15,9 @@ from celery_ezthrottle.errors import JobFailed
 from celery_ezthrottle.http.call import Source
 from celery_ezthrottle.http.recorder import recording
 from celery_ezthrottle.http.stored_answer import StoredError
-from tests.support.recorded_body import recorded, resumed
-from tests.support.upstream import Upstream, running
+from tests.support.lab import PATIENCE
+from tests.support.recorded_body import recorded, recorder, resumed
+from tests.support.upstream import Answer, Upstream, running
 
 both = pytest.mark.parametrize("module", [httpx, httpx2], ids=["httpx", "httpx2"])
 GIVEN_UP = StoredError(name="JobFailed", text="gave up")
@@ -88,3 +91,29 @@ def test_a_client_that_was_stopped_is_stopped_again_in_a_later_run(
             body()
     assert seen == [*["false" if stops else None] * 3]
     assert len(upstream.received("/a")) == 1
+
+
+@both
+def test_a_call_beside_one_that_has_not_ended_can_be_stopped(upstream: Upstream, module: Any) -> None:
+    """Nobody knows yet whether the other one's answer can be kept; most answers can."""
+    may_answer = threading.Event()
+    upstream.plan("/slow", Answer(wait_for=may_answer))
+    upstream.plan("/a", 429)
+    run = recorder(stops_retries=lambda call: call.status == 429 and run.lost_answer(call) is None)
+
+    async def begun() -> None:
+        while not upstream.received("/slow"):
+            await asyncio.sleep(0.01)
+
+    async def body() -> Any:
+        async with module.AsyncClient() as client:
+            slow = asyncio.create_task(client.post(f"{upstream.url}/slow"))
+            await asyncio.wait_for(begun(), PATIENCE)
+            limited = await client.post(f"{upstream.url}/a")
+            may_answer.set()
+            await slow
+            return limited
+
+    with recording(run):
+        limited = asyncio.run(body())
+    assert limited.headers["x-should-retry"] == "false"
