@@ -146,11 +146,11 @@ def streams_by_manager(path: str, package: str) -> Told:
             with client.messages.stream(model="m-1", max_tokens=16, messages=_ASKED) as stream:
                 text = "".join(stream.text_stream)
                 result = stream.get_final_message()
-                return [text, type(result).__qualname__, result.content[0].text]
+                return [text, type(result).__qualname__.partition("[")[0], result.content[0].text]
         with client.chat.completions.stream(model="m-1", messages=_ASKED) as stream:
             text = "".join(event.delta for event in stream if event.type == "content.delta")
             result = stream.get_final_completion()
-            return [text, type(result).__qualname__, result.choices[0].message.content]
+            return [text, type(result).__qualname__.partition("[")[0], result.choices[0].message.content]
 
 
 _ASKED: Any = [{"role": "user", "content": ASKED}]
@@ -177,8 +177,11 @@ def calls_by_async(path: str, package: str) -> Told:
 
 @app.task
 @frugal
-def calls_at_once(path: str, package: str, count: int) -> list[Told]:
-    """Each call goes to a path of its own, and notes there that it was answered."""
+def calls_at_once(path: str, package: str, count: int, tolerant: bool = False) -> list[Told]:
+    """Each call goes to a path of its own, and notes there that it was answered.
+
+    With ``tolerant``, all have ended before the first error is raised.
+    """
 
     async def call(client: Any, number: int) -> Any:
         result = await SDKS[package].call(client.with_options(base_url=f"{UPSTREAM}{path}/{number}"))
@@ -187,7 +190,11 @@ def calls_at_once(path: str, package: str, count: int) -> list[Told]:
 
     async def body() -> Any:
         async with _async_client(package, UPSTREAM) as client:
-            return await asyncio.gather(*(call(client, number) for number in range(count)))
+            made = (call(client, number) for number in range(count))
+            results: list[Any] = await asyncio.gather(*made, return_exceptions=tolerant)
+        for error in (result for result in results if isinstance(result, Exception)):
+            raise error
+        return results
 
     with _noted(path, package):
         return [_told(package, result) for result in asyncio.run(body())]
