@@ -221,7 +221,9 @@ class Recorder(RunCalls):
             assert entry.answer is not None  # noqa: S101 -- Match.ANSWERED says so
             call.response = call.library.build_response(entry.answer, call.request, owner)
             if call.source is Source.SERVICE or entry.stops:
-                call.library.stop_retries(call.response)  # the service has done them; or they were not made in the first run
+                call.library.stop_retries(
+                    call.response
+                )  # the service has done them; or they were not made in the first run
             return (yield from self._passed_on(call, owner))
         finally:
             with self._lock:

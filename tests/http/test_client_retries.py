@@ -13,7 +13,7 @@ import pytest
 
 from celery_ezthrottle.errors import JobFailed
 from celery_ezthrottle.http.call import Source
-from celery_ezthrottle.http.recorder import recording
+from celery_ezthrottle.http.recorder import Recorder, recording
 from celery_ezthrottle.http.stored_answer import StoredError
 from tests.support.lab import PATIENCE
 from tests.support.recorded_body import recorded, recorder, resumed
@@ -99,7 +99,7 @@ def test_a_call_beside_one_that_has_not_ended_can_be_stopped(upstream: Upstream,
     may_answer = threading.Event()
     upstream.plan("/slow", Answer(wait_for=may_answer))
     upstream.plan("/a", 429)
-    run = recorder(stops_retries=lambda call: call.status == 429 and run.lost_answer(call) is None)
+    run: Recorder = recorder(stops_retries=lambda call: call.status == 429 and run.lost_answer(call) is None)
 
     async def begun() -> None:
         while not upstream.received("/slow"):

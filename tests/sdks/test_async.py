@@ -56,9 +56,7 @@ def test_one_limited_call_of_three_at_once_is_forwarded_alone(
 
 
 @both
-def test_every_call_of_three_at_once_may_be_limited(
-    lab: Lab, path: str, sdk: Sdk, send: Callable[..., Any]
-) -> None:
+def test_every_call_of_three_at_once_may_be_limited(lab: Lab, path: str, sdk: Sdk, send: Callable[..., Any]) -> None:
     """One after the other is forwarded. What was answered is never sent again."""
     endpoints = [f"{path}/{number}{sdk.endpoint}" for number in range(3)]
     for endpoint in endpoints:

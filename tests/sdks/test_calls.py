@@ -75,9 +75,7 @@ LOST = {
 
 @pytest.mark.parametrize("lost", LOST)
 @every_package
-def test_a_call_without_an_answer_is_final(
-    lab: Lab, path: str, sdk: Sdk, lost: str, send: Callable[..., Any]
-) -> None:
+def test_a_call_without_an_answer_is_final(lab: Lab, path: str, sdk: Sdk, lost: str, send: Callable[..., Any]) -> None:
     """Neither the package's own tries nor Celery's ``autoretry_for`` send it again."""
     endpoint = path + sdk.endpoint
     lab.upstream.plan(endpoint, sdk.limited())

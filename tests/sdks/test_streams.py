@@ -1,4 +1,4 @@
-"""A limited chat completion that was asked for as a stream: forwarded, and its events read from the answer that is there whole."""
+"""A limited chat completion that was asked for as a stream: forwarded, and its events read from the whole answer."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def of_openai() -> str:
 
 
 def of_anthropic() -> str:
-    message = {
+    message: dict[str, Any] = {
         "id": "msg_1",
         "type": "message",
         "role": "assistant",
