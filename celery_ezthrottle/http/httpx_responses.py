@@ -76,7 +76,10 @@ def _pairs(headers: Any) -> Iterator[tuple[str, str]]:
 
 
 def _content_of(response: Any) -> bytes:
-    content: bytes = response.content if response.is_stream_consumed or response.is_closed else b""
+    try:
+        content: bytes = response.content
+    except RuntimeError:  # of a stream that the task has not read, or has read by itself
+        return b""
     return content
 
 

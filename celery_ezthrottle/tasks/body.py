@@ -25,6 +25,7 @@ from celery_ezthrottle.policy.unseen import unseen
 from celery_ezthrottle.policy.wanted import candidates
 
 from .handoff import usable_handoff
+from .notes import add_note
 from .outermost import stop_again
 from .resuming import begin
 from .retry import active, holds_back_retries
@@ -163,7 +164,7 @@ class _Execution:
         Returns if the error that leaves the body should be raised again.
         """
         if self.run.note:
-            leaving.add_note(self.run.note)
+            add_note(leaving, self.run.note)
         call = self.wanted_retry.call if self.wanted_retry else self._wanted_call(leaving)
         if call is not None:
             if risk := decision.risk(call, self.run.options):
@@ -187,7 +188,7 @@ class _Execution:
                 continue
             why = self._obstacle(call)
             if why:
-                leaving.add_note(f"Not forwarded: {why}.")
+                add_note(leaving, f"Not forwarded: {why}.")
             return call if why is None else None
         return None
 

@@ -25,6 +25,7 @@ from celery_ezthrottle.store.retrying import retry_briefly
 
 from . import chord_expiry
 from .handoff import Suspended
+from .notes import add_note
 from .run import Run
 
 __all__ = ["FORWARDED", "no_progress", "suspend"]
@@ -70,7 +71,7 @@ def suspend(run: Run, call: Call, leaving: Exception, arguments: Mapping[str, An
     try:
         run.before_suspension()
     except StoreError as exc:
-        leaving.add_note(f"Not forwarded: {exc}")
+        add_note(leaving, f"Not forwarded: {exc}")
         return
     try:
         job = build_job(
@@ -86,7 +87,7 @@ def suspend(run: Run, call: Call, leaving: Exception, arguments: Mapping[str, An
         )
     except (InvalidJob, OptionFailed) as exc:
         warn_once(task.name, f"a failed call was not forwarded: {exc}")
-        leaving.add_note(f"Not forwarded: {exc}")
+        add_note(leaving, f"Not forwarded: {exc}")
         return
     suspension = suspension_of(run, call, job, continuation_id)
     try:
@@ -94,7 +95,7 @@ def suspend(run: Run, call: Call, leaving: Exception, arguments: Mapping[str, An
         chord_expiry.keep_alive(task.backend, task.request)
     except Exception as exc:  # noqa: BLE001 -- logged; the result backend must not hide the task's own error
         logger.exception("Task %s is not suspended: its state could not be stored.", task.request.id)
-        leaving.add_note(f"Not forwarded: the result backend failed with {type(exc).__name__}.")
+        add_note(leaving, f"Not forwarded: the result backend failed with {type(exc).__name__}.")
         return
     try:
         outcome = run.continuations.suspend(suspension, job, task.name)
@@ -114,11 +115,12 @@ def suspend(run: Run, call: Call, leaving: Exception, arguments: Mapping[str, An
             # continuation to the run that takes over once the lease has lapsed.
             run.suspended = True
             run.stop(Ignore("the store is out of reach; another run takes over"))
-        leaving.add_note(f"Not forwarded: {exc}")
+        add_note(leaving, f"Not forwarded: {exc}")
         return
     if outcome is SuspendOutcome.FULL:
-        leaving.add_note(
-            f"Not forwarded: {settings.max_suspended} tasks are suspended already (ezthrottle_max_suspended)."
+        add_note(
+            leaving,
+            f"Not forwarded: {settings.max_suspended} tasks are suspended already (ezthrottle_max_suspended).",
         )
         warn_once(task.name, "too many tasks are suspended; nothing is forwarded. See ezthrottle_max_suspended.")
         return

@@ -10,10 +10,26 @@ from collections.abc import Sequence
 from typing import Any
 
 import redis
-import requests
 from celery import Celery, Task
 
 from celery_ezthrottle import EZThrottleTask, frugal
+
+from .http_clients import CLIENTS, UPSTREAM
+
+__all__ = [
+    "UPSTREAM",
+    "app",
+    "collect",
+    "collect_and_fetch",
+    "fetch",
+    "fetch_by_base",
+    "get",
+    "note",
+    "on_error",
+    "on_result",
+    "post",
+    "step",
+]
 
 app = Celery("project", broker=os.environ.get("TEST_BROKER"), backend=os.environ.get("TEST_REDIS"))
 app.conf.update(
@@ -37,8 +53,6 @@ app.conf.update(
     result_expires=float(os.environ.get("TEST_RESULT_EXPIRES", "86400")),
 )
 
-UPSTREAM = os.environ.get("TEST_UPSTREAM", "")
-
 
 def note(path: str, *what: object) -> None:
     """Leave a trace that a test can look at."""
@@ -46,23 +60,14 @@ def note(path: str, *what: object) -> None:
         client.rpush(f"effects:{path}", " ".join(map(str, what)))
 
 
-def get(path: str, **kwargs: Any) -> Any:
-    response = requests.get(UPSTREAM + path, timeout=5, **kwargs)
-    response.raise_for_status()
-    return response.json()
-
-
-def post(path: str, **kwargs: Any) -> Any:
-    response = requests.post(UPSTREAM + path, timeout=5, **kwargs)
-    response.raise_for_status()
-    return response.json()
+get, post = CLIENTS["requests"].get_json, CLIENTS["requests"].post_json
 
 
 @app.task
 @frugal
-def fetch(path: str) -> str:
+def fetch(path: str, library: str = "requests") -> str:
     note(path, "start")
-    answer = get(path)
+    answer = CLIENTS[library].get_json(path)
     note(path, "end")
     return str(answer["path"])
 

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+import httpx2
 import requests
 from celery import Task
 from celery.signals import task_postrun
@@ -19,6 +20,7 @@ from urllib3.util import Retry
 
 from celery_ezthrottle import EZThrottleTask, frugal
 
+from .http_clients import CLIENTS
 from .project import UPSTREAM, app, fetch, get, note, post
 
 BoundTask: TypeAlias = "Task[Any, Any]"  # not subscriptable before Celery 5.7
@@ -30,8 +32,8 @@ class ApiError(Exception):
 
 @app.task(bind=True)
 @frugal
-def retries_by_status(self: BoundTask, path: str) -> Any:
-    response = requests.get(UPSTREAM + path, timeout=5)
+def retries_by_status(self: BoundTask, path: str, library: str = "requests") -> Any:
+    response = CLIENTS[library].get(path)
     if response.status_code == 429:
         raise self.retry(countdown=3600)
     return response.json()["path"]
@@ -39,26 +41,29 @@ def retries_by_status(self: BoundTask, path: str) -> Any:
 
 @app.task(bind=True)
 @frugal
-def retries_with_exc(self: BoundTask, path: str) -> Any:
+def retries_with_exc(self: BoundTask, path: str, library: str = "requests") -> Any:
+    http = CLIENTS[library]
     try:
-        return get(path)["path"]
-    except requests.RequestException as exc:
+        return http.get_json(path)["path"]
+    except http.AnyError as exc:
         raise self.retry(exc=exc, countdown=3600) from exc
 
 
 @app.task(bind=True, base=EZThrottleTask)
-def retries_by_base_class(self: BoundTask, path: str) -> Any:
+def retries_by_base_class(self: BoundTask, path: str, library: str = "requests") -> Any:
+    http = CLIENTS[library]
     try:
-        return get(path)["path"]
-    except requests.RequestException as exc:
+        return http.get_json(path)["path"]
+    except http.AnyError as exc:
         self.retry(exc=exc, countdown=3600)
 
 
 @app.task(bind=True)
 @frugal
-def retries_without_throwing(self: BoundTask, path: str) -> Any:
-    response = requests.get(UPSTREAM + path, timeout=5)
-    if not response.ok:
+def retries_without_throwing(self: BoundTask, path: str, library: str = "requests") -> Any:
+    http = CLIENTS[library]
+    response = http.get(path)
+    if not http.is_ok(response):
         held = self.retry(countdown=3600, throw=False)
         note(path, type(held).__name__)
         raise held
@@ -67,9 +72,9 @@ def retries_without_throwing(self: BoundTask, path: str) -> Any:
 
 @app.task(bind=True)
 @frugal
-def retries_twice_over(self: BoundTask, path: str) -> Any:
+def retries_twice_over(self: BoundTask, path: str, library: str = "requests") -> Any:
     try:
-        response = requests.get(UPSTREAM + path, timeout=5)
+        response = CLIENTS[library].get(path)
         if response.status_code == 429:
             raise self.retry(countdown=3600)
         return response.json()["path"]
@@ -106,18 +111,20 @@ def retries_by_itself(self: BoundTask, path: str) -> Any:
 
 @app.task
 @frugal
-def own_exception_with_cause(path: str) -> Any:
+def own_exception_with_cause(path: str, library: str = "requests") -> Any:
+    http = CLIENTS[library]
     try:
-        return get(path)["path"]
-    except requests.HTTPError as exc:
+        return http.get_json(path)["path"]
+    except http.StatusError as exc:
         raise ApiError("limited") from exc
 
 
 @app.task
 @frugal
-def own_exception_when_not_ok(path: str) -> Any:
-    response = requests.get(UPSTREAM + path, timeout=5)
-    if not response.ok:
+def own_exception_when_not_ok(path: str, library: str = "requests") -> Any:
+    http = CLIENTS[library]
+    response = http.get(path)
+    if not http.is_ok(response):
         raise ApiError("limited")
     return response.json()["path"]
 
@@ -133,8 +140,8 @@ def own_exception_when_false(path: str) -> Any:
 
 @app.task
 @frugal
-def own_exception_without_cause(path: str) -> Any:
-    response = requests.get(UPSTREAM + path, timeout=5)
+def own_exception_without_cause(path: str, library: str = "requests") -> Any:
+    response = CLIENTS[library].get(path)
     if response.status_code != 200:
         raise ApiError("limited")
     return response.json()["path"]
@@ -142,20 +149,21 @@ def own_exception_without_cause(path: str) -> Any:
 
 @app.task
 @frugal
-def gives_a_row_back(path: str) -> Any:
+def gives_a_row_back(path: str, library: str = "requests") -> Any:
     note(path, "take row")
     try:
-        return get(path)["path"]
+        return CLIENTS[library].get_json(path)["path"]
     finally:
         note(path, "give row back")
 
 
 @app.task(bind=True, max_retries=3)
 @frugal
-def has_a_dead_letter(self: BoundTask, path: str) -> Any:
+def has_a_dead_letter(self: BoundTask, path: str, library: str = "requests") -> Any:
+    http = CLIENTS[library]
     try:
-        return get(path)["path"]
-    except requests.HTTPError as exc:
+        return http.get_json(path)["path"]
+    except http.StatusError as exc:
         if self.request.retries >= (self.max_retries or 0):
             note(path, "dead letter", exc.response.status_code)
             return "dead"
@@ -164,21 +172,23 @@ def has_a_dead_letter(self: BoundTask, path: str) -> Any:
 
 @app.task
 @frugal
-def tolerates(path: str) -> Any:
-    response = requests.get(UPSTREAM + path, timeout=5)
+def tolerates(path: str, library: str = "requests") -> Any:
+    http = CLIENTS[library]
+    response = http.get(path)
     try:
         response.raise_for_status()
-    except requests.HTTPError:
+    except http.StatusError:
         note(path, "tolerated")
     raise ApiError("of another matter")
 
 
 @app.task
 @frugal
-def swallows(path: str) -> str:
+def swallows(path: str, library: str = "requests") -> str:
+    http = CLIENTS[library]
     try:
-        return str(get(path)["path"])
-    except requests.HTTPError:
+        return str(http.get_json(path)["path"])
+    except http.StatusError:
         return "fallback"
 
 
@@ -192,46 +202,50 @@ def retries_in_the_adapter(path: str) -> Any:
 
 @app.task
 @frugal
-def retries_with_tenacity(path: str) -> Any:
-    @retry(stop=stop_after_attempt(3), retry=retry_if_exception_type(requests.HTTPError))
+def retries_with_tenacity(path: str, library: str = "requests") -> Any:
+    http = CLIENTS[library]
+
+    @retry(stop=stop_after_attempt(3), retry=retry_if_exception_type(http.StatusError))
     def fetch() -> Any:
         note(path, "try")
-        return get(path)["path"]
+        return http.get_json(path)["path"]
 
     return fetch()
 
 
 @app.task
 @frugal
-def refreshes_its_token(path: str) -> Any:
-    url = UPSTREAM + path
-    response = requests.get(url, headers={"Authorization": "Bearer old"}, timeout=5)
+def refreshes_its_token(path: str, library: str = "requests") -> Any:
+    http = CLIENTS[library]
+    response = http.get(path, headers={"Authorization": "Bearer old"})
     if response.status_code == 401:
-        token = requests.post(f"{url}/token", timeout=5).json()["n"]
-        response = requests.get(url, headers={"Authorization": f"Bearer {token}"}, timeout=5)
+        token = http.post(f"{path}/token").json()["n"]
+        response = http.get(path, headers={"Authorization": f"Bearer {token}"})
     response.raise_for_status()
     return response.json()["path"]
 
 
 @app.task
 @frugal
-def paginates(path: str) -> list[Any]:
-    return [get(path, params={"page": page})["n"] for page in range(1, 6)]
+def paginates(path: str, library: str = "requests") -> list[Any]:
+    return [CLIENTS[library].get_json(path, params={"page": page})["n"] for page in range(1, 6)]
 
 
 @app.task
 @frugal
-def sends_a_fresh_id(path: str) -> Any:
-    post(f"{path}/first", json={"request_id": str(uuid.uuid4()), "item": 1})
-    return post(f"{path}/second", json={"request_id": str(uuid.uuid4()), "item": 2})["path"]
+def sends_a_fresh_id(path: str, library: str = "requests") -> Any:
+    http = CLIENTS[library]
+    http.post_json(f"{path}/first", json={"request_id": str(uuid.uuid4()), "item": 1})
+    return http.post_json(f"{path}/second", json={"request_id": str(uuid.uuid4()), "item": 2})["path"]
 
 
 @app.task
 @frugal
-def calls_twice(path: str) -> Any:
-    first = post(f"{path}/first", json={"item": 1})
+def calls_twice(path: str, library: str = "requests") -> Any:
+    http = CLIENTS[library]
+    first = http.post_json(f"{path}/first", json={"item": 1})
     note(path, "between")
-    return [first["n"], post(f"{path}/second", json={"item": 2})["n"]]
+    return [first["n"], http.post_json(f"{path}/second", json={"item": 2})["n"]]
 
 
 @app.task
@@ -258,8 +272,8 @@ def ignores_its_result(path: str) -> Any:
 
 @app.task(autoretry_for=(ZeroDivisionError,), default_retry_delay=0, max_retries=2)
 @frugal(keep_answers="retries")
-def fails_once_after_the_call(path: str) -> Any:
-    answer = post(path, json={"item": 1})
+def fails_once_after_the_call(path: str, library: str = "requests") -> Any:
+    answer = CLIENTS[library].post_json(path, json={"item": 1})
     note(path, "after")
     rows: Any = app.backend
     if rows.client.incr(f"runs:{path}") == 1:
@@ -267,25 +281,29 @@ def fails_once_after_the_call(path: str) -> Any:
     return answer["n"]
 
 
-@app.task(autoretry_for=(requests.RequestException,), retry_backoff=600, retry_jitter=False, max_retries=4)
+#: Celery takes the errors when it makes the task.
+ANY_ERROR = (requests.RequestException, httpx2.HTTPError)
+
+
+@app.task(autoretry_for=ANY_ERROR, retry_backoff=600, retry_jitter=False, max_retries=4)
 @frugal
-def retries_automatically(path: str) -> Any:
+def retries_automatically(path: str, library: str = "requests") -> Any:
     note(path, "run")
-    return get(path)["path"]
+    return CLIENTS[library].get_json(path)["path"]
 
 
 class ClassBased(EZThrottleTask):
     """As people still write them, with autoretry as an attribute."""
 
     name = "tests.support.shapes.class_based"
-    autoretry_for = (requests.RequestException,)
+    autoretry_for = ANY_ERROR
     retry_backoff = 600
     retry_jitter = False  # which takes any number of seconds from 0 on
     max_retries = 4
 
-    def run(self, path: str) -> Any:
+    def run(self, path: str, library: str = "requests") -> Any:
         note(path, "run")
-        return get(path)["path"]
+        return CLIENTS[library].get_json(path)["path"]
 
 
 class_based = app.register_task(ClassBased())
@@ -293,8 +311,8 @@ class_based = app.register_task(ClassBased())
 
 @app.task
 @frugal(is_limited=lambda response: response.json().get("error") == "ratelimited")
-def is_limited_with_200(path: str) -> Any:
-    answer = get(path)
+def is_limited_with_200(path: str, library: str = "requests") -> Any:
+    answer = CLIENTS[library].get_json(path)
     if "error" in answer:
         raise ApiError(answer["error"])
     return answer["path"]
@@ -302,22 +320,20 @@ def is_limited_with_200(path: str) -> Any:
 
 @app.task
 @frugal(forward_hosts=["public"])
-def calls_a_private_host(path: str) -> Any:
-    return get(path)["path"]
+def calls_a_private_host(path: str, library: str = "requests") -> Any:
+    return CLIENTS[library].get_json(path)["path"]
 
 
 @app.task
 @frugal
-def streams(path: str) -> Any:
-    with requests.get(UPSTREAM + path, timeout=5, stream=True) as response:
-        response.raise_for_status()
-        return json.loads(b"".join(response.iter_content(7)))["path"]
+def streams(path: str, library: str = "requests") -> Any:
+    return json.loads(CLIENTS[library].stream(path))["path"]
 
 
 @app.task
 @frugal(forward_hosts=["127.0.0.1"])
-def calls_a_closed_port(path: str, port: int) -> Any:
-    return requests.post(f"http://127.0.0.1:{port}{path}", json={"a": 1}, timeout=5).json()
+def calls_a_closed_port(path: str, port: int, library: str = "requests") -> Any:
+    return CLIENTS[library].post(f"http://127.0.0.1:{port}{path}", json={"a": 1}).json()
 
 
 @app.task
@@ -334,16 +350,16 @@ def has_its_own_key(path: str, order: str) -> Any:
 
 @app.task
 @frugal(result_timeout=1.0, submit_timeout=0.5)
-def gives_up_early(path: str) -> Any:
+def gives_up_early(path: str, library: str = "requests") -> Any:
     note(path, "run")
-    return post(path, json={"item": 1})["path"]
+    return CLIENTS[library].post_json(path, json={"item": 1})["path"]
 
 
 @app.task(max_retries=2, bind=True)
 @frugal(submit_timeout=0.5)
-def shows_its_retries(self: BoundTask, path: str) -> Any:
+def shows_its_retries(self: BoundTask, path: str, library: str = "requests") -> Any:
     note(path, self.request.retries)
-    return get(path)["path"]
+    return CLIENTS[library].get_json(path)["path"]
 
 
 @app.task(acks_late=False)
@@ -457,16 +473,17 @@ def catches_everything(function: Callable[..., Any]) -> Callable[..., Any]:
 @app.task
 @catches_everything
 @frugal
-def is_under_a_decorator_that_catches(path: str) -> Any:
-    return get(path)["path"]
+def is_under_a_decorator_that_catches(path: str, library: str = "requests") -> Any:
+    return CLIENTS[library].get_json(path)["path"]
 
 
 @app.task(bind=True)
 @frugal
-def retries_by_position(self: BoundTask, path: str) -> Any:
-    response = requests.get(UPSTREAM + path, timeout=5)
-    if not response.ok:
-        raise self.retry((path,), {}, None, True, None, 3600)
+def retries_by_position(self: BoundTask, path: str, library: str = "requests") -> Any:
+    http = CLIENTS[library]
+    response = http.get(path)
+    if not http.is_ok(response):
+        raise self.retry((path, library), {}, None, True, None, 3600)
     return response.json()["path"]
 
 

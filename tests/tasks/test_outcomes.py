@@ -15,7 +15,9 @@ from celery.exceptions import ChordError
 from celery_ezthrottle import JobFailed, OutcomeUnknown
 from celery_ezthrottle.service.signatures import SIGNATURE_HEADER, sign
 from tests.support import lasting_tasks, shapes
+from tests.support.each_library import each_library
 from tests.support.fake_service import SECRET
+from tests.support.http_clients import ASYNC, CLIENTS
 from tests.support.lab import PATIENCE, Lab, wait_until
 from tests.support.project import collect, fetch, on_error
 from tests.support.upstream import Answer
@@ -48,14 +50,17 @@ def test_a_submission_that_fails_for_now_is_made_again(lab: Lab, path: str, answ
     assert (lab.upstream.by_worker(path), lab.upstream.by_service(path)) == (1, 1)
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 422])
-def test_a_submission_that_is_refused_leaves_the_original_error(lab: Lab, path: str, status: int) -> None:
+@pytest.mark.parametrize(
+    ("status", "library"),
+    [*((status, "requests") for status in (400, 401, 403, 422)), (401, "httpx"), (401, "httpx2"), (401, ASYNC)],
+)
+def test_a_submission_that_is_refused_leaves_the_original_error(lab: Lab, path: str, status: int, library: str) -> None:
     lab.upstream.plan(path, 429)
     lab.service.refuse(path, Answer(status, '{"error": "no"}'))
 
-    result = fetch.apply_async((path,), link_error=on_error.s(path=path))
+    result = fetch.apply_async((path, library), link_error=on_error.s(path=path))
 
-    with pytest.raises(requests.HTTPError, match="429"):
+    with pytest.raises(CLIENTS[library].AnyError, match="429"):
         result.get(timeout=PATIENCE)
     assert "Not forwarded" in str(result.traceback)
     assert str(status) in str(result.traceback)
@@ -74,31 +79,34 @@ def test_a_refusal_of_a_later_submission_leaves_the_original_error(lab: Lab, pat
     assert (lab.upstream.by_worker(path), lab.upstream.by_service(path)) == (1, 0)
 
 
-def test_a_held_back_retry_is_made_when_the_service_refuses(lab: Lab, path: str) -> None:
+@each_library()
+def test_a_held_back_retry_is_made_when_the_service_refuses(lab: Lab, path: str, library: str) -> None:
     lab.upstream.plan(path, 429)
     lab.service.refuse(path, Answer(401))
 
-    result: Any = shapes.retries_by_status.delay(path)
+    result: Any = shapes.retries_by_status.delay(path, library)
 
     wait_until(lambda: result.state == "RETRY", "Celery's retry")
     assert lab.service.jobs(path) == []
 
 
 @pytest.mark.smoke
-def test_a_job_that_failed_with_a_response(lab: Lab, path: str) -> None:
+@each_library()
+def test_a_job_that_failed_with_a_response(lab: Lab, path: str, library: str) -> None:
     lab.upstream.plan(path, 429, 502)
 
-    with pytest.raises(requests.HTTPError, match="502"):
-        fetch.delay(path).get(timeout=PATIENCE)
+    with pytest.raises(CLIENTS[library].AnyError, match="502"):
+        fetch.delay(path, library).get(timeout=PATIENCE)
     assert len(lab.service.jobs(path)) == 1
 
 
 @pytest.mark.smoke
-def test_a_job_that_failed_without_a_response(lab: Lab, path: str) -> None:
+@each_library()
+def test_a_job_that_failed_without_a_response(lab: Lab, path: str, library: str) -> None:
     lab.upstream.plan(path, 429)
     lab.service.hold(path)
 
-    result = fetch.apply_async((path,), link_error=on_error.s(path=path))
+    result = fetch.apply_async((path, library), link_error=on_error.s(path=path))
     (job,) = wait_until(lambda: lab.service.jobs(path), "the job")
     assert lab.service.fail(job, "no route to the region") == [200]
 
@@ -108,11 +116,12 @@ def test_a_job_that_failed_without_a_response(lab: Lab, path: str) -> None:
     assert lab.effects(path) == ["start", "start", "errback"]
 
 
-def test_a_giving_up_is_the_last_retry(lab: Lab, path: str) -> None:
+@each_library()
+def test_a_giving_up_is_the_last_retry(lab: Lab, path: str, library: str) -> None:
     lab.upstream.plan(path, 429, 503)
 
-    with pytest.raises(requests.HTTPError, match="503"):
-        shapes.shows_its_retries.delay(path).get(timeout=PATIENCE)
+    with pytest.raises(CLIENTS[library].AnyError, match="503"):
+        shapes.shows_its_retries.delay(path, library).get(timeout=PATIENCE)
     assert lab.effects(path) == ["0", "2"]
 
 
@@ -206,11 +215,12 @@ def test_what_is_refused_after_it_may_have_been_taken_is_unknown(lab: Lab, path:
 
 
 @pytest.mark.smoke
-def test_what_is_never_heard_of_again_is_unknown(lab: Lab, path: str) -> None:
+@each_library(slow=("httpx", ASYNC))
+def test_what_is_never_heard_of_again_is_unknown(lab: Lab, path: str, library: str) -> None:
     lab.upstream.plan(path, 429)
     lab.service.hold(path)
 
-    result = shapes.gives_up_early.apply_async((path,), link_error=on_error.s(path=path))
+    result = shapes.gives_up_early.apply_async((path, library), link_error=on_error.s(path=path))
 
     (job,) = wait_until(lambda: lab.service.jobs(path), "the job")
     named = rf"No result of job {job.id} came within \d s\."

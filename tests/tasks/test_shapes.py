@@ -10,6 +10,8 @@ import requests
 from celery.exceptions import TimeoutError as ResultTimeout
 
 from tests.support import project, shapes
+from tests.support.each_library import each_library
+from tests.support.http_clients import ASYNC, CLIENTS
 from tests.support.lab import PATIENCE, Lab, wait_until
 from tests.support.servers import free_port
 from tests.support.upstream import Answer
@@ -22,7 +24,6 @@ FORWARDED_ONCE = [
     shapes.retries_twice_over,
     shapes.own_exception_with_cause,
     shapes.own_exception_when_not_ok,
-    shapes.own_exception_when_false,
     shapes.own_exception_without_cause,
     shapes.gives_a_row_back,
     shapes.has_a_dead_letter,
@@ -34,23 +35,37 @@ FORWARDED_ONCE = [
 ]
 
 
+def name_of(task: shapes.BoundTask) -> str:
+    return task.name.rpartition(".")[2]
+
+
 @pytest.mark.smoke
-@pytest.mark.parametrize("task", FORWARDED_ONCE, ids=lambda task: task.name.rpartition(".")[2])
-def test_a_limited_call_is_forwarded_and_answered(lab: Lab, path: str, task: shapes.BoundTask) -> None:
+@each_library()
+@pytest.mark.parametrize("task", FORWARDED_ONCE, ids=name_of)
+def test_a_limited_call_is_forwarded_and_answered(lab: Lab, path: str, task: shapes.BoundTask, library: str) -> None:
     lab.upstream.plan(path, 429)
 
-    result = task.delay(path)
+    result = task.delay(path, library)
 
     assert result.get(timeout=PATIENCE) == path
     assert (lab.upstream.by_worker(path), lab.upstream.by_service(path)) == (1, 1)
     assert lab.service.jobs(path)[0].submissions == 1
 
 
-def test_the_row_is_given_back_before_the_wait(lab: Lab, path: str) -> None:
+@pytest.mark.smoke
+def test_a_response_of_requests_may_be_asked_whether_it_is_true(lab: Lab, path: str) -> None:
+    lab.upstream.plan(path, 429)
+
+    assert shapes.own_exception_when_false.delay(path).get(timeout=PATIENCE) == path
+    assert (lab.upstream.by_worker(path), lab.upstream.by_service(path)) == (1, 1)
+
+
+@each_library()
+def test_the_row_is_given_back_before_the_wait(lab: Lab, path: str, library: str) -> None:
     lab.upstream.plan(path, 429)
     lab.service.hold(path)
 
-    result = shapes.gives_a_row_back.delay(path)
+    result = shapes.gives_a_row_back.delay(path, library)
     (job,) = wait_until(lambda: lab.service.jobs(path), "the job")
     assert lab.effects(path) == ["take row", "give row back"]
 
@@ -59,11 +74,12 @@ def test_the_row_is_given_back_before_the_wait(lab: Lab, path: str) -> None:
     assert lab.effects(path) == ["take row", "give row back"] * 2
 
 
-def test_one_run_one_suspension(lab: Lab, path: str) -> None:
+@each_library()
+def test_one_run_one_suspension(lab: Lab, path: str, library: str) -> None:
     """``except Exception`` around ``self.retry()`` catches the Retry, and retries again."""
     lab.upstream.plan(path, 429)
 
-    assert shapes.retries_twice_over.delay(path).get(timeout=PATIENCE) == path
+    assert shapes.retries_twice_over.delay(path, library).get(timeout=PATIENCE) == path
     assert lab.effects(path) == ["caught Retry"]
     assert len(lab.service.jobs(path)) == 1
 
@@ -101,21 +117,25 @@ def test_retries_can_be_left_to_celery(lab: Lab, path: str) -> None:
 
 
 @pytest.mark.smoke
-def test_the_dead_letter_is_reached_when_the_service_gives_up(lab: Lab, path: str) -> None:
+@each_library()
+def test_the_dead_letter_is_reached_when_the_service_gives_up(lab: Lab, path: str, library: str) -> None:
     lab.upstream.plan(path, 429, 503)
 
-    assert shapes.has_a_dead_letter.delay(path).get(timeout=PATIENCE) == "dead"
+    assert shapes.has_a_dead_letter.delay(path, library).get(timeout=PATIENCE) == "dead"
     assert lab.effects(path) == ["dead letter 503"]
     assert (lab.upstream.by_worker(path), lab.upstream.by_service(path)) == (1, 1)
 
 
 @pytest.mark.smoke
+@each_library("requests", "httpx2", ASYNC)
 @pytest.mark.parametrize("task", [shapes.retries_automatically, shapes.class_based], ids=["function", "class"])
-def test_autoretry_does_not_retry_what_the_service_has_retried(lab: Lab, path: str, task: shapes.BoundTask) -> None:
+def test_autoretry_does_not_retry_what_the_service_has_retried(
+    lab: Lab, path: str, task: shapes.BoundTask, library: str
+) -> None:
     lab.upstream.plan(path, 429, 503)
 
-    with pytest.raises(requests.HTTPError, match="503"):
-        task.delay(path).get(timeout=PATIENCE)
+    with pytest.raises(CLIENTS[library].AnyError, match="503"):
+        task.delay(path, library).get(timeout=PATIENCE)
     assert lab.effects(path) == ["run", "run"]
     assert (lab.upstream.by_worker(path), lab.upstream.by_service(path)) == (1, 1)
 
@@ -131,19 +151,21 @@ def test_what_autoretry_is_for_still_reaches_it(lab: Lab, path: str) -> None:
         result.get(timeout=0.1)
 
 
-def test_a_tolerated_limit_is_not_forwarded(lab: Lab, path: str) -> None:
+@each_library()
+def test_a_tolerated_limit_is_not_forwarded(lab: Lab, path: str, library: str) -> None:
     lab.upstream.plan(path, 429)
 
     with pytest.raises(shapes.ApiError, match="of another matter"):
-        shapes.tolerates.delay(path).get(timeout=PATIENCE)
+        shapes.tolerates.delay(path, library).get(timeout=PATIENCE)
     assert lab.effects(path) == ["tolerated"]
     assert lab.service.jobs(path) == []
 
 
-def test_a_swallowed_limit_is_not_forwarded(lab: Lab, path: str) -> None:
+@each_library()
+def test_a_swallowed_limit_is_not_forwarded(lab: Lab, path: str, library: str) -> None:
     lab.upstream.plan(path, 429)
 
-    assert shapes.swallows.delay(path).get(timeout=PATIENCE) == "fallback"
+    assert shapes.swallows.delay(path, library).get(timeout=PATIENCE) == "fallback"
     assert lab.service.jobs(path) == []
 
 
@@ -154,46 +176,51 @@ def test_retries_of_the_adapter_come_first(lab: Lab, path: str) -> None:
     assert (lab.upstream.by_worker(path), lab.upstream.by_service(path)) == (3, 1)
 
 
-def test_failed_tries_are_superseded_by_the_answer(lab: Lab, path: str) -> None:
+@each_library()
+def test_failed_tries_are_superseded_by_the_answer(lab: Lab, path: str, library: str) -> None:
     lab.upstream.plan(path, 429, 429, 429)
 
-    assert shapes.retries_with_tenacity.delay(path).get(timeout=PATIENCE) == path
+    assert shapes.retries_with_tenacity.delay(path, library).get(timeout=PATIENCE) == path
     assert lab.effects(path) == ["try"] * 4
     assert (lab.upstream.by_worker(path), lab.upstream.by_service(path)) == (3, 1)
 
 
-def test_a_token_is_refreshed_once(lab: Lab, path: str) -> None:
+@each_library()
+def test_a_token_is_refreshed_once(lab: Lab, path: str, library: str) -> None:
     lab.upstream.plan(path, 401, 429)
 
-    assert shapes.refreshes_its_token.delay(path).get(timeout=PATIENCE) == path
+    assert shapes.refreshes_its_token.delay(path, library).get(timeout=PATIENCE) == path
     assert (lab.upstream.by_worker(path), lab.upstream.by_service(path)) == (2, 1)
     assert len(lab.upstream.received(f"{path}/token")) == 1
     assert lab.upstream.received(path)[-1].headers["Authorization"] == "Bearer 1"
 
 
 @pytest.mark.smoke
-def test_pages_that_were_answered_are_not_asked_for_again(lab: Lab, path: str) -> None:
+@each_library()
+def test_pages_that_were_answered_are_not_asked_for_again(lab: Lab, path: str, library: str) -> None:
     lab.upstream.plan(path, 200, 200, 429)
 
-    assert shapes.paginates.delay(path).get(timeout=PATIENCE) == [1, 2, 4, 5, 6]
+    assert shapes.paginates.delay(path, library).get(timeout=PATIENCE) == [1, 2, 4, 5, 6]
     assert [received.path.rpartition("=")[2] for received in lab.upstream.received(path)] == list("123345")
 
 
-def test_a_fresh_id_in_the_body_does_not_hide_the_answer(lab: Lab, path: str) -> None:
+@each_library()
+def test_a_fresh_id_in_the_body_does_not_hide_the_answer(lab: Lab, path: str, library: str) -> None:
     lab.upstream.plan(f"{path}/second", 429)
 
-    assert shapes.sends_a_fresh_id.delay(path).get(timeout=PATIENCE) == f"{path}/second"
+    assert shapes.sends_a_fresh_id.delay(path, library).get(timeout=PATIENCE) == f"{path}/second"
     assert len(lab.upstream.received(f"{path}/first")) == 1
     sent, forwarded = lab.upstream.received(f"{path}/second")
     assert sent.body == forwarded.body
 
 
 @pytest.mark.smoke
-def test_several_calls_each_suspended_once(lab: Lab, path: str) -> None:
+@each_library()
+def test_several_calls_each_suspended_once(lab: Lab, path: str, library: str) -> None:
     lab.upstream.plan(f"{path}/first", 429)
     lab.upstream.plan(f"{path}/second", 503)
 
-    result = shapes.calls_twice.delay(path)
+    result = shapes.calls_twice.delay(path, library)
 
     assert result.get(timeout=PATIENCE) == [2, 2]
     assert lab.effects(path) == ["between", "between"]
@@ -222,31 +249,35 @@ def test_a_task_without_a_result_is_resumed(lab: Lab, path: str) -> None:
 
 
 @pytest.mark.smoke
-def test_an_answer_is_kept_across_celerys_retries(lab: Lab, path: str) -> None:
+@each_library()
+def test_an_answer_is_kept_across_celerys_retries(lab: Lab, path: str, library: str) -> None:
     lab.upstream.plan(path, 429)
 
-    assert shapes.fails_once_after_the_call.delay(path).get(timeout=PATIENCE) == 2
+    assert shapes.fails_once_after_the_call.delay(path, library).get(timeout=PATIENCE) == 2
     assert lab.effects(path) == ["after", "after"]
     assert (lab.upstream.by_worker(path), lab.upstream.by_service(path)) == (1, 1)
 
 
-def test_a_200_that_says_limited(lab: Lab, path: str) -> None:
+@each_library()
+def test_a_200_that_says_limited(lab: Lab, path: str, library: str) -> None:
     lab.upstream.plan(path, Answer(200, '{"error": "ratelimited"}'))
 
-    assert shapes.is_limited_with_200.delay(path).get(timeout=PATIENCE) == path
+    assert shapes.is_limited_with_200.delay(path, library).get(timeout=PATIENCE) == path
     assert lab.upstream.by_service(path) == 1
 
 
-def test_what_cannot_be_forwarded_fails_as_without_the_plugin(lab: Lab, path: str) -> None:
+@each_library()
+def test_what_cannot_be_forwarded_fails_as_without_the_plugin(lab: Lab, path: str, library: str) -> None:
     lab.upstream.plan(path, 429)
 
-    with pytest.raises(requests.HTTPError, match="429"):
-        shapes.calls_a_private_host.delay(path).get(timeout=PATIENCE)
+    with pytest.raises(CLIENTS[library].AnyError, match="429"):
+        shapes.calls_a_private_host.delay(path, library).get(timeout=PATIENCE)
     assert lab.service.jobs(path) == []
 
 
-def test_a_host_that_cannot_be_reached(lab: Lab, path: str) -> None:
-    result = shapes.calls_a_closed_port.delay(path, free_port())
+@each_library()
+def test_a_host_that_cannot_be_reached(lab: Lab, path: str, library: str) -> None:
+    result = shapes.calls_a_closed_port.delay(path, free_port(), library)
     lab.service.hold(path)
 
     (job,) = wait_until(lambda: lab.service.jobs(path), "the job")
@@ -255,7 +286,7 @@ def test_a_host_that_cannot_be_reached(lab: Lab, path: str) -> None:
 
     assert result.get(timeout=PATIENCE) == {"made": True}
     assert job.wire["method"] == "POST"
-    assert job.wire["body"] == '{"a": 1}'
+    assert json.loads(job.wire["body"]) == {"a": 1}
 
 
 def test_the_job_carries_the_options(lab: Lab, path: str) -> None:
