@@ -9,7 +9,6 @@ calls.
 
 from __future__ import annotations
 
-import copy
 import ssl
 from collections.abc import Iterator, Mapping
 from types import ModuleType
@@ -64,8 +63,8 @@ class Httpx:
         return None, True
 
     def with_header(self, request: Any, name: str, value: str) -> Any:
-        made = copy.copy(request)
-        made.headers = request.headers.copy()
+        made = object.__new__(type(request))  # copy.copy() leaves the stream out, as pickle does
+        vars(made).update(vars(request), headers=request.headers.copy())
         made.headers[name] = value
         return made
 
