@@ -5,7 +5,7 @@ PIP := -m pip install --quiet --disable-pip-version-check --upgrade
 .PHONY: demo test dev lint types docs clean
 
 demo: .venv-demo/.done
-	.venv-demo/bin/python -m example_project.demo
+	.venv-demo/bin/python -m example_project.demo $(ARGS)
 
 # On a laptop: current Python, newest Celery. With CI=true: the whole grid of tox.ini.
 test: .venv-tox/.done

@@ -6,7 +6,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,8 +71,12 @@ class Laboratory:
         return Continuations.of(app)
 
     @contextmanager
-    def worker(self, slots: int = 2, **environment: str) -> Iterator[Process]:
-        """Run a worker with ``slots`` pool processes. It is ready when the ``with`` block starts, and ends with the block."""
+    def worker(self, slots: int = 2, include: str | None = None, **environment: str) -> Iterator[Process]:
+        """Run a worker with ``slots`` pool processes. It is ready when the ``with`` block starts, and ends with the block.
+
+        Args:
+            include: a module with more tasks.
+        """
         options = (
             "-P",
             "prefork",
@@ -84,6 +88,7 @@ class Laboratory:
             "INFO",
             "--without-mingle",
             "--without-gossip",
+            *(("--include", include) if include else ()),
         )
         with self._celery("worker", "worker", *options, ready="bench@bench ready.", **environment) as process:
             process.wait_until_ready()
@@ -96,6 +101,20 @@ class Laboratory:
         with self._celery("receiver", "ezthrottle", "webhook", "--bind", bind, ready="listening on") as process:
             process.wait_until_ready()
             yield
+
+    @contextmanager
+    def gateway(self, rates: Mapping[str, float]) -> Iterator[str]:
+        """Run a gateway, and yield its URL. It is ready when the ``with`` block starts, and ends with the block.
+
+        Args:
+            rates: requests per second by ``host:port``.
+        """
+        bind = f"127.0.0.1:{free_port()}"
+        options = [part for host, rate in rates.items() for part in ("--rate", f"{host}={rate:g}")]
+        command = ("gateway", "--bind", bind, "--database", str(self.folder / "gateway.sqlite3"), *options)
+        with self._celery("gateway", "ezthrottle", *command, ready="listening on") as process:
+            process.wait_until_ready()
+            yield f"http://{bind}"
 
     def _celery(self, name: str, *command: str, ready: str, **environment: str) -> AbstractContextManager[Process]:
         whole = [sys.executable, "-m", "celery", "-A", "benchmarks.project", *command]

@@ -6,11 +6,11 @@ import json
 import math
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 __all__ = ["Report", "median_ratio", "percentile", "spread"]
 
-Value = float | int | str | None
+Value = float | int | str | Mapping[str, float] | None
 
 
 class Report:
@@ -34,7 +34,13 @@ class Report:
 
 def _rounded(value: Value) -> Value:
     """Round floats to four significant digits. The measurements are not more precise than that."""
-    if not isinstance(value, float) or not math.isfinite(value) or value == 0:
+    if isinstance(value, Mapping):
+        return {key: _significant(number) for key, number in value.items()}
+    return _significant(value) if isinstance(value, float) else value
+
+
+def _significant(value: float) -> float:
+    if not math.isfinite(value) or value == 0:
         return value
     return round(value, max(0, 3 - math.floor(math.log10(abs(value)))))
 

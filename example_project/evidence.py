@@ -17,13 +17,13 @@ class Execution(TypedDict):
 
 
 class Request(TypedDict):
-    """A request as the payments API got it, whoever sent it, and its answer.
+    """A request as an API got it, whoever sent it, and its answer.
 
-    ``call`` is the same for each sending of the same call: method, path and Idempotency-Key.
+    ``call`` is the same for each sending of the same call. ``item`` is the order or the product that it is about.
     """
 
     call: str
-    order: int | None
+    item: int | None
     status: int
     at: float
 
@@ -43,12 +43,13 @@ class Receipt(TypedDict):
 class Span(TypedDict):
     """One run of a task: for that long it held a worker slot.
 
+    ``item`` is the order or the product that the task is about, None for a task that is about all of them.
     ``state`` is Celery's word for how it ended: ``IGNORED`` is a run that left no result, as one that was suspended.
     """
 
     task_id: str
     task: str
-    order: int | None
+    item: int | None
     started: float
     ended: float
     state: str

@@ -26,7 +26,7 @@ def _end(task_id: str, task: Any, args: Sequence[Any], state: str, **_: Any) -> 
     span: Span = {
         "task_id": task_id,
         "task": task.name.rpartition(".")[2],
-        "order": _order_of(args),
+        "item": _item_of(args),
         "started": _started.pop(task_id),
         "ended": time.time(),
         "state": state,
@@ -34,9 +34,9 @@ def _end(task_id: str, task: Any, args: Sequence[Any], state: str, **_: Any) -> 
     records.add("spans", span)
 
 
-def _order_of(args: Sequence[Any]) -> int | None:
-    """Each of the shop's tasks begins with the order, or with its charge."""
+def _item_of(args: Sequence[Any]) -> int | None:
+    """Each task of the demos begins with the order or the product, or with the charge of an order."""
     match args:
-        case [int(order), *_] | [{"order": int(order)}, *_]:
-            return order
+        case [int(item), *_] | [{"order": int(item)}, *_]:
+            return item
     return None

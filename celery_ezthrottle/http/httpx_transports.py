@@ -203,7 +203,7 @@ def remember(transport: Any, arguments: Mapping[str, Any]) -> None:
 
 
 def how_it_connects(module: Any, client: Any, url: Any) -> Mapping[str, Any]:
-    """Return ``verify``, ``cert``, ``proxy``, ``uds`` and ``in_process`` of the transport for ``url``, as far as they are known."""
+    """Return ``verify``, ``cert``, ``proxy``, ``uds`` and ``in_process`` of the transport for ``url``, where they are known."""
     with passing(None):
         transport = client._transport_for_url(url)
     if isinstance(transport, (module.ASGITransport, module.WSGITransport)):

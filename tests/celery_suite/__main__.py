@@ -138,7 +138,8 @@ def outcomes(result: Path) -> dict[str, str]:
         module, _, classes = case.get("classname", "").partition(".test_")
         name = f"{module.replace('.', '/')}/test_{classes.replace('.', '.py::', 1)}"
         name = "::".join((name if ".py" in name else f"{name}.py", case.get("name", "")))
-        kinds = {child.tag for child in case}
+        # A test that Celery expects to fail, because of a fault of its own, and that passes, is no fault of ours.
+        kinds = {child.tag for child in case if not child.get("message", "").startswith("[XPASS")}
         outcome = "failed" if kinds & {"failure", "error"} else "skipped" if "skipped" in kinds else "passed"
         found[name] = max(found.get(name, "passed"), outcome, key=OUTCOMES.index)
     return found

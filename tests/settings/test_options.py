@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields
 from typing import Any
 
@@ -198,6 +199,17 @@ def test_more_forwards_of_a_call_need_keys_that_differ() -> None:
     with pytest.raises(ConfigurationError, match=r"max_forwards is above 1 and idempotency is \"hash\".*use \"task\""):
         resolve(validate({"max_forwards": 2}), Settings(idempotency="hash"))
     assert resolve(validate({"max_forwards": 2}), Settings()).max_forwards == 2
+
+
+@pytest.mark.parametrize(("value", "kept"), [(0, 0.0), (1.5, 1.5), (None, math.inf), (math.inf, math.inf)])
+def test_the_wait_of_client_packages_may_be_none_or_endless(value: Any, kept: float) -> None:
+    assert validate({"sdk_wait": value}) == {"sdk_wait": kept}
+
+
+@pytest.mark.parametrize("value", [-1, math.nan, "2", True])
+def test_another_wait_of_client_packages_is_refused(value: object) -> None:
+    with pytest.raises(ConfigurationError, match="sdk_wait must be a number of seconds from 0, or None for never"):
+        validate({"sdk_wait": value})
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, "2", True, None])

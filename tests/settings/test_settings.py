@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 import types
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -72,6 +73,14 @@ def test_a_false_value_in_app_conf_counts_as_set(app: Celery) -> None:
 def test_none_in_app_conf_counts_as_not_set(app: Celery) -> None:
     app.conf.ezthrottle_api_key = None
     assert read(app, api_key="from env").api_key == "from env"
+
+
+def test_none_is_a_value_where_it_means_something(app: Celery) -> None:
+    assert read(app).sdk_wait == 2.0
+    assert read(app, sdk_wait="None").sdk_wait == math.inf
+    app.conf.ezthrottle_sdk_wait = None
+    assert read(app).sdk_wait == math.inf
+    assert read(app, sdk_wait="3").sdk_wait == 3.0
 
 
 def test_without_an_environ_the_one_of_the_process_is_read(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:

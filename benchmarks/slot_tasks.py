@@ -1,0 +1,138 @@
+"""The tasks of :mod:`benchmarks.slots`: the same call with each library, stock and frugal. The worker includes this module.
+
+The clients are those that most code has: one for the process, made at import, with the retries of the SDK as they come.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import time
+from typing import Any, TypedDict
+
+import redis
+import requests
+from anthropic import Anthropic
+from celery import signals
+from openai import OpenAI
+
+from celery_ezthrottle import frugal
+
+from .project import app
+
+__all__ = [
+    "RUNS",
+    "UPSTREAM",
+    "Run",
+    "anthropic_ours",
+    "anthropic_stock",
+    "openai_ours",
+    "openai_stock",
+    "requests_ours",
+    "requests_stock",
+]
+
+#: Environment variable with the URL of the upstream.
+UPSTREAM = "BENCH_UPSTREAM"
+#: Key of the list in which each run of a task is recorded.
+RUNS = "slot-runs"
+
+_url = os.environ.get(UPSTREAM, "http://127.0.0.1:9")  # nobody calls it where the tasks are only sent
+_openai = OpenAI(base_url=f"{_url}/v1", api_key="none")
+_anthropic = Anthropic(base_url=_url, api_key="none")
+
+#: When the run of a task began, by the id of the task.
+_began: dict[str, float] = {}
+
+
+class Run(TypedDict):
+    """One run of a task.
+
+    Attributes:
+        seconds: time for which it held the slot.
+        state: how it ended, in Celery's words. A suspended run ends as ``IGNORED``.
+    """
+
+    task: str
+    task_id: str
+    seconds: float
+    state: str
+
+
+def _ask_openai(prompt: str) -> str | None:
+    completion = _openai.chat.completions.create(model="model", messages=[{"role": "user", "content": prompt}])
+    return completion.choices[0].message.content
+
+
+def _ask_anthropic(prompt: str) -> str | None:
+    message = _anthropic.messages.create(model="model", max_tokens=16, messages=[{"role": "user", "content": prompt}])
+    (block,) = message.content
+    return block.text if block.type == "text" else None
+
+
+def _post(prompt: str) -> requests.Response:
+    body = {"model": "model", "messages": [{"role": "user", "content": prompt}]}
+    return requests.post(f"{_url}/v1/chat/completions", json=body, timeout=10)
+
+
+def _text(response: requests.Response) -> str | None:
+    response.raise_for_status()
+    text: str | None = response.json()["choices"][0]["message"]["content"]
+    return text
+
+
+@app.task
+def openai_stock(prompt: str) -> str | None:
+    """The SDK meets the 429, sleeps and tries again."""
+    return _ask_openai(prompt)
+
+
+@app.task
+@frugal
+def openai_ours(prompt: str) -> str | None:
+    return _ask_openai(prompt)
+
+
+@app.task
+def anthropic_stock(prompt: str) -> str | None:
+    """The SDK meets the 429, sleeps and tries again."""
+    return _ask_anthropic(prompt)
+
+
+@app.task
+@frugal
+def anthropic_ours(prompt: str) -> str | None:
+    return _ask_anthropic(prompt)
+
+
+@app.task
+def requests_stock(prompt: str) -> str | None:
+    """``requests`` does not retry a 429, so people write the loop: sleep as the API asks, and try again."""
+    while (response := _post(prompt)).status_code == requests.codes.too_many_requests:
+        time.sleep(float(response.headers["Retry-After"]))
+    return _text(response)
+
+
+@app.task
+@frugal
+def requests_ours(prompt: str) -> str | None:
+    return _text(_post(prompt))
+
+
+@signals.task_prerun.connect
+def _begin_run(task_id: str = "", **_: Any) -> None:
+    _began[task_id] = time.perf_counter()
+
+
+@signals.task_postrun.connect
+def _end_run(task_id: str = "", task: Any = None, state: str = "", **_: Any) -> None:
+    """Record a run. The package's own handler was called before this one, so its time is in the run."""
+    seconds = time.perf_counter() - _began.pop(task_id)
+    run: Run = {"task": task.name, "task_id": task_id, "seconds": seconds, "state": state}
+    _notes().rpush(RUNS, json.dumps(run))
+
+
+@functools.cache
+def _notes() -> redis.Redis:
+    return redis.Redis.from_url(os.environ["BENCH_NOTES"])
