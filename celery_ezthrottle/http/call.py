@@ -45,6 +45,7 @@ class Call:
             has given it up goes on counting.
         key: the idempotency key under which the call must be forwarded again, or None.
         raised: ``response.raise_for_status()``, or a hook of the user, has raised for ``response``.
+        stops: the client that made the call was told not to try again by itself because of its response.
         forgotten: the content of the response was dropped, because it is too large.
         thread: id of the thread that made the call.
         until: how many calls the run had begun when this one ended. So two calls overlap if the later one is among them. More
@@ -65,6 +66,7 @@ class Call:
     forwards: int = 0
     key: str | None = field(default=None, repr=False)
     raised: bool = False
+    stops: bool = False
     forgotten: bool = False
     thread: int = field(default_factory=threading.get_ident, repr=False)
     until: int = sys.maxsize

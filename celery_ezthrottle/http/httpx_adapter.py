@@ -88,6 +88,9 @@ class Httpx:
     def stop_retries(self, response: Any) -> None:
         httpx_responses.stop_retries(response)
 
+    def is_own_retry(self, request: Any) -> bool:
+        return httpx_responses.is_own_retry(request)
+
     def size(self, response: Any) -> int | None:
         try:
             return len(response.content)

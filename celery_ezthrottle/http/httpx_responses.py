@@ -18,6 +18,7 @@ from .stored_answer import StoredAnswer, StoredError, StoredResponse
 __all__ = [
     "build_error",
     "build_response",
+    "is_own_retry",
     "is_tls_error",
     "joined",
     "request_of",
@@ -28,6 +29,8 @@ __all__ = [
 
 #: Response header that the SDKs of OpenAI, Anthropic and others obey: "false" stops their own retries.
 _SHOULD_RETRY = "x-should-retry"
+#: Request header in which the same SDKs count their retries.
+_RETRY_COUNT = "x-stainless-retry-count"
 #: Extension of a response: its headers as they came.
 _AS_THEY_CAME = "celery_ezthrottle_headers"
 
@@ -135,6 +138,12 @@ def stop_retries(response: Any) -> None:
     response.extensions.setdefault(_AS_THEY_CAME, response.headers)
     response.headers = response.headers.copy()
     response.headers[_SHOULD_RETRY] = "false"
+
+
+def is_own_retry(request: Any) -> bool:
+    """Whether an SDK says that it makes ``request`` again by itself."""
+    count = request.headers.get(_RETRY_COUNT, "")
+    return count.isdecimal() and int(count) > 0
 
 
 def is_tls_error(error: BaseException | None) -> bool:

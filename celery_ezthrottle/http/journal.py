@@ -57,6 +57,7 @@ class Entry:
         since: of a forwarded call: when the task's deadline began to count, in Unix seconds: at its first suspension, or
             at the last suspension before which it had used an answer. 0.0 when that is not known.
         stalls: of a forwarded call: how many suspensions in a row did not use the answer of the one before.
+        stops: the client that made the call was told not to try again by itself. It is told so again with the answer.
     """
 
     fingerprint: Fingerprint
@@ -68,6 +69,7 @@ class Entry:
     after: bool = False
     since: float = 0.0
     stalls: int = 0
+    stops: bool = False
 
     @property
     def is_settled(self) -> bool:
@@ -201,6 +203,7 @@ def dump_entries(entries: Iterable[Entry]) -> bytes:
                 "after": entry.after,
                 "since": entry.since,
                 "stalls": entry.stalls,
+                "stops": entry.stops,
             }
             for entry in entries
         ],
@@ -228,4 +231,5 @@ def _load(entry: dict[str, Any]) -> Entry:
         after=entry.get("after", False),
         since=entry.get("since", 0.0),
         stalls=entry.get("stalls", 0),
+        stops=entry.get("stops", False),
     )

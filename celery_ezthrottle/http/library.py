@@ -71,6 +71,9 @@ class Library(Protocol):
         The stored form of the response does not show it.
         """
 
+    def is_own_retry(self, request: Any) -> bool:
+        """Return whether a client on top of the library says that it makes ``request`` again by itself."""
+
     def size(self, response: Any) -> int | None:
         """Return the size in bytes of a response's content; None when it has not been read."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-from celery_ezthrottle.errors import OutcomeUnknown
+from celery_ezthrottle.errors import JobFailed, OutcomeUnknown
 
 from .call import Call
 from .journal import Entry
@@ -87,5 +87,5 @@ class Memory:
 
     def _release(self, call: Call) -> None:
         self._held_bodies -= len(call.sent.body or b"")
-        if not isinstance(call.error, OutcomeUnknown):  # the same call gets this error again
+        if not isinstance(call.error, (JobFailed, OutcomeUnknown)):  # the same call may get this error again
             call.release()

@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from functools import partial
 from typing import Any, NoReturn, TypeAlias
 
-from celery_ezthrottle.errors import OutcomeUnknown, ReplayMismatch
+from celery_ezthrottle.errors import JobFailed, OutcomeUnknown, ReplayMismatch
 
 from .call import Call, Source
 from .flow import Flow, run, run_async
@@ -140,13 +140,19 @@ class Recorder(RunCalls):
             if (unknown := self._unknown.get(made.exact)) is not None:
                 self._fail_again(call, unknown)
             if (earlier := self._given_up.get(made.exact)) is not None:
+                if isinstance(earlier.error, JobFailed) and call.library.is_own_retry(call.request):
+                    self._fail_again(call, earlier)
                 # The body tries the same request again. The forwards count on: a loop in the body would forward it without end.
                 call.forwards = earlier.forwards
         self.calls.append(call)
         return None
 
     def _fail_again(self, call: Call, earlier: Call) -> NoReturn:
-        """Raise the error of ``earlier``, which is the same call. Its outcome is unknown, so this run never sends it again."""
+        """Raise the error of ``earlier``, which is the same call and is not sent again in this run.
+
+        Its outcome is unknown. Or the service has given it up, and a client package makes it again by itself: the package
+        knows how to try again after a network error, and would do in this slot what the service has done.
+        """
         assert earlier.error is not None  # noqa: S101 -- that is why it is kept
         call.source, call.entry, call.forwards = earlier.source, earlier.entry, earlier.forwards
         call.error = earlier.error
@@ -182,6 +188,7 @@ class Recorder(RunCalls):
         finally:
             self._end(call)
         if self._stops_retries is not None and not self._is_closed and self._stops_retries(call):
+            call.stops = True
             call.library.stop_retries(response)
         return response
 
@@ -213,8 +220,10 @@ class Recorder(RunCalls):
                 raise call.error
             assert entry.answer is not None  # noqa: S101 -- Match.ANSWERED says so
             call.response = call.library.build_response(entry.answer, call.request, owner)
-            if call.source is Source.SERVICE:
-                call.library.stop_retries(call.response)  # the service has done them
+            if call.source is Source.SERVICE or entry.stops:
+                call.library.stop_retries(
+                    call.response
+                )  # the service has done them; or they were not made in the first run
             return (yield from self._passed_on(call, owner))
         finally:
             with self._lock:

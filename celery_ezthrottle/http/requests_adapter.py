@@ -75,6 +75,9 @@ class _Requests:
     def stop_retries(self, response: requests.Response) -> None:
         """No client on top of ``requests`` is known to look for a header that stops it."""
 
+    def is_own_retry(self, request: requests.PreparedRequest) -> bool:  # noqa: ARG002
+        return False  # no client on top of ``requests`` is known to say so
+
     def size(self, response: requests.Response) -> int:
         return len(response.content or b"")
 

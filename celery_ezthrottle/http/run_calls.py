@@ -85,7 +85,7 @@ class RunCalls:
         with self._lock:
             self._count_ended()
         return [
-            Entry(fingerprint=call.fingerprint, answer=call.answer(), after=id(call) in after)
+            Entry(fingerprint=call.fingerprint, answer=call.answer(), after=id(call) in after, stops=call.stops)
             if call.can_be_kept
             else Entry(fingerprint=call.fingerprint, answer=None, unknown=True)
             for call in self.calls
@@ -120,11 +120,14 @@ class RunCalls:
         return self.lost_answer(forwarded)
 
     def lost_answer(self, forwarded: Call) -> str | None:
-        """Return why a resumed run could not be given the answers that this run has got by now, or None."""
+        """Return why a resumed run could not be given the answers that this run has got by now, or None.
+
+        Calls that have not ended are left out: they may be made beside this one, and get an answer that can be kept.
+        """
         with self._lock:
             self._count_ended()
         for call in self.calls:
-            if call.source is not Source.SENT or call is forwarded or _is_failed_try(call, forwarded):
+            if call.source is not Source.SENT or call is forwarded or not call.ended or _is_failed_try(call, forwarded):
                 continue
             if call.sent.streamed:
                 return "an earlier call of the task streamed its request, so a resumed run could not have its answer"

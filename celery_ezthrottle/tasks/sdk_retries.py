@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 from celery_ezthrottle._common.retry_after import parse_retry_after
@@ -33,7 +34,11 @@ def stops_retries(run: Run, call: Call) -> bool:
 
 
 def _wait(call: Call) -> float:
+    """Return how many seconds the response asks the client to wait, as these clients read it. 0.0 if it does not say."""
     assert call.response is not None  # noqa: S101 -- it has a status
-    now = time.time()
-    due = parse_retry_after(call.response.headers.get("Retry-After", ""), now)
+    headers, now = call.response.headers, time.time()
+    for name, unit in (("retry-after-ms", 0.001), ("Retry-After", 1.0)):
+        with contextlib.suppress(ValueError):
+            return float(headers.get(name, "")) * unit
+    due = parse_retry_after(headers.get("Retry-After", ""), now)
     return due - now if due is not None else 0.0

@@ -58,6 +58,12 @@ class Handler(BaseHTTPRequestHandler):
         if answer.hang_up:
             self.close_connection = True
             return
+        try:
+            self._write(answer)
+        except ConnectionError:  # nobody waits for the answer any more
+            self.close_connection = True
+
+    def _write(self, answer: Answer) -> None:
         content = answer.body.encode() if isinstance(answer.body, str) else answer.body or b""
         self.send_response(answer.status)
         for name, value in (*answer.headers.items(), *(("Set-Cookie", cookie) for cookie in answer.cookies)):

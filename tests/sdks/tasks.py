@@ -1,0 +1,200 @@
+"""Tasks that call with the client packages of :mod:`.table`, each as its documentation shows it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from importlib import import_module
+from typing import Any
+
+from celery_ezthrottle import EZThrottleTask, frugal
+from tests.support.project import UPSTREAM, app, note
+
+from .table import ASKED, SDKS
+
+__all__ = [
+    "calls",
+    "calls_at_once",
+    "calls_by_async",
+    "calls_by_base",
+    "calls_raw",
+    "calls_under_a_key",
+    "falls_back",
+    "never_waits",
+    "retries",
+    "streams",
+    "streams_by_manager",
+    "waits_as_it_likes",
+]
+
+#: Class and text of a typed result.
+Told = list[str]
+
+
+@contextlib.contextmanager
+def _noted(path: str, package: str) -> Iterator[None]:
+    """Note that a run begins, and the error with which it ends: class and status, then the classes of what has caused it."""
+    note(path, "start")
+    try:
+        yield
+    except Exception as exc:
+        note(path, " < ".join(_chain(exc, package)))
+        raise
+
+
+def _chain(error: BaseException | None, package: str) -> Iterator[str]:
+    status = ""
+    with contextlib.suppress(AttributeError, TypeError):
+        status = f" {SDKS[package].status(error)}"
+    while error is not None:
+        yield f"{type(error).__module__.partition('.')[0]}.{type(error).__qualname__}{status}"
+        error, status = error.__cause__, ""
+
+
+def _told(package: str, result: Any) -> Told:
+    return [type(result).__qualname__, SDKS[package].text(result)]
+
+
+def _call(path: str, package: str, base: str = UPSTREAM) -> Told:
+    sdk = SDKS[package]
+    with _noted(path, package):
+        return _told(package, sdk.call(sdk.client(base + path)))
+
+
+@app.task
+@frugal
+def calls(path: str, package: str) -> Told:
+    return _call(path, package)
+
+
+@app.task(base=EZThrottleTask)
+def calls_by_base(path: str, package: str) -> Told:
+    return _call(path, package)
+
+
+@app.task
+@frugal
+def calls_raw(path: str, package: str) -> Told:
+    sdk = SDKS[package]
+    assert sdk.raw is not None
+    with _noted(path, package):
+        header, result = sdk.raw(sdk.client(UPSTREAM + path))
+        return [header, *_told(package, result)]
+
+
+@app.task(autoretry_for=(Exception,), max_retries=3, default_retry_delay=0)
+@frugal
+def retries(path: str, package: str) -> Told:
+    return _call(path, package)
+
+
+@app.task
+@frugal(idempotency_header={"127.0.0.1": "Idempotency-Key"})
+def calls_under_a_key(path: str, package: str) -> Told:
+    return _call(path, package)
+
+
+# How long the packages' own retries may wait
+
+
+@app.task
+@frugal(sdk_wait=None)
+def waits_as_it_likes(path: str, package: str) -> Told:
+    return _call(path, package)
+
+
+@app.task
+@frugal(sdk_wait=0)
+def never_waits(path: str, package: str, base: str = UPSTREAM) -> Told:
+    return _call(path, package, base)
+
+
+@app.task
+@frugal
+def falls_back(path: str, package: str) -> Told:
+    sdk = SDKS[package]
+    try:
+        return _call(path, package)
+    except import_module(package).RateLimitError:
+        return _told(package, sdk.call(sdk.client(f"{UPSTREAM}{path}/smaller")))
+
+
+# Streams
+
+
+@app.task
+@frugal
+def streams(path: str, package: str) -> str:
+    """``stream=True``: what the package gives for each event of the stream."""
+    client = SDKS[package].client(UPSTREAM + path)
+    with _noted(path, package):
+        if package == "anthropic":
+            with client.messages.create(model="m-1", max_tokens=16, messages=_ASKED, stream=True) as events:
+                return "".join(event.delta.text for event in events if event.type == "content_block_delta")
+        with client.chat.completions.create(model="m-1", messages=_ASKED, stream=True) as chunks:
+            return "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+
+
+@app.task
+@frugal
+def streams_by_manager(path: str, package: str) -> Told:
+    """The managers that collect the events: the text as it came, and the typed result at the end."""
+    client = SDKS[package].client(UPSTREAM + path)
+    with _noted(path, package):
+        if package == "anthropic":
+            with client.messages.stream(model="m-1", max_tokens=16, messages=_ASKED) as stream:
+                text = "".join(stream.text_stream)
+                result = stream.get_final_message()
+                return [text, type(result).__qualname__.partition("[")[0], result.content[0].text]
+        with client.chat.completions.stream(model="m-1", messages=_ASKED) as stream:
+            text = "".join(event.delta for event in stream if event.type == "content.delta")
+            result = stream.get_final_completion()
+            return [text, type(result).__qualname__.partition("[")[0], result.choices[0].message.content]
+
+
+_ASKED: Any = [{"role": "user", "content": ASKED}]
+
+
+# Async
+
+
+def _async_client(package: str, base: str) -> Any:
+    name = {"openai": "AsyncOpenAI", "anthropic": "AsyncAnthropic"}[package]
+    return getattr(import_module(package), name)(api_key="sk-1", base_url=base)
+
+
+@app.task
+@frugal
+def calls_by_async(path: str, package: str) -> Told:
+    async def body() -> Any:
+        async with _async_client(package, UPSTREAM + path) as client:
+            return await SDKS[package].call(client)
+
+    with _noted(path, package):
+        return _told(package, asyncio.run(body()))
+
+
+@app.task
+@frugal
+def calls_at_once(path: str, package: str, count: int, tolerant: bool = False) -> list[Told]:
+    """Each call goes to a path of its own, and notes there that it was answered.
+
+    With ``tolerant``, all have ended before the first error is raised.
+    """
+
+    async def call(client: Any, number: int) -> Any:
+        result = await SDKS[package].call(client.with_options(base_url=f"{UPSTREAM}{path}/{number}"))
+        note(f"{path}/{number}", "answered")
+        return result
+
+    async def body() -> Any:
+        async with _async_client(package, UPSTREAM) as client:
+            made = (call(client, number) for number in range(count))
+            results: list[Any] = await asyncio.gather(*made, return_exceptions=tolerant)
+        for error in (result for result in results if isinstance(result, Exception)):
+            raise error
+        return results
+
+    with _noted(path, package):
+        return [_told(package, result) for result in asyncio.run(body())]
