@@ -155,7 +155,7 @@ class Httpx:
     def pass_on(self, call: Call, response: Any, owner: Any) -> Any:
         """The client gets the response from a transport of ours, so the client's own code does everything else."""
         if isinstance(owner, Hop):
-            return owner.answered(response)
+            return owner.answered(call.request, response)
         arguments = self.arguments_of_send(call)
         if call.source is not Source.SERVICE:
             arguments["auth"] = self.module.Auth()  # the answer that an earlier run got has gone through it there

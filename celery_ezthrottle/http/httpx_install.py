@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from .httpx_adapter import Httpx
-from .httpx_transports import Sending, passing, remember, transport_between
+from .httpx_transports import Sending, passing, passing_by, passing_by_async, remember
 from .message_view import add_library
 from .recorder import current
 
@@ -18,7 +18,7 @@ _MARK = "_celery_ezthrottle"
 
 
 def install(module: ModuleType) -> None:
-    """Wrap ``send`` of both clients, and what they ask about transports. Idempotent.
+    """Wrap ``send`` of both clients, and the function that sends a single request. Idempotent.
 
     The wrappers act only while a recorder is active. The mark is also there when ``httpx`` is another name for ``httpx2``.
     """
@@ -29,8 +29,8 @@ def install(module: ModuleType) -> None:
     add_library(adapter)
     library.Client.send = _recorded(adapter)
     library.AsyncClient.send = _recorded_async(adapter)
-    for client in (library.Client, library.AsyncClient):
-        client._transport_for_url = _passing_transport(client._transport_for_url)
+    library.Client._send_single_request = passing_by(library.Client._send_single_request)
+    library.AsyncClient._send_single_request = passing_by_async(library.AsyncClient._send_single_request)
     for transport in (library.HTTPTransport, library.AsyncHTTPTransport):
         transport.__init__ = _remembering(transport.__init__)
     library.Response.raise_for_status = _noted_raise_for_status(library)
@@ -43,7 +43,8 @@ def _recorded(adapter: Httpx) -> Any:
     def recorded_send(self: Any, request: Any, **arguments: Any) -> Any:
         recorder = current()
         if recorder is None:
-            return send(self, request, **arguments)
+            with passing(None):  # a hook may make a call with the client that has called it
+                return send(self, request, **arguments)
         hops = Sending(self)
 
         def pass_hops(made: Any) -> Any:
@@ -63,7 +64,8 @@ def _recorded_async(adapter: Httpx) -> Any:
     async def recorded_send(self: Any, request: Any, **arguments: Any) -> Any:
         recorder = current()
         if recorder is None:
-            return await send(self, request, **arguments)
+            with passing(None):
+                return await send(self, request, **arguments)
         hops = Sending(self)
 
         async def pass_hops(made: Any) -> Any:
@@ -76,14 +78,6 @@ def _recorded_async(adapter: Httpx) -> Any:
 
     setattr(recorded_send, _MARK, True)
     return recorded_send
-
-
-def _passing_transport(transport_for_url: Any) -> Any:
-    @functools.wraps(transport_for_url)
-    def wrapped(self: Any, url: Any) -> Any:
-        return transport_between(self, transport_for_url(self, url))
-
-    return wrapped
 
 
 def _remembering(init: Any) -> Any:

@@ -95,7 +95,10 @@ def build_response(module: Any, stored: StoredResponse, request: Any) -> Any:
     reason = {"reason_phrase": stored.reason.encode("ascii", "replace")} if stored.reason else {}
     response = module.Response(
         stored.status_code,
-        headers=list(stored.headers),
+        headers=[
+            (name.encode("utf-8", "surrogatepass"), value.encode("utf-8", "surrogatepass"))
+            for name, value in stored.headers
+        ],
         stream=module.ByteStream(stored.content),
         request=_as_sent(module, request, stored),
         extensions={"http_version": b"HTTP/1.1", **reason},

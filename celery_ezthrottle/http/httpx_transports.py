@@ -1,16 +1,15 @@
 """What stands between a client of ``httpx`` or ``httpx2`` and its transport while the recorder sees a call.
 
-A client asks for the transport of each request that it sends: of a redirect, and of each step of an authentication, too. For a
-call that is sent, the answers are noted on their way. For a call that is answered, the client gets the answer as if it came from
-a transport, and each further request is a call of its own.
+A client sends each single request by one function: a redirect, and each step of an authentication, too. For a call that is sent,
+the answers are noted on their way. For a call that is answered, the client gets the answer there, and each further request is a
+call of its own.
 """
 
 from __future__ import annotations
 
-import datetime
-import time
+import functools
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,7 +19,17 @@ from .recorder import current
 if TYPE_CHECKING:
     from .httpx_adapter import Httpx
 
-__all__ = ["Answer", "Hop", "Sending", "how_it_connects", "passing", "remember", "target_of", "transport_between"]
+__all__ = [
+    "Answer",
+    "Hop",
+    "Sending",
+    "how_it_connects",
+    "passing",
+    "passing_by",
+    "passing_by_async",
+    "remember",
+    "target_of",
+]
 
 #: Attribute of a transport: the arguments it was made with.
 _MADE_WITH = "_celery_ezthrottle_made_with"
@@ -28,8 +37,13 @@ _REMEMBERED = ("verify", "cert", "proxy", "uds", "trust_env")
 
 
 class _Passing(Protocol):
-    def transport(self, client: Any, real: Any) -> Any:
-        """Return what the client uses in place of its transport ``real``."""
+    client: Any
+
+    def hop(self, request: Any, send: Callable[[Any], Any]) -> Any:
+        """Return the response to a single request of the client, which ``send`` would send."""
+
+    async def hop_async(self, request: Any, send: Callable[[Any], Any]) -> Any:
+        """The same for an asynchronous client."""
 
 
 _passing: ContextVar[_Passing | None] = ContextVar("celery_ezthrottle_httpx", default=None)
@@ -50,10 +64,30 @@ class passing:  # noqa: N801 -- used like a function; contextlib's generators ta
         _passing.reset(self._token)
 
 
-def transport_between(client: Any, real: Any) -> Any:
-    """Return what ``client`` uses in place of its transport ``real``."""
-    what = _passing.get()
-    return real if what is None else what.transport(client, real)
+def passing_by(send_single: Any) -> Any:
+    """Wrap the function with which a client sends a single request."""
+
+    @functools.wraps(send_single)
+    def wrapped(self: Any, request: Any) -> Any:
+        what = _passing.get()
+        if what is None or what.client is not self:  # a hook may use a client of its own
+            return send_single(self, request)
+        return what.hop(request, functools.partial(send_single, self))
+
+    return wrapped
+
+
+def passing_by_async(send_single: Any) -> Any:
+    """The same for an asynchronous client."""
+
+    @functools.wraps(send_single)
+    async def wrapped(self: Any, request: Any) -> Any:
+        what = _passing.get()
+        if what is None or what.client is not self:
+            return await send_single(self, request)
+        return await what.hop_async(request, functools.partial(send_single, self))
+
+    return wrapped
 
 
 class Sending:
@@ -65,18 +99,23 @@ class Sending:
     """
 
     def __init__(self, client: Any) -> None:
-        self._client = client
+        self.client = client
         self.response: Any = None
         self.redirected_to: list[Any] = []
 
-    def transport(self, client: Any, real: Any) -> Any:
-        return _Noting(self, real) if client is self._client else real  # a hook may use a client of its own
+    def hop(self, request: Any, send: Callable[[Any], Any]) -> Any:
+        self.response = None
+        return self._noted(send(request))
 
-    def note(self, request: Any, response: Any) -> None:
-        response.request = request
+    async def hop_async(self, request: Any, send: Callable[[Any], Any]) -> Any:
+        self.response = None
+        return self._noted(await send(request))
+
+    def _noted(self, response: Any) -> Any:
         self.response = response
         if response.has_redirect_location:
             self.redirected_to.append(target_of(response))
+        return response
 
     def returned(self, response: Any) -> Any:
         """Keep nothing of what the client has returned: the call has it, and lets it go when it is too large."""
@@ -94,24 +133,6 @@ def target_of(redirect: Any) -> Any:
     return redirect.url.join(redirect.headers.get("Location", "")).copy_with(fragment=None)
 
 
-class _Noting:
-    def __init__(self, sending: Sending, real: Any) -> None:
-        self._sending = sending
-        self._real = real
-
-    def handle_request(self, request: Any) -> Any:
-        self._sending.response = None
-        response = self._real.handle_request(request)
-        self._sending.note(request, response)
-        return response
-
-    async def handle_async_request(self, request: Any) -> Any:
-        self._sending.response = None
-        response = await self._real.handle_async_request(request)
-        self._sending.note(request, response)
-        return response
-
-
 class Answer:
     """A call that ``client`` makes, and that is answered with ``response``.
 
@@ -119,11 +140,9 @@ class Answer:
     """
 
     def __init__(self, library: Httpx, client: Any, call: Call, response: Any) -> None:
+        self.client = client
         self._library = library
-        self._client = client
         self._call = call
-        self._response = response
-        self._elapsed = response.elapsed
         #: What came before a request of the authentication. It began anew from there.
         self._before = list(response.history)
         self._to_give: deque[Any] = deque([response])
@@ -131,78 +150,65 @@ class Answer:
             self._to_give.appendleft(self._before.pop())
         self._is_begun = False
 
-    def transport(self, client: Any, real: Any) -> Any:
-        return _Answering(self, Hop(self._library, client, real)) if client is self._client else real
+    def hop(self, request: Any, send: Callable[[Any], Any]) -> Any:
+        response = self._take(request)
+        return Hop(self._library, self.client, send).send(request) if response is None else response
 
-    def take(self, request: Any) -> Any | None:
+    async def hop_async(self, request: Any, send: Callable[[Any], Any]) -> Any:
+        response = self._take(request)
+        return await Hop(self._library, self.client, send).send_async(request) if response is None else response
+
+    def _take(self, request: Any) -> Any | None:
         """Return the answer to ``request`` if it is one of the call's; None for one that comes beside or after them."""
         first = self._call.request
         if not self._is_begun and (request.method, request.url) != (first.method, first.url):
             return None
         self._is_begun = True
-        return self._to_give.popleft() if self._to_give else None
+        return _received(self.client, request, self._to_give.popleft()) if self._to_give else None
 
     def passed_on(self, returned: Any) -> Any:
-        """Give what the client returns the earlier requests of the stored response, and what the client has set anew."""
-        self._response.elapsed = self._elapsed
+        """Give what the client returns the earlier requests of the stored response."""
         for hop in self._before:
-            self._client.cookies.extract_cookies(hop)
+            self.client.cookies.extract_cookies(hop)
         returned.history = [*self._before, *returned.history]
         return returned
 
 
-class _Answering:
-    def __init__(self, answer: Answer, hop: Hop) -> None:
-        self._answer = answer
-        self._hop = hop
-
-    def handle_request(self, request: Any) -> Any:
-        response = self._answer.take(request)
-        return self._hop.send(request) if response is None else response
-
-    async def handle_async_request(self, request: Any) -> Any:
-        response = self._answer.take(request)
-        return await self._hop.send_async(request) if response is None else response
-
-
 class Hop:
-    """A request that a client sends on the way of an answered call: a call of its own."""
+    """A request that a client sends on the way of an answered call: a call of its own. ``send`` sends it."""
 
-    def __init__(self, library: Httpx, client: Any, real: Any) -> None:
+    def __init__(self, library: Httpx, client: Any, send: Callable[[Any], Any]) -> None:
         self._library = library
         self._client = client
-        self._real = real
+        self._send = send
         self._hops = Sending(client)
 
-    def answered(self, response: Any) -> Any:
-        """Return ``response`` as the transport would have returned it."""
-        if isinstance(self._client, self._library.module.AsyncClient):
-            return _at_once(response)
-        return response
+    def answered(self, request: Any, response: Any) -> Any:
+        """Return ``response`` as the function of the client would have returned it."""
+        received = _received(self._client, request, response)
+        return _at_once(received) if isinstance(self._client, self._library.module.AsyncClient) else received
 
     def send(self, request: Any) -> Any:
-        recorder, noting = current(), _Noting(self._hops, self._real)
+        recorder = current()
         if recorder is None:
-            return self._real.handle_request(request)
+            return self._send(request)
 
         def send(made: Any) -> Any:
-            began = time.perf_counter()
-            response = noting.handle_request(made)
+            response = self._hops.hop(made, self._send)
             response.read()
-            return _ended(response, began)
+            return response
 
         return recorder.send(self._library, self, request, self._arguments(), send=send)
 
     async def send_async(self, request: Any) -> Any:
-        recorder, noting = current(), _Noting(self._hops, self._real)
+        recorder = current()
         if recorder is None:
-            return await self._real.handle_async_request(request)
+            return await self._send(request)
 
         async def send(made: Any) -> Any:
-            began = time.perf_counter()
-            response = await noting.handle_async_request(made)
+            response = await self._hops.hop_async(made, self._send)
             await response.aread()
-            return _ended(response, began)
+            return response
 
         return await recorder.send_async(self._library, self, request, self._arguments(), send=send)
 
@@ -210,8 +216,11 @@ class Hop:
         return {"stream": False, "owner": self._client, "hops": self._hops}
 
 
-def _ended(response: Any, began: float) -> Any:
-    response.elapsed = datetime.timedelta(seconds=time.perf_counter() - began)
+def _received(client: Any, request: Any, response: Any) -> Any:
+    """Do with a stored ``response`` to a single request what ``client`` does with one that it has received."""
+    response.request = request
+    response.default_encoding = client._default_encoding
+    client.cookies.extract_cookies(response)
     return response
 
 
@@ -226,8 +235,7 @@ def remember(transport: Any, arguments: Mapping[str, Any]) -> None:
 
 def how_it_connects(module: Any, client: Any, url: Any) -> Mapping[str, Any]:
     """Return the arguments of the transport for ``url`` that are remembered, and ``in_process``, where they are known."""
-    with passing(None):
-        transport = client._transport_for_url(url)
+    transport = client._transport_for_url(url)
     if isinstance(transport, (module.ASGITransport, module.WSGITransport)):
         return {"in_process": True}
     made_with: Mapping[str, Any] = getattr(transport, _MADE_WITH, {})

@@ -64,6 +64,14 @@ def by_respx(library: HttpLibrary, _: Any) -> Iterator[tuple[Any, Callable[[], l
 
 
 @contextmanager
+def by_respx_above_the_transport(library: HttpLibrary, _: Any) -> Iterator[tuple[Any, Callable[[], list[str]]]]:
+    with respx.mock(using="httpx") as mock:
+        mock.get(A).respond(text="mocked a")
+        mock.get(B).respond(429, text="slow down")
+        yield library.client(), lambda: [str(call.request.url) for call in mock.calls]
+
+
+@contextmanager
 def by_pytest_httpx(library: HttpLibrary, request: Any) -> Iterator[tuple[Any, Callable[[], list[str]]]]:
     mock = request.getfixturevalue("httpx_mock")
     mock.add_response(url=A, text="mocked a")
@@ -88,6 +96,7 @@ MOCKS: list[tuple[Mock, tuple[str, ...]]] = [
     (by_requests_mock_on_one_session, ("requests",)),
     (by_responses, ("requests",)),
     (by_respx, ("httpx", "httpx-async")),
+    (by_respx_above_the_transport, ("httpx", "httpx-async")),
     (by_pytest_httpx, ("httpx", "httpx-async")),
     (by_a_mock_transport, ("httpx", "httpx2", "httpx-async", "httpx2-async")),
 ]

@@ -56,6 +56,7 @@ def test_a_session_that_streams_is_left_to_the_task(upstream: Upstream) -> None:
 def test_a_streamed_request_is_left_to_the_task(upstream: Upstream, library: HttpLibrary) -> None:
     run = recorded(lambda: (library.post(f"{upstream.url}/a", data=iter([b"x"])), library.get(f"{upstream.url}/b")))
     assert run.last is not None
+    assert upstream.received("/a")[0].body == "x"
     assert "streamed its request" in (run.obstacle(run.last) or "")
     assert run.obstacle(run.calls[0]) is None  # as the forwarded one it is policy's to refuse
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -50,8 +51,7 @@ class Handler(BaseHTTPRequestHandler):
     respond: Callable[[Received], Answer]
 
     def handle_any(self) -> None:
-        length = int(self.headers.get("Content-Length") or 0)
-        body = self.rfile.read(length).decode("utf-8", "replace")
+        body = self._read_body().decode("utf-8", "replace")
         answer = type(self).respond(Received(self.command, self.path, dict(self.headers), body))
         if answer.wait_for is not None:
             assert answer.wait_for.wait(30), "nobody let the upstream answer"
@@ -72,6 +72,16 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
+    def _read_body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        chunks = []
+        while size := int(self.rfile.readline(), 16):
+            chunks.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(chunks)
+
     # The names that http.server looks for.
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = handle_any  # noqa: N815
 
@@ -79,12 +89,19 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):  # who asked has gone
+            super().handle_error(request, client_address)
+
+
 @contextmanager
 def running(respond: Callable[[Received], Answer], port: int = 0) -> Iterator[str]:
     """An HTTP server on loopback that answers with ``respond``; yields its base URL."""
     handler = type("BoundHandler", (Handler,), {"respond": staticmethod(respond)})
-    server = ThreadingHTTPServer(("127.0.0.1", port), handler)
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", port), handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:
