@@ -9,7 +9,7 @@ calls.
 
 from __future__ import annotations
 
-import copy
+import os
 import ssl
 from collections.abc import Iterator, Mapping
 from types import ModuleType
@@ -17,11 +17,14 @@ from typing import Any
 
 from . import httpx_responses
 from .call import Call, Source
-from .httpx_transports import Answer, Hop, how_it_connects, passing
+from .httpx_transports import Answer, Hop, how_it_connects, passing, target_of
 from .library import SentRequest
 from .stored_answer import StoredError, StoredResponse
 
 __all__ = ["Httpx"]
+
+#: Variables of the environment that name a CA bundle.
+_BUNDLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
 class Httpx:
@@ -64,7 +67,8 @@ class Httpx:
         return None, True
 
     def with_header(self, request: Any, name: str, value: str) -> Any:
-        made = copy.copy(request)
+        made = object.__new__(type(request))  # copy.copy() leaves the stream and the extensions out, as pickle does
+        vars(made).update(vars(request))
         made.headers = request.headers.copy()
         made.headers[name] = value
         return made
@@ -79,7 +83,7 @@ class Httpx:
         its_own = (self.module.RequestError, self.module.InvalidURL, self.module.StreamError)
         if isinstance(error, its_own) or not isinstance(error, Exception):
             return None
-        return call.arguments["hops"].response
+        return call.arguments["hops"].failed_at()
 
     def stop_retries(self, response: Any) -> None:
         httpx_responses.stop_retries(response)
@@ -117,8 +121,11 @@ class Httpx:
         return None
 
     def has_own_bundle(self, call: Call) -> bool:
-        verify = self._connects(call).get("verify", True)
-        return verify is not True and call.last_request.url.scheme == "https"
+        if call.last_request.url.scheme != "https":
+            return False
+        connects = self._connects(call)
+        by_environment = connects.get("trust_env", True) and any(os.environ.get(name) for name in _BUNDLES)
+        return connects.get("verify", True) is not True or bool(by_environment)
 
     def status_given_up_on(self, error: BaseException | None) -> int | None:  # noqa: ARG002
         return None  # its own retries are for connections only
@@ -174,16 +181,10 @@ class Httpx:
         last = call.last_request
         if last is call.request or (last.method, last.url) == (call.request.method, call.request.url):
             return True
-        return any(_leads_to(hop, last) for hop in _redirects(call))
+        return last.url.copy_with(fragment=None) in _redirected_to(call)
 
 
-def _redirects(call: Call) -> Iterator[Any]:
-    yield from call.arguments["hops"].redirects
+def _redirected_to(call: Call) -> Iterator[Any]:
+    yield from call.arguments["hops"].redirected_to
     if call.response is not None:
-        yield from call.response.history
-
-
-def _leads_to(hop: Any, request: Any) -> bool:
-    return bool(
-        hop.url.join(hop.headers.get("Location", "")).copy_with(fragment=None) == request.url.copy_with(fragment=None)
-    )
+        yield from map(target_of, call.response.history)

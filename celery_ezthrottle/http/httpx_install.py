@@ -48,7 +48,7 @@ def _recorded(adapter: Httpx) -> Any:
 
         def pass_hops(made: Any) -> Any:
             with passing(hops):
-                return send(self, made, **arguments)
+                return hops.returned(send(self, made, **arguments))
 
         return recorder.send(adapter, self, request, {**arguments, "owner": self, "hops": hops}, send=pass_hops)
 
@@ -68,7 +68,7 @@ def _recorded_async(adapter: Httpx) -> Any:
 
         async def pass_hops(made: Any) -> Any:
             with passing(hops):
-                return await send(self, made, **arguments)
+                return hops.returned(await send(self, made, **arguments))
 
         return await recorder.send_async(
             adapter, self, request, {**arguments, "owner": self, "hops": hops}, send=pass_hops

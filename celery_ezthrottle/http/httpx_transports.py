@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 import time
+from collections import deque
 from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,11 +20,11 @@ from .recorder import current
 if TYPE_CHECKING:
     from .httpx_adapter import Httpx
 
-__all__ = ["Answer", "Hop", "Sending", "how_it_connects", "passing", "remember", "transport_between"]
+__all__ = ["Answer", "Hop", "Sending", "how_it_connects", "passing", "remember", "target_of", "transport_between"]
 
 #: Attribute of a transport: the arguments it was made with.
 _MADE_WITH = "_celery_ezthrottle_made_with"
-_REMEMBERED = ("verify", "cert", "proxy", "uds")
+_REMEMBERED = ("verify", "cert", "proxy", "uds", "trust_env")
 
 
 class _Passing(Protocol):
@@ -59,14 +60,14 @@ class Sending:
     """A call that ``client`` sends.
 
     Attributes:
-        response: the response that came last; None when the last request failed.
-        redirects: the redirects that came.
+        response: the response that came last; None when the last request failed, and when the client has returned it.
+        redirected_to: the URLs to which redirects have led.
     """
 
     def __init__(self, client: Any) -> None:
         self._client = client
         self.response: Any = None
-        self.redirects: list[Any] = []
+        self.redirected_to: list[Any] = []
 
     def transport(self, client: Any, real: Any) -> Any:
         return _Noting(self, real) if client is self._client else real  # a hook may use a client of its own
@@ -75,7 +76,22 @@ class Sending:
         response.request = request
         self.response = response
         if response.has_redirect_location:
-            self.redirects.append(response)
+            self.redirected_to.append(target_of(response))
+
+    def returned(self, response: Any) -> Any:
+        """Keep nothing of what the client has returned: the call has it, and lets it go when it is too large."""
+        self.response = None
+        return response
+
+    def failed_at(self) -> Any | None:
+        """Return the response for which the client has raised, and keep it no longer."""
+        response, self.response = self.response, None
+        return response
+
+
+def target_of(redirect: Any) -> Any:
+    """Return the URL, without its fragment, to which the response ``redirect`` leads."""
+    return redirect.url.join(redirect.headers.get("Location", "")).copy_with(fragment=None)
 
 
 class _Noting:
@@ -97,35 +113,41 @@ class _Noting:
 
 
 class Answer:
-    """A call that ``client`` makes, and that is answered with ``response``."""
+    """A call that ``client`` makes, and that is answered with ``response``.
+
+    The client is given the redirects before it, too, and follows them: so what it does next begins where the call has ended.
+    """
 
     def __init__(self, library: Httpx, client: Any, call: Call, response: Any) -> None:
         self._library = library
         self._client = client
         self._call = call
         self._response = response
-        self._is_given = False
-        self._elapsed, self._history, self._last = response.elapsed, list(response.history), response.request
+        self._elapsed = response.elapsed
+        #: What came before a request of the authentication. It began anew from there.
+        self._before = list(response.history)
+        self._to_give: deque[Any] = deque([response])
+        while self._before and self._before[-1].has_redirect_location:
+            self._to_give.appendleft(self._before.pop())
+        self._is_begun = False
 
     def transport(self, client: Any, real: Any) -> Any:
         return _Answering(self, Hop(self._library, client, real)) if client is self._client else real
 
     def take(self, request: Any) -> Any | None:
-        """Return the answer if ``request`` is the first one of the call; None for a request that comes beside or after it."""
+        """Return the answer to ``request`` if it is one of the call's; None for one that comes beside or after them."""
         first = self._call.request
-        if self._is_given or (request.method, request.url) != (first.method, first.url):
+        if not self._is_begun and (request.method, request.url) != (first.method, first.url):
             return None
-        self._is_given = True
-        return self._response
+        self._is_begun = True
+        return self._to_give.popleft() if self._to_give else None
 
     def passed_on(self, returned: Any) -> Any:
-        """Give what the client returns the redirects of the stored response, and what the client has set anew."""
+        """Give what the client returns the earlier requests of the stored response, and what the client has set anew."""
         self._response.elapsed = self._elapsed
-        if returned is self._response:
-            returned.request = self._last
-        for hop in self._history:
+        for hop in self._before:
             self._client.cookies.extract_cookies(hop)
-        returned.history = [*self._history, *returned.history]
+        returned.history = [*self._before, *returned.history]
         return returned
 
 
@@ -203,7 +225,7 @@ def remember(transport: Any, arguments: Mapping[str, Any]) -> None:
 
 
 def how_it_connects(module: Any, client: Any, url: Any) -> Mapping[str, Any]:
-    """Return ``verify``, ``cert``, ``proxy``, ``uds`` and ``in_process`` of the transport for ``url``, where they are known."""
+    """Return the arguments of the transport for ``url`` that are remembered, and ``in_process``, where they are known."""
     with passing(None):
         transport = client._transport_for_url(url)
     if isinstance(transport, (module.ASGITransport, module.WSGITransport)):

@@ -106,7 +106,7 @@ def obstacle(call: Call, options: Options, *, max_request_body: int) -> str | No
         return _not_listed(sent.url)
     # SDKs such as stripe pass the bundle that they ship. A public host has a certificate that every bundle accepts.
     if call.library.has_own_bundle(call) and not is_public_host(urlsplit(sent.url).hostname or ""):
-        return "it trusts a CA bundle of its own (verify=<path>, REQUESTS_CA_BUNDLE), which the service does not know"
+        return "it trusts a CA bundle of its own (verify=..., REQUESTS_CA_BUNDLE, SSL_CERT_FILE), which the service does not know"
     if len(sent.body or b"") > max_request_body:
         return "its request body is too large; raise ezthrottle_max_request_body"
     if is_signed(sent) and not may_forward(sent.url, options.forward_signed_hosts):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextvars
+import gc
+import json
 import weakref
-from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -17,32 +18,22 @@ from celery_ezthrottle.http.journal import Entry, for_resume, for_retry
 from celery_ezthrottle.http.recorder import recording
 from celery_ezthrottle.http.requests_adapter import install
 from celery_ezthrottle.http.stored_answer import StoredError, StoredResponse
+from tests.support.libraries import HTTPX, HttpLibrary
 from tests.support.recorded_body import DELIVERED, recorded, recorder, resumed
 from tests.support.upstream import Answer as Reply
-from tests.support.upstream import Upstream, running
-
-
-@pytest.fixture
-def upstream() -> Iterator[Upstream]:
-    upstream = Upstream()
-    with running(upstream.respond) as upstream.url:
-        yield upstream
-
+from tests.support.upstream import Upstream
 
 # What cannot be answered, and mismatches
 
 
-@pytest.mark.parametrize("how", ["argument", "session"])
-def test_a_streamed_response_is_left_to_the_task(upstream: Upstream, how: str) -> None:
-    session = requests.Session()
-    session.stream = how == "session"
+def test_a_streamed_response_is_left_to_the_task(upstream: Upstream, library: HttpLibrary) -> None:
+    client = library.client()
     upstream.plan("/a", Reply(body="a long story"))
 
     def body() -> None:
-        response = session.get(f"{upstream.url}/a", stream=True if how == "argument" else None)
-        assert b"".join(response.iter_content(3)) == b"a long story"
-        session.stream = False
-        session.get(f"{upstream.url}/b")
+        response = client.call("GET", f"{upstream.url}/a", stream=True)
+        assert b"".join(client.chunks(response)) == b"a long story"
+        client.call("GET", f"{upstream.url}/b")
 
     run = recorded(body)
     assert run.last is not None
@@ -51,40 +42,52 @@ def test_a_streamed_response_is_left_to_the_task(upstream: Upstream, how: str) -
     assert run.calls[0].response is None
 
 
-def test_a_streamed_request_is_left_to_the_task(upstream: Upstream) -> None:
-    run = recorded(lambda: (requests.post(f"{upstream.url}/a", data=iter([b"x"])), requests.get(f"{upstream.url}/b")))
+def test_a_session_that_streams_is_left_to_the_task(upstream: Upstream) -> None:
+    with requests.Session() as session:
+        session.stream = True
+        run = recorded(lambda: session.get(f"{upstream.url}/a").close())
+        session.stream = False
+        with recording(run):
+            session.get(f"{upstream.url}/b")
+    assert run.last is not None
+    assert "streamed its response" in (run.obstacle(run.last) or "")
+
+
+def test_a_streamed_request_is_left_to_the_task(upstream: Upstream, library: HttpLibrary) -> None:
+    run = recorded(lambda: (library.post(f"{upstream.url}/a", data=iter([b"x"])), library.get(f"{upstream.url}/b")))
     assert run.last is not None
     assert "streamed its request" in (run.obstacle(run.last) or "")
     assert run.obstacle(run.calls[0]) is None  # as the forwarded one it is policy's to refuse
 
 
-def test_an_answered_call_may_ask_for_a_stream(upstream: Upstream) -> None:
-    first = recorded(lambda: requests.get(f"{upstream.url}/a"))
+def test_an_answered_call_may_ask_for_a_stream(upstream: Upstream, library: HttpLibrary) -> None:
+    client = library.client()
+    first = recorded(lambda: library.get(f"{upstream.url}/a"))
     with recording(resumed(first)):
-        response = requests.get(f"{upstream.url}/a", stream=True)
-    assert b"".join(response.iter_content(4)) == DELIVERED.content
+        response = client.call("GET", f"{upstream.url}/a", stream=True)
+        assert b"".join(client.chunks(response)) == DELIVERED.content
 
 
 @pytest.mark.parametrize("data", ["amount=5", b"amount=5", bytearray(b"amount=5"), {"amount": "5"}])
-def test_bodies_of_str_and_bytes_are_the_same(upstream: Upstream, data: Any) -> None:
-    first = recorded(lambda: requests.post(f"{upstream.url}/a", data="amount=5"))
+def test_bodies_of_str_and_bytes_are_the_same(upstream: Upstream, library: HttpLibrary, data: Any) -> None:
+    first = recorded(lambda: library.post(f"{upstream.url}/a", data="amount=5"))
     with recording(resumed(first)):
-        assert requests.post(f"{upstream.url}/a", data=data).json() == {"by": "service"}
+        assert library.post(f"{upstream.url}/a", data=data).json() == {"by": "service"}
 
 
-def test_an_unsafe_call_with_another_body_is_not_sent(upstream: Upstream) -> None:
-    first = recorded(lambda: [requests.post(f"{upstream.url}/a", json={"amount": amount}) for amount in (4, 5)])
+def test_an_unsafe_call_with_another_body_is_not_sent(upstream: Upstream, library: HttpLibrary) -> None:
+    first = recorded(lambda: [library.post(f"{upstream.url}/a", json={"amount": amount}) for amount in (4, 5)])
     run = resumed(first)
     with recording(run), pytest.raises(ReplayMismatch, match=r"POST call .*another body.* send_unmatched=True"):
-        requests.post(f"{upstream.url}/a", json={"amount": 6})
+        library.post(f"{upstream.url}/a", json={"amount": 6})
     assert len(upstream.received("/a")) == 2
     assert run.last is None
 
 
-def test_an_option_sends_it_all_the_same(upstream: Upstream) -> None:
-    first = recorded(lambda: requests.post(f"{upstream.url}/a", json={"amount": 5}))
+def test_an_option_sends_it_all_the_same(upstream: Upstream, library: HttpLibrary) -> None:
+    first = recorded(lambda: library.post(f"{upstream.url}/a", json={"amount": 5}))
     entries = resumed(first).replay.entries
-    run = recorded(lambda: requests.post(f"{upstream.url}/a", json={"amount": 6}), entries, send_unmatched=True)
+    run = recorded(lambda: library.post(f"{upstream.url}/a", json={"amount": 6}), entries, send_unmatched=True)
     assert [call.source for call in run.calls] == [Source.SENT]
     assert len(upstream.received("/a")) == 2
 
@@ -92,67 +95,70 @@ def test_an_option_sends_it_all_the_same(upstream: Upstream) -> None:
 # The bounds
 
 
-def test_a_response_over_the_bound_is_no_obstacle_for_itself_but_for_later_ones(upstream: Upstream) -> None:
+def test_a_response_over_the_bound_is_no_obstacle_for_itself_but_for_later_ones(
+    upstream: Upstream, library: HttpLibrary
+) -> None:
     upstream.plan("/a", Reply(body="x" * 101))
-    run = recorded(lambda: requests.get(f"{upstream.url}/a"), max_response=100)
+    run = recorded(lambda: library.get(f"{upstream.url}/a"), max_response=100)
     assert run.last is not None
     assert run.obstacle(run.last) is None
     with recording(run):
-        requests.get(f"{upstream.url}/b")
+        library.get(f"{upstream.url}/b")
     assert "ezthrottle_max_response" in (run.obstacle(run.last) or "")
     assert len(run.entries()) == 1
 
 
-def test_responses_over_the_bounds_are_let_go_of(upstream: Upstream) -> None:
+def test_responses_over_the_bounds_are_let_go_of(upstream: Upstream, library: HttpLibrary) -> None:
     upstream.plan("/a", Reply(body="x" * 101))
-    alive: list[weakref.ref[requests.Response]] = []
+    alive: list[weakref.ref[Any]] = []
 
     def body() -> None:
-        alive.append(weakref.ref(requests.get(f"{upstream.url}/a")))
-        requests.get(f"{upstream.url}/b")
+        alive.append(weakref.ref(library.get(f"{upstream.url}/a")))
+        library.get(f"{upstream.url}/b")
 
     run = recorded(body, max_response=100)
+    gc.collect()  # in httpx, a response and its stream refer to each other
     assert alive[0]() is None
     assert run.calls[0].forgotten
 
 
-def test_the_sum_of_the_responses_is_bounded(upstream: Upstream) -> None:
+def test_the_sum_of_the_responses_is_bounded(upstream: Upstream, library: HttpLibrary) -> None:
     upstream.plan("/a", *[Reply(body="x" * 90)] * 12)
-    run = recorded(lambda: [requests.get(f"{upstream.url}/a") for _ in range(12)], max_response=100, max_journal=1000)
+    run = recorded(lambda: [library.get(f"{upstream.url}/a") for _ in range(12)], max_response=100, max_journal=1000)
     assert run.last is not None
     assert "ezthrottle_max_journal" in (run.obstacle(run.last) or "")
     assert [call.response is None for call in run.calls] == [True] * 11 + [False]
-    fits = recorded(lambda: [requests.get(f"{upstream.url}/b") for _ in range(12)], max_response=100, max_journal=1000)
+    fits = recorded(lambda: [library.get(f"{upstream.url}/b") for _ in range(12)], max_response=100, max_journal=1000)
     assert fits.last is not None
     assert fits.obstacle(fits.last) is None
 
 
-def test_what_earlier_runs_had_answered_counts_too(upstream: Upstream) -> None:
-    first = recorded(lambda: requests.get(f"{upstream.url}/a"))
+def test_what_earlier_runs_had_answered_counts_too(upstream: Upstream, library: HttpLibrary) -> None:
+    first = recorded(lambda: library.get(f"{upstream.url}/a"))
     entries = resumed(first, StoredResponse(status_code=200, content=b"x" * 1001)).replay.entries
-    calls = lambda: [requests.get(f"{upstream.url}/{path}") for path in "ab"]  # noqa: E731
+    calls = lambda: [library.get(f"{upstream.url}/{path}") for path in "ab"]  # noqa: E731
     run = recorded(calls, entries, max_journal=1000)
     assert run.last is not None
     assert "ezthrottle_max_journal" in (run.obstacle(run.last) or "")
 
 
-def test_no_answer_is_added_to_those_that_are_over_the_bound_already(upstream: Upstream) -> None:
+def test_no_answer_is_added_to_those_that_are_over_the_bound_already(upstream: Upstream, library: HttpLibrary) -> None:
     entries: tuple[Entry, ...] = ()
     for place in "abcdefghijkl":  # each run a retry of the one before
         upstream.plan(f"/{place}", Reply(body="x" * 90))
-        run = recorded(lambda url=f"{upstream.url}/{place}": requests.post(url), entries, max_journal=500)  # type: ignore[misc]
+        run = recorded(lambda url=f"{upstream.url}/{place}": library.post(url), entries, max_journal=500)  # type: ignore[misc]
         entries = for_retry((*run.replay.kept, *run.entries()), keep_answers=True)
     assert [entry.answer is not None for entry in entries] == [True] * 6 + [False] * 6
 
 
-def test_answers_to_unsafe_calls_are_let_go_of_last(upstream: Upstream) -> None:
+def test_answers_to_unsafe_calls_are_let_go_of_last(upstream: Upstream, library: HttpLibrary) -> None:
     upstream.plan("/download", *[Reply(body="x" * 90)] * 12)
 
     def body() -> None:
-        requests.post(f"{upstream.url}/pay", data="a")
+        library.post(f"{upstream.url}/pay", data="a")
         for _ in range(12):
-            requests.get(f"{upstream.url}/download")
-        requests.post(f"{upstream.url}/pay", data="b")
+            library.get(f"{upstream.url}/download")
+        library.post(f"{upstream.url}/pay", data="b")
 
     run = recorded(body, max_response=100, max_journal=1000)
     kept = [call.request.method for call in run.calls if not call.forgotten]
@@ -164,12 +170,17 @@ def test_answers_to_unsafe_calls_are_let_go_of_last(upstream: Upstream) -> None:
 
 
 @pytest.mark.parametrize("how", ["too large", "streamed", "all of them too large"])
-def test_an_unsafe_call_whose_answer_is_lost_is_not_made_again_by_who_takes_over(upstream: Upstream, how: str) -> None:
+def test_an_unsafe_call_whose_answer_is_lost_is_not_made_again_by_who_takes_over(
+    upstream: Upstream, library: HttpLibrary, how: str
+) -> None:
     size = 90 if how == "all of them too large" else 101
     upstream.plan("/pay", *[Reply(body="x" * size)] * 12)
+    client = library.client()
 
     def pay(number: int) -> None:
-        requests.post(f"{upstream.url}/pay", data=str(number), stream=how == "streamed").close()
+        response = client.call("POST", f"{upstream.url}/pay", data=str(number), stream=how == "streamed")
+        if how == "streamed":
+            client.chunks(response)
 
     def body() -> None:
         for number in range(12):
@@ -190,13 +201,16 @@ def test_an_unsafe_call_whose_answer_is_lost_is_not_made_again_by_who_takes_over
     assert len(upstream.received("/pay")) == 13
 
 
+def refuse(response: Any, **_: Any) -> None:
+    _ = response.content
+    if response.status_code == 402:
+        raise ValueError("no funds")
+
+
 def test_an_unsafe_call_whose_hook_raised_an_error_of_its_own_is_not_made_again_by_who_takes_over(
     upstream: Upstream,
 ) -> None:
-    def refuse(response: requests.Response, **_: Any) -> None:
-        response.close()
-        if response.status_code == 402:
-            raise ValueError("no funds")
+    """Nobody can see its response."""
 
     def body() -> None:
         with pytest.raises(ValueError, match="no funds"):
@@ -215,49 +229,68 @@ def test_an_unsafe_call_whose_hook_raised_an_error_of_its_own_is_not_made_again_
     assert len(upstream.received("/pay")) == 2
 
 
+@pytest.mark.parametrize("library", HTTPX, indirect=True)
+def test_an_unsafe_call_whose_hook_raised_for_a_response_that_is_seen_gets_it_again(
+    upstream: Upstream, library: HttpLibrary
+) -> None:
+    def body() -> None:
+        with pytest.raises(ValueError, match="no funds"):
+            library.post(f"{upstream.url}/pay", hook=refuse)
+        library.get(f"{upstream.url}/last")
+
+    upstream.plan("/pay", 402)
+    run = recorded(body)
+    assert run.last is not None
+    assert run.obstacle(run.last) is None
+    for next_run in (recorder(for_resume(run.entries())), resumed(run)):
+        with recording(next_run):
+            body()
+    assert len(upstream.received("/pay")) == 1
+
+
 # Nothing is touched outside a frugal task
 
 
-def test_outside_nothing_is_recorded_or_answered(upstream: Upstream) -> None:
-    run = resumed(recorded(lambda: requests.get(f"{upstream.url}/a")))
+def test_outside_nothing_is_recorded_or_answered(upstream: Upstream, library: HttpLibrary) -> None:
+    run = resumed(recorded(lambda: library.get(f"{upstream.url}/a")))
     with recording(run):
         pass
     with recording(None):
-        assert requests.get(f"{upstream.url}/a").json()["n"] == 2
-    assert requests.get(f"{upstream.url}/a").json()["n"] == 3
+        assert library.get(f"{upstream.url}/a").json()["n"] == 2
+    assert library.get(f"{upstream.url}/a").json()["n"] == 3
     assert run.calls == []
     assert not run.replay.ended
 
 
-def test_a_block_inside_a_block_has_its_own_recorder(upstream: Upstream) -> None:
+def test_a_block_inside_a_block_has_its_own_recorder(upstream: Upstream, library: HttpLibrary) -> None:
     inner = recorder()
 
     def body() -> None:
         with recording(inner):
-            requests.get(f"{upstream.url}/inner")
+            library.get(f"{upstream.url}/inner")
         with recording(None):
-            requests.get(f"{upstream.url}/none")
-        requests.get(f"{upstream.url}/outer")
+            library.get(f"{upstream.url}/none")
+        library.get(f"{upstream.url}/outer")
 
     outer = recorded(body)
-    assert [call.request.path_url for call in outer.calls] == ["/outer"]
-    assert [call.request.path_url for call in inner.calls] == ["/inner"]
+    assert [call.sent.url for call in outer.calls] == [f"{upstream.url}/outer"]
+    assert [call.sent.url for call in inner.calls] == [f"{upstream.url}/inner"]
 
 
-def test_an_error_ends_recording(upstream: Upstream) -> None:
+def test_an_error_ends_recording(upstream: Upstream, library: HttpLibrary) -> None:
     run = recorder()
     with pytest.raises(ZeroDivisionError), recording(run):
         raise ZeroDivisionError
-    requests.get(f"{upstream.url}/a")
+    library.get(f"{upstream.url}/a")
     assert run.calls == []
 
 
-def test_calls_made_by_a_call_are_part_of_it(upstream: Upstream) -> None:
-    def hook(response: requests.Response, **_: Any) -> None:
-        requests.get(f"{upstream.url}/refresh")
+def test_calls_made_by_a_call_are_part_of_it(upstream: Upstream, library: HttpLibrary) -> None:
+    async def hook(response: Any) -> None:
+        await library.later("GET", f"{upstream.url}/refresh")
 
-    run = recorded(lambda: requests.get(f"{upstream.url}/a", hooks={"response": hook}))
-    assert [call.request.path_url for call in run.calls] == ["/a"]
+    run = recorded(lambda: library.get(f"{upstream.url}/a", hook=hook))
+    assert [call.sent.url for call in run.calls] == [f"{upstream.url}/a"]
     assert len(upstream.received("/refresh")) == 1
 
 
@@ -279,9 +312,9 @@ def test_installing_again_changes_nothing() -> None:
     assert requests.Session.send.__name__ == "send"
 
 
-def test_a_context_that_was_copied_before_records_nothing(upstream: Upstream) -> None:
+def test_a_context_that_was_copied_before_records_nothing(upstream: Upstream, library: HttpLibrary) -> None:
     before = contextvars.copy_context()
-    assert recorded(lambda: before.run(requests.get, f"{upstream.url}/a")).calls == []
+    assert recorded(lambda: before.run(library.get, f"{upstream.url}/a")).calls == []
 
 
 UNKNOWN = StoredError(name="OutcomeUnknown", text="nobody knows")
@@ -289,34 +322,34 @@ UNKNOWN = StoredError(name="OutcomeUnknown", text="nobody knows")
 
 @pytest.mark.parametrize("method", ["POST", "GET"])
 def test_a_call_whose_outcome_is_unknown_fails_again_when_the_body_tries_it_again(
-    upstream: Upstream, method: str
+    upstream: Upstream, library: HttpLibrary, method: str
 ) -> None:
     def call() -> None:
-        requests.request(method, f"{upstream.url}/a", json={"order": 7})
+        library.call(method, f"{upstream.url}/a", json={"order": 7})
 
     run = resumed(recorded(call), UNKNOWN)
     with recording(run):
         for _ in range(3):
             with pytest.raises(OutcomeUnknown, match="nobody knows"):
                 call()
-        requests.request(method, f"{upstream.url}/a", json={"order": 8})  # another call
-    assert [received.body for received in upstream.received("/a")] == ['{"order": 7}', '{"order": 8}']
+        library.call(method, f"{upstream.url}/a", json={"order": 8})  # another call
+    assert [json.loads(received.body)["order"] for received in upstream.received("/a")] == [7, 8]
     assert [call.source for call in run.calls] == [Source.SERVICE] * 3 + [Source.SENT]
     assert len(run.entries()) == 1
 
 
-def test_a_second_call_of_that_kind_has_its_own_answer(upstream: Upstream) -> None:
+def test_a_second_call_of_that_kind_has_its_own_answer(upstream: Upstream, library: HttpLibrary) -> None:
     """Two equal calls: the first was answered before the suspension, and the second has an unknown outcome."""
 
     def body() -> None:
         for _ in range(2):
-            requests.post(f"{upstream.url}/a", json={"order": 7})
+            library.post(f"{upstream.url}/a", json={"order": 7})
 
     with recording(resumed(recorded(body), UNKNOWN)):
-        assert requests.post(f"{upstream.url}/a", json={"order": 7}).json()["n"] == 1
+        assert library.post(f"{upstream.url}/a", json={"order": 7}).json()["n"] == 1
         for _ in range(2):
             with pytest.raises(OutcomeUnknown):
-                requests.post(f"{upstream.url}/a", json={"order": 7})
+                library.post(f"{upstream.url}/a", json={"order": 7})
     assert len(upstream.received("/a")) == 2
 
 
@@ -331,17 +364,17 @@ def test_a_second_call_of_that_kind_has_its_own_answer(upstream: Upstream) -> No
     ],
 )
 def test_a_call_tried_again_counts_on_from_what_the_service_has_tried(
-    upstream: Upstream, answer: StoredError | StoredResponse, forwards: int
+    upstream: Upstream, library: HttpLibrary, answer: StoredError | StoredResponse, forwards: int
 ) -> None:
     def call() -> None:
         with suppress(JobFailed):
-            requests.get(f"{upstream.url}/a")
+            library.get(f"{upstream.url}/a")
 
     run = resumed(recorded(call), answer)
     upstream.plan("/a", 429, 429)
     with recording(run):
         for _ in range(3):
             call()
-        requests.get(f"{upstream.url}/b")
+        library.get(f"{upstream.url}/b")
     assert [call.source for call in run.calls] == [Source.SERVICE, *[Source.SENT] * 3]
     assert [call.forwards for call in run.calls] == [1, forwards, forwards, 0]

@@ -1,29 +1,23 @@
-"""An answer of the service goes through hooks, authentication and redirects of ``requests``; what these send are new calls."""
+"""An answer of the service goes through hooks, authentication and redirects of the library; what these send are new calls."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import requests
-from requests.auth import AuthBase, HTTPDigestAuth
 
 from celery_ezthrottle.http.call import Source
 from celery_ezthrottle.http.recorder import Recorder, recording
 from celery_ezthrottle.http.stored_answer import StoredResponse
+from tests.support.libraries import HttpLibrary
 from tests.support.recorded_body import recorded, resumed
 from tests.support.upstream import Answer as Reply
-from tests.support.upstream import Upstream, running
+from tests.support.upstream import Upstream
 
 CHALLENGE = {"WWW-Authenticate": 'Digest realm="r", nonce="n1", qop="auth", algorithm=MD5'}
-
-
-@pytest.fixture
-def upstream() -> Iterator[Upstream]:
-    upstream = Upstream()
-    with running(upstream.respond) as upstream.url:
-        yield upstream
 
 
 def redirect(location: str, status: int = 302, headers: tuple[tuple[str, str], ...] = ()) -> StoredResponse:
@@ -36,7 +30,7 @@ def unauthorized(headers: dict[str, str] | None = None) -> StoredResponse:
 
 def made(run: Recorder) -> list[tuple[str, Source]]:
     """The paths of the calls of a run, and where their answers came from."""
-    return [("/" + call.request.url.split("/", 3)[3], call.source) for call in run.calls]
+    return [("/" + call.sent.url.split("/", 3)[3], call.source) for call in run.calls]
 
 
 def run_with(recorder: Recorder, body: Callable[[], Any]) -> Any:
@@ -66,12 +60,12 @@ def run_with(recorder: Recorder, body: Callable[[], Any]) -> Any:
     ],
 )
 def test_a_delivered_redirect_is_followed(
-    upstream: Upstream, status: int, method: str, followed_by: tuple[str, str]
+    upstream: Upstream, library: HttpLibrary, status: int, method: str, followed_by: tuple[str, str]
 ) -> None:
     data = None if method == "GET" else {"x": "1"}
 
-    def body() -> requests.Response:
-        return requests.request(method, f"{upstream.url}/a", data=data)
+    def body() -> Any:
+        return library.call(method, f"{upstream.url}/a", data=data)
 
     run = resumed(recorded(body), redirect("/b", status))
     response = run_with(run, body)
@@ -84,14 +78,14 @@ def test_a_delivered_redirect_is_followed(
     assert len(upstream.received("/a")) == 1
 
 
-def test_each_hop_is_a_call_that_a_later_run_has_answered(upstream: Upstream) -> None:
-    def body() -> requests.Response:
-        response = requests.post(f"{upstream.url}/a", data="x")
-        requests.get(f"{upstream.url}/later")
+def test_each_hop_is_a_call_that_a_later_run_has_answered(upstream: Upstream, library: HttpLibrary) -> None:
+    def body() -> Any:
+        response = library.post(f"{upstream.url}/a", data="x")
+        library.get(f"{upstream.url}/later")
         return response
 
     upstream.plan("/b", Reply(307, headers={"Location": "/c"}))
-    second = resumed(recorded(lambda: requests.post(f"{upstream.url}/a", data="x")), redirect(f"{upstream.url}/b", 307))
+    second = resumed(recorded(lambda: library.post(f"{upstream.url}/a", data="x")), redirect(f"{upstream.url}/b", 307))
     first_answer = run_with(second, body)
     third = resumed(second)
     answer = run_with(third, body)
@@ -105,11 +99,11 @@ def test_each_hop_is_a_call_that_a_later_run_has_answered(upstream: Upstream) ->
         assert [len(hop.history) for hop in got.history] == [0, 1]
 
 
-def test_a_hop_that_is_limited_is_the_last_call_and_is_forwarded(upstream: Upstream) -> None:
+def test_a_hop_that_is_limited_is_the_last_call_and_is_forwarded(upstream: Upstream, library: HttpLibrary) -> None:
     upstream.plan("/b", 429)
 
-    def body() -> requests.Response:
-        return requests.get(f"{upstream.url}/a")
+    def body() -> Any:
+        return library.get(f"{upstream.url}/a")
 
     second = resumed(recorded(body), redirect("/b"))
     limited = run_with(second, body)
@@ -125,14 +119,14 @@ def test_a_hop_that_is_limited_is_the_last_call_and_is_forwarded(upstream: Upstr
     assert [len(upstream.received(path)) for path in ("/a", "/b")] == [1, 1]
 
 
-def test_a_redirect_after_redirects_that_were_sent_is_followed(upstream: Upstream) -> None:
+def test_a_redirect_after_redirects_that_were_sent_is_followed(upstream: Upstream, library: HttpLibrary) -> None:
     """The first run was redirected itself, and only its last hop was limited and forwarded."""
     upstream.plan("/r0", Reply(302, headers={"Location": "/r1"}), Reply(302, headers={"Location": "/r1"}))
     upstream.plan("/r1", 429)
-    session = requests.Session()
+    client = library.client()
 
-    def body() -> requests.Response:
-        return session.get(f"{upstream.url}/r0")
+    def body() -> Any:
+        return client.call("GET", f"{upstream.url}/r0")
 
     first = recorded(body)
     before = first.calls[0].answer()
@@ -145,29 +139,48 @@ def test_a_redirect_after_redirects_that_were_sent_is_followed(upstream: Upstrea
     assert [hop.url for hop in response.history] == [f"{upstream.url}/r0", f"{upstream.url}/r1"]
     assert len(upstream.received("/r0")) == len(upstream.received("/r1")) == 1
 
-    session.max_redirects = 1
-    with pytest.raises(requests.TooManyRedirects):
+    client.raw.max_redirects = 1
+    with pytest.raises(library.too_many_redirects):
         run_with(resumed(first, answer), body)
     assert len(upstream.received("/end")) == 1
 
 
-def test_too_many_redirects_are_as_many_as_for_the_library(upstream: Upstream) -> None:
+def test_a_redirect_after_a_redirect_to_get_does_not_repeat_the_post(upstream: Upstream, library: HttpLibrary) -> None:
+    """The forwarded request is the GET to another host. A relative redirect of it leads on from there."""
+    other = upstream.url.replace("127.0.0.1", "localhost")
+    upstream.plan("/orders", Reply(303, headers={"Location": f"{other}/status"}))
+    upstream.plan("/status", 429)
+
+    def body() -> Any:
+        return library.post(f"{upstream.url}/orders", data="x=1")
+
+    first = recorded(body)
+    (limited,) = first.entries()
+    assert isinstance(limited.answer, StoredResponse)
+    answer = replace(limited.answer, status_code=307, headers=(("location", "/moved"),))
+    response = run_with(resumed(first, answer), body)
+    (moved,) = upstream.received("/moved")
+    assert (moved.method, moved.body, moved.headers["Host"]) == ("GET", "", other.removeprefix("http://"))
+    assert response.url == f"{other}/moved"
+    assert len(upstream.received("/orders")) == 1
+
+
+def test_too_many_redirects_are_as_many_as_for_the_library(upstream: Upstream, library: HttpLibrary) -> None:
     upstream.plan("/r", *[Reply(302, headers={"Location": "/r"})] * 4)
-    session = requests.Session()
-    session.max_redirects = 3
-    first = recorded(lambda: requests.post(f"{upstream.url}/a"))
-    with pytest.raises(requests.TooManyRedirects) as caught:
-        run_with(resumed(first, redirect("/r")), lambda: session.post(f"{upstream.url}/a"))
-    assert caught.value.response is not None
-    assert caught.value.response.url == f"{upstream.url}/r"
+    client = library.client(max_redirects=3)
+    first = recorded(lambda: library.post(f"{upstream.url}/a"))
+    with pytest.raises(library.too_many_redirects) as caught:
+        run_with(resumed(first, redirect("/r")), lambda: client.call("POST", f"{upstream.url}/a"))
+    request: Any = caught.value.request  # type: ignore[attr-defined]
+    assert request.url == f"{upstream.url}/r"
     assert len(upstream.received("/r")) == 3
 
 
-def test_only_the_same_host_is_given_the_credentials(upstream: Upstream) -> None:
+def test_only_the_same_host_is_given_the_credentials(upstream: Upstream, library: HttpLibrary) -> None:
     other, home = upstream.url.replace("127.0.0.1", "localhost"), upstream.url
 
-    def body() -> requests.Response:
-        return requests.get(f"{home}/a", headers={"Authorization": "Bearer secret"})
+    def body() -> Any:
+        return library.get(f"{home}/a", headers={"Authorization": "Bearer secret"})
 
     first = recorded(body)
     run_with(resumed(first, redirect(f"{other}/b")), body)
@@ -176,64 +189,66 @@ def test_only_the_same_host_is_given_the_credentials(upstream: Upstream) -> None
     assert upstream.received("/c")[0].headers["Authorization"] == "Bearer secret"
 
 
-def test_the_cookies_of_a_redirect_go_along_and_stay(upstream: Upstream) -> None:
-    session = requests.Session()
+def test_the_cookies_of_a_redirect_go_along_and_stay(upstream: Upstream, library: HttpLibrary) -> None:
+    client = library.client()
 
-    def body() -> requests.Response:
-        return session.get(f"{upstream.url}/a")
+    def body() -> Any:
+        return client.call("GET", f"{upstream.url}/a")
 
     run_with(resumed(recorded(body), redirect("/b", headers=(("set-cookie", "sid=1; Path=/"),))), body)
     assert upstream.received("/b")[0].headers["Cookie"] == "sid=1"
-    assert session.cookies["sid"] == "1"
+    assert client.raw.cookies["sid"] == "1"
 
 
 @pytest.mark.parametrize("where", ["delivered", "recorded"])
-def test_a_redirect_that_is_not_followed_names_the_next_request(upstream: Upstream, where: str) -> None:
+def test_a_redirect_that_is_not_followed_names_the_next_request(
+    upstream: Upstream, library: HttpLibrary, where: str
+) -> None:
     upstream.plan("/a", Reply(303, headers={"Location": "/b"}))
 
-    def body() -> requests.Response:
-        return requests.post(f"{upstream.url}/a", data="x", allow_redirects=False)
+    def body() -> Any:
+        return library.post(f"{upstream.url}/a", data="x", follow=False)
 
-    first = recorded(lambda: (body(), requests.get(f"{upstream.url}/later"))) if where == "recorded" else recorded(body)
+    first = recorded(lambda: (body(), library.get(f"{upstream.url}/later"))) if where == "recorded" else recorded(body)
     run = resumed(first) if where == "recorded" else resumed(first, redirect("/b", 303))
     response = run_with(run, body)
     assert (response.status_code, response.history) == (303, [])
-    assert response.next is not None
-    assert (response.next.method, response.next.url) == ("GET", f"{upstream.url}/b")
+    request = library.next_request(response)
+    assert (request.method, request.url) == ("GET", f"{upstream.url}/b")
     assert upstream.received("/b") == []
 
 
-def test_a_status_without_location_is_no_redirect(upstream: Upstream) -> None:
-    def body() -> requests.Response:
-        return requests.get(f"{upstream.url}/a")
+def test_a_status_without_location_is_no_redirect(upstream: Upstream, library: HttpLibrary) -> None:
+    def body() -> Any:
+        return library.get(f"{upstream.url}/a")
 
     run = resumed(recorded(body), StoredResponse(status_code=302))
     assert run_with(run, body).status_code == 302
     assert len(run.calls) == 1
 
 
-def test_a_hop_that_fails_is_the_call_that_failed(upstream: Upstream) -> None:
+def test_a_hop_that_fails_is_the_call_that_failed(upstream: Upstream, library: HttpLibrary) -> None:
     upstream.plan("/b", Reply(hang_up=True))
 
-    def body() -> requests.Response:
-        return requests.get(f"{upstream.url}/a")
+    def body() -> Any:
+        return library.get(f"{upstream.url}/a")
 
     run = resumed(recorded(body), redirect("/b"))
-    with pytest.raises(requests.ConnectionError) as caught:
+    with pytest.raises(library.hung_up) as caught:
         run_with(run, body)
     assert run.last is not None
     assert run.last.error is caught.value
     assert run.calls[0].error is None
 
 
-def test_hooks_see_each_hop_as_they_do_without_us(upstream: Upstream) -> None:
+def test_hooks_see_each_hop_as_they_do_without_us(upstream: Upstream, library: HttpLibrary) -> None:
     seen: list[str] = []
 
-    def hook(response: requests.Response, **kwargs: Any) -> None:
-        seen.append(f"{response.status_code} {response.url.rpartition('/')[2]}")
+    def hook(response: Any) -> None:
+        seen.append(f"{response.status_code} {str(response.url).rpartition('/')[2]}")
 
-    def body() -> requests.Response:
-        return requests.get(f"{upstream.url}/a", hooks={"response": hook})
+    def body() -> Any:
+        return library.get(f"{upstream.url}/a", hook=hook)
 
     first = recorded(body)
     seen.clear()
@@ -244,42 +259,17 @@ def test_hooks_see_each_hop_as_they_do_without_us(upstream: Upstream) -> None:
 # Authentication
 
 
-class Refreshes(AuthBase):
-    """Gets a new token when the server refuses the one it has."""
-
-    def __init__(self, url: str, token: str = "old") -> None:
-        self.url = url
-        self.token = token
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["Authorization"] = f"Bearer {self.token}"
-        request.register_hook("response", self.handle)  # type: ignore[no-untyped-call]
-        return request
-
-    def handle(self, response: requests.Response, **kwargs: Any) -> requests.Response:
-        if response.status_code != 401:
-            return response
-        _ = response.content  # gives the connection back
-        token = requests.post(f"{self.url}/token", data={"grant_type": "refresh_token"})
-        token.raise_for_status()
-        again = response.request.copy()
-        again.headers["Authorization"] = f"Bearer {token.json()['n']}"
-        answer = response.connection.send(again, **kwargs)  # type: ignore[attr-defined,unused-ignore]
-        answer.history.append(response)
-        return answer
-
-
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_a_delivered_challenge_is_met_with_digest(upstream: Upstream, method: str) -> None:
+def test_a_delivered_challenge_is_met_with_digest(upstream: Upstream, library: HttpLibrary, method: str) -> None:
     upstream.plan("/a", 429)
 
-    def body() -> requests.Response:
-        auth, data = HTTPDigestAuth("ann", "secret"), None if method == "GET" else "x=1"
-        response = requests.request(method, f"{upstream.url}/a", data=data, auth=auth)
-        requests.get(f"{upstream.url}/later")
+    def body() -> Any:
+        auth, data = library.digest("ann", "secret"), None if method == "GET" else "x=1"
+        response = library.call(method, f"{upstream.url}/a", data=data, auth=auth)
+        library.get(f"{upstream.url}/later")
         return response
 
-    first = recorded(lambda: requests.request(method, f"{upstream.url}/a", data=None if method == "GET" else "x=1"))
+    first = recorded(lambda: library.call(method, f"{upstream.url}/a", data=None if method == "GET" else "x=1"))
     second = resumed(first, unauthorized({**CHALLENGE, "set-cookie": "sid=1; Path=/"}))
     third_answers = [run_with(second, body)]
     third = resumed(second)
@@ -297,28 +287,28 @@ def test_a_delivered_challenge_is_met_with_digest(upstream: Upstream, method: st
     assert [source for _, source in made(third)] == [Source.SERVICE, Source.JOURNAL, Source.SERVICE]
 
 
-def test_cookies_of_what_authentication_got_are_kept(upstream: Upstream) -> None:
+def test_cookies_of_what_authentication_got_are_kept(upstream: Upstream, library: HttpLibrary) -> None:
     upstream.plan("/a", 429, Reply(headers={"Set-Cookie": "session=s2; Path=/"}))
-    session = requests.Session()
-    session.auth = HTTPDigestAuth("ann", "secret")
+    client = library.client()
+    client.raw.auth = library.digest("ann", "secret")
 
-    def body() -> requests.Response:
-        return session.get(f"{upstream.url}/a")
+    def body() -> Any:
+        return client.call("GET", f"{upstream.url}/a")
 
     run_with(resumed(recorded(body), unauthorized({**CHALLENGE, "set-cookie": "first=1"})), body)
-    assert dict(session.cookies) == {"first": "1", "session": "s2"}
+    assert dict(client.raw.cookies) == {"first": "1", "session": "s2"}
 
 
-@pytest.mark.parametrize("method", ["get", "post"])
-def test_a_delivered_401_refreshes_the_token(upstream: Upstream, method: str) -> None:
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_delivered_401_refreshes_the_token(upstream: Upstream, library: HttpLibrary, method: str) -> None:
     upstream.plan("/a", 429)
 
-    def body() -> requests.Response:
-        response: requests.Response = getattr(requests, method)(f"{upstream.url}/a", auth=Refreshes(upstream.url))
-        requests.get(f"{upstream.url}/later")
+    def body() -> Any:
+        response = library.call(method, f"{upstream.url}/a", auth=library.refreshing(upstream.url))
+        library.get(f"{upstream.url}/later")
         return response
 
-    first = recorded(lambda: getattr(requests, method)(f"{upstream.url}/a", auth=Refreshes(upstream.url)))
+    first = recorded(lambda: library.call(method, f"{upstream.url}/a", auth=library.refreshing(upstream.url)))
     second = resumed(first, unauthorized())
     assert run_with(second, body).json()["path"] == "/a"
     third = resumed(second)
@@ -334,14 +324,14 @@ def test_a_delivered_401_refreshes_the_token(upstream: Upstream, method: str) ->
     ]
 
 
-def test_a_token_call_that_is_limited_is_the_one_that_is_forwarded(upstream: Upstream) -> None:
+def test_a_token_call_that_is_limited_is_the_one_that_is_forwarded(upstream: Upstream, library: HttpLibrary) -> None:
     upstream.plan("/token", 429)
 
-    def body() -> requests.Response:
-        return requests.get(f"{upstream.url}/a", auth=Refreshes(upstream.url))
+    def body() -> Any:
+        return library.get(f"{upstream.url}/a", auth=library.refreshing(upstream.url))
 
     second = resumed(recorded(body), unauthorized())
-    with pytest.raises(requests.HTTPError):
+    with pytest.raises(library.status_error):
         run_with(second, body)
     assert second.last is not None
     assert second.last.last_sent.url == f"{upstream.url}/token"
@@ -353,11 +343,11 @@ def test_a_token_call_that_is_limited_is_the_one_that_is_forwarded(upstream: Ups
     assert upstream.received("/a")[-1].headers["Authorization"] == "Bearer new"
 
 
-def test_the_second_try_that_is_limited_is_forwarded_with_its_token(upstream: Upstream) -> None:
+def test_the_second_try_that_is_limited_is_forwarded_with_its_token(upstream: Upstream, library: HttpLibrary) -> None:
     upstream.plan("/a", 429, 429)
 
-    def body() -> requests.Response:
-        return requests.get(f"{upstream.url}/a", auth=Refreshes(upstream.url))
+    def body() -> Any:
+        return library.get(f"{upstream.url}/a", auth=library.refreshing(upstream.url))
 
     second = resumed(recorded(body), unauthorized())
     limited = run_with(second, body)
@@ -367,16 +357,16 @@ def test_the_second_try_that_is_limited_is_forwarded_with_its_token(upstream: Up
     assert run_with(resumed(second), body).json() == {"by": "service"}
 
 
-def test_a_call_that_a_hook_makes_beside_is_not_the_last_one(upstream: Upstream) -> None:
-    def hook(response: requests.Response, **kwargs: Any) -> None:
-        requests.post(f"{upstream.url}/metrics")
+def test_a_call_that_a_hook_makes_beside_is_not_the_last_one(upstream: Upstream, library: HttpLibrary) -> None:
+    async def hook(response: Any) -> None:
+        await library.later("POST", f"{upstream.url}/metrics")
         response.raise_for_status()
 
     def body() -> None:
-        requests.get(f"{upstream.url}/a", hooks={"response": hook})
+        library.get(f"{upstream.url}/a", hook=hook)
 
     run = resumed(recorded(body), StoredResponse(status_code=429))
-    with pytest.raises(requests.HTTPError) as caught:
+    with pytest.raises(library.status_error) as caught:
         run_with(run, body)
     assert run.last is not None
     assert run.last.error is caught.value
@@ -384,7 +374,7 @@ def test_a_call_that_a_hook_makes_beside_is_not_the_last_one(upstream: Upstream)
 
 
 def test_the_connection_sends_outside_of_a_run_too(upstream: Upstream) -> None:
-    def body() -> requests.Response:
+    def body() -> Any:
         return requests.get(f"{upstream.url}/a")
 
     response = run_with(resumed(recorded(body)), body)
@@ -396,37 +386,41 @@ def test_the_connection_sends_outside_of_a_run_too(upstream: Upstream) -> None:
 
 
 @pytest.mark.parametrize("limit", [Reply(429), Reply(hang_up=True)], ids=["limited", "hangs up"])
-def test_a_call_whose_hook_failed_at_another_request_is_not_forwarded(upstream: Upstream, limit: Reply) -> None:
+def test_a_call_whose_hook_failed_at_another_request_is_not_forwarded(
+    upstream: Upstream, library: HttpLibrary, limit: Reply
+) -> None:
     """The token's answer would be taken for that to the call, or the call would be executed again."""
     upstream.plan("/a", 401)
     upstream.plan("/token", limit)
 
     def body() -> None:
-        with pytest.raises(requests.RequestException):
-            requests.get(f"{upstream.url}/a", auth=Refreshes(upstream.url))
+        with pytest.raises(library.any_error):
+            library.get(f"{upstream.url}/a", auth=library.refreshing(upstream.url))
 
     (call,) = recorded(body).calls
-    assert "which its hook has sent" in str(call.library.obstacle(call))
+    said = "which its hook has sent" if library.name == "requests" else "which its authentication has sent"
+    assert said in str(call.library.obstacle(call))
 
 
 @pytest.mark.parametrize("how", ["redirected", "tried again", "asked anew"])
-def test_a_call_that_failed_at_a_redirect_or_another_try_is_forwarded(upstream: Upstream, how: str) -> None:
+def test_a_call_that_failed_at_a_redirect_or_another_try_is_forwarded(
+    upstream: Upstream, library: HttpLibrary, how: str
+) -> None:
     upstream.plan("/a", Reply(302, headers={"Location": "/b"}) if how == "redirected" else 401, 429)
     upstream.plan("/b", 429)
 
-    def hook(response: requests.Response, **kwargs: Any) -> None:
-        _ = response.content  # gives the connection back
+    async def hook(response: Any) -> None:
         if response.status_code == 401 and how == "tried again":
-            with requests.Session() as session:
-                session.send(response.request.copy()).raise_for_status()
+            again = response.request.copy() if library.name == "requests" else response.request
+            (await library.send_later(again)).raise_for_status()
         elif response.status_code == 401:
-            requests.get(response.url).raise_for_status()
+            (await library.later("GET", str(response.url))).raise_for_status()
         elif response.status_code == 429:
             response.raise_for_status()
 
     def body() -> None:
-        with pytest.raises(requests.HTTPError):
-            requests.get(f"{upstream.url}/a", hooks={"response": hook})
+        with pytest.raises(library.status_error):
+            library.get(f"{upstream.url}/a", hook=hook)
 
     (call,) = recorded(body).calls
     assert call.last_request.url == f"{upstream.url}/{'b' if how == 'redirected' else 'a'}"

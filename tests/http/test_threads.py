@@ -6,34 +6,27 @@ import asyncio
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.pool import ThreadPool
 from typing import Any
 
 import anyio
 import pytest
-import requests
 
 from celery_ezthrottle.http import threads
 from celery_ezthrottle.http.call import Source
 from celery_ezthrottle.http.recorder import Recorder, current, recording
 from tests.support.lab import wait_until
+from tests.support.libraries import SYNC, HttpLibrary
 from tests.support.recorded_body import recorded, recorder, resumed
 from tests.support.upstream import Answer as Reply
-from tests.support.upstream import Upstream, running
+from tests.support.upstream import Upstream
 
 threads.install()
 
 Do = Callable[[int], Any]
 ITEMS = range(3)
-
-
-@pytest.fixture
-def upstream() -> Iterator[Upstream]:
-    upstream = Upstream()
-    with running(upstream.respond) as upstream.url:
-        yield upstream
 
 
 def joined(made: list[threading.Thread]) -> None:
@@ -127,20 +120,22 @@ def nested(do: Do) -> None:
         nested,
     ],
 )
-def test_calls_of_threads_are_recorded_and_answered_once_each(upstream: Upstream, start: Callable[[Do], None]) -> None:
+def test_calls_of_threads_are_recorded_and_answered_once_each(
+    upstream: Upstream, library: HttpLibrary, start: Callable[[Do], None]
+) -> None:
     answers: dict[int, Any] = {}
 
     def charge(n: int) -> None:
-        answers[n] = requests.post(f"{upstream.url}/charges/{n}", json={"n": n}).json()["path"]
+        answers[n] = library.post(f"{upstream.url}/charges/{n}", json={"n": n}).json()["path"]
 
-    def body() -> int:
+    def body() -> Any:
         start(charge)
-        return requests.get(f"{upstream.url}/limited").status_code
+        return library.get(f"{upstream.url}/limited").status_code
 
     upstream.plan("/limited", 429)
     first = recorded(body)
     assert first.last is not None
-    assert first.last.last_request.url == f"{upstream.url}/limited"
+    assert first.last.last_sent.url == f"{upstream.url}/limited"
     assert first.obstacle(first.last) is None
     answers.clear()
     second = resumed(first)
@@ -151,24 +146,26 @@ def test_calls_of_threads_are_recorded_and_answered_once_each(upstream: Upstream
     assert [call.source for call in second.calls] == [Source.JOURNAL] * 3 + [Source.SERVICE]
 
 
-def test_a_thread_of_a_pool_keeps_no_recorder(upstream: Upstream) -> None:
+def test_a_thread_of_a_pool_keeps_no_recorder(upstream: Upstream, library: HttpLibrary) -> None:
     for start in (in_an_executor_that_lasts, in_an_executor, in_a_thread_pool):
-        recorded(lambda start=start: start(lambda _: requests.get(f"{upstream.url}/a")))  # type: ignore[misc]
+        recorded(lambda start=start: start(lambda _: library.get(f"{upstream.url}/a")))  # type: ignore[misc]
         found: list[Recorder | None] = []
         start(lambda _, found=found: found.append(current()))  # type: ignore[misc]
         assert found == [None] * 3
 
 
 @pytest.mark.parametrize("how", ["thread", "daemon that called", "future", "async result"])
-def test_a_thread_that_goes_on_is_an_obstacle_and_is_recorded_no_more(upstream: Upstream, how: str) -> None:
+def test_a_thread_that_goes_on_is_an_obstacle_and_is_recorded_no_more(
+    upstream: Upstream, library: HttpLibrary, how: str
+) -> None:
     gate, called = threading.Event(), threading.Event()
 
     def work() -> None:
         if how == "daemon that called":
-            requests.post(f"{upstream.url}/early")
+            library.post(f"{upstream.url}/early")
         called.set()
         assert gate.wait(30)
-        requests.post(f"{upstream.url}/late")
+        library.post(f"{upstream.url}/late")
 
     def body() -> None:
         started: Any
@@ -184,7 +181,7 @@ def test_a_thread_that_goes_on_is_an_obstacle_and_is_recorded_no_more(upstream: 
             started.start()
             waits.append(started.join)
         assert called.wait(30)
-        requests.get(f"{upstream.url}/limited")
+        library.get(f"{upstream.url}/limited")
 
     waits: list[Callable[[], Any]] = []
     run = recorded(body)
@@ -199,12 +196,12 @@ def test_a_thread_that_goes_on_is_an_obstacle_and_is_recorded_no_more(upstream: 
     assert len(run.calls) == calls
 
 
-def test_a_daemon_thread_that_makes_no_call_is_no_obstacle(upstream: Upstream) -> None:
+def test_a_daemon_thread_that_makes_no_call_is_no_obstacle(upstream: Upstream, library: HttpLibrary) -> None:
     gate = threading.Event()
 
     def body() -> None:
         threading.Thread(target=gate.wait, args=(30,), daemon=True).start()
-        requests.get(f"{upstream.url}/limited")
+        library.get(f"{upstream.url}/limited")
 
     run = recorded(body)
     assert run.last is not None
@@ -212,15 +209,15 @@ def test_a_daemon_thread_that_makes_no_call_is_no_obstacle(upstream: Upstream) -
     gate.set()
 
 
-def test_a_call_that_is_still_sent_is_an_obstacle(upstream: Upstream) -> None:
+def test_a_call_that_is_still_sent_is_an_obstacle(upstream: Upstream, library: HttpLibrary) -> None:
     gate = threading.Event()
     upstream.plan("/slow", Reply(wait_for=gate))
     run = recorder()
     with recording(run):
-        thread = threading.Thread(target=requests.post, args=(f"{upstream.url}/slow",), daemon=True)
+        thread = threading.Thread(target=library.post, args=(f"{upstream.url}/slow",), daemon=True)
         thread.start()
         wait_until(lambda: upstream.received("/slow"), "the call of the thread")
-        requests.get(f"{upstream.url}/limited")
+        library.get(f"{upstream.url}/limited")
     run.close()
     assert run.last is not None
     assert "had not ended" in (run.obstacle(run.calls[-1]) or "")
@@ -254,9 +251,9 @@ from celery_ezthrottle import frugal  # noqa: F401 -- installs the adapter
 from celery_ezthrottle.http import threads
 from celery_ezthrottle.http.recorder import recording
 from tests.support.recorded_body import recorder
-import requests
 
-library, url = sys.argv[1:]
+library, http, url = sys.argv[1:]
+http = __import__(http)
 if library == "gevent":
     import gevent
     from gevent.pool import Pool
@@ -281,11 +278,11 @@ else:
 
 threads.install()
 def do(n):
-    requests.post(f"{url}/charges/{n}")
+    http.post(f"{url}/charges/{n}")
 made = recorder()
 with recording(made):
     run(do)
-    requests.get(f"{url}/limited")
+    http.get(f"{url}/limited")
 print(len(made.calls), made.obstacle(made.last))
 with recording(made):
     unjoined()
@@ -293,10 +290,11 @@ print(made.obstacle(made.last))
 """
 
 
-@pytest.mark.parametrize("library", ["gevent", "eventlet"])
-def test_calls_of_greenlets_are_recorded(upstream: Upstream, library: str) -> None:
+@pytest.mark.parametrize("greenlets", ["gevent", "eventlet"])
+@pytest.mark.parametrize("library", SYNC, indirect=True)
+def test_calls_of_greenlets_are_recorded(upstream: Upstream, library: HttpLibrary, greenlets: str) -> None:
     ran = subprocess.run(
-        [sys.executable, "-c", _GREENLETS, library, upstream.url],
+        [sys.executable, "-c", _GREENLETS, greenlets, library.name, upstream.url],
         capture_output=True,
         text=True,
         timeout=60,

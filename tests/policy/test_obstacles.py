@@ -10,34 +10,23 @@ import pytest
 import requests
 
 from celery_ezthrottle.http.call import Call
-from celery_ezthrottle.http.fingerprint import fingerprint
 from celery_ezthrottle.http.requests_adapter import REQUESTS
 from celery_ezthrottle.policy.decision import obstacle
 from celery_ezthrottle.settings.options import Options
+from tests.support.libraries import HttpLibrary, RequestsLibrary
 
 URL = "https://api.example.com/charges"
-FINGERPRINT = fingerprint("POST", URL, b"")
-#: As Session.request() hands them to Session.send().
-ARGUMENTS: dict[str, Any] = {
-    "stream": False,
-    "timeout": 5,
-    "verify": True,
-    "cert": None,
-    "proxies": {},
-    "allow_redirects": True,
-}
 
 
 def why_not(
+    library: HttpLibrary,
     *,
     url: str = URL,
-    arguments: dict[str, Any] | None = None,
     limit: int = 1000,
     options: Options | None = None,
     **kwargs: Any,
 ) -> str | None:
-    request = requests.Session().prepare_request(requests.Request("POST", url, **kwargs))
-    call = Call(REQUESTS, request, ARGUMENTS | (arguments or {}))
+    call = library.made(library.request("POST", url, **kwargs))
     return obstacle(call, options or Options(), max_request_body=limit)
 
 
@@ -52,12 +41,12 @@ def why_not(
         {"headers": {"Authorization": "Bearer k"}},
         {"headers": {"Authorization": b"Bearer k"}},
         {"auth": ("user", "pw")},
-        {"files": {"file": ("a.txt", "text")}},
+        {"files": {"file": ("a.txt", "text")}, "data": {"kind": "report"}},
         {"data": "--b--", "headers": {"Content-Type": "Multipart/Mixed; boundary=b"}},
     ],
 )
-def test_a_plain_request_can_be_forwarded(kwargs: dict[str, Any]) -> None:
-    assert why_not(**kwargs) is None
+def test_a_plain_request_can_be_forwarded(library: HttpLibrary, kwargs: dict[str, Any]) -> None:
+    assert why_not(library, **kwargs) is None
 
 
 @pytest.mark.parametrize(
@@ -69,13 +58,17 @@ def test_a_plain_request_can_be_forwarded(kwargs: dict[str, Any]) -> None:
         {"files": {"file": ("a.png", b"\x89PNG\xff")}},
     ],
 )
-def test_a_body_that_is_no_text_cannot(kwargs: dict[str, Any]) -> None:
-    assert "only text" in (why_not(**kwargs) or "")
+def test_a_body_that_is_no_text_cannot(library: HttpLibrary, kwargs: dict[str, Any]) -> None:
+    assert "only text" in (why_not(library, **kwargs) or "")
 
 
-def test_a_call_without_fingerprint_cannot_be_answered_later() -> None:
-    request = requests.Request("POST", URL, data=iter([b"text"])).prepare()
-    assert "streamed" in (obstacle(Call(REQUESTS, request, ARGUMENTS), Options(), max_request_body=9) or "")
+# How requests connects. See tests/http/test_httpx_connections.py for httpx
+
+
+def why_not_with(arguments: dict[str, Any]) -> str | None:
+    request = requests.Session().prepare_request(requests.Request("POST", URL))
+    call = Call(REQUESTS, request, {**RequestsLibrary.arguments, **arguments})
+    return obstacle(call, Options(), max_request_body=1000)
 
 
 @pytest.mark.parametrize(
@@ -92,18 +85,7 @@ def test_a_call_without_fingerprint_cannot_be_answered_later() -> None:
     ],
 )
 def test_what_the_service_cannot_do_is_not_forwarded(arguments: dict[str, Any], said: str) -> None:
-    assert said in (why_not(arguments=arguments) or "")
-
-
-@pytest.mark.parametrize(("status", "said"), [(200, "stream=True"), (429, None), (None, None)])
-def test_a_streamed_call_can_be_forwarded_when_nothing_was_streamed(status: int | None, said: str | None) -> None:
-    request = requests.Request("POST", URL, json={}).prepare()
-    call = Call(REQUESTS, request, ARGUMENTS | {"stream": True})
-    if status is not None:
-        call.response = requests.Response()
-        call.response.status_code, call.response.request = status, request
-    why = obstacle(call, Options(), max_request_body=9)
-    assert (said in why if why else said is why) if said else why is None
+    assert said in (why_not_with(arguments) or "")
 
 
 @pytest.mark.parametrize(
@@ -115,7 +97,19 @@ def test_a_streamed_call_can_be_forwarded_when_nothing_was_streamed(status: int 
     ],
 )
 def test_what_does_not_concern_the_request_is_no_obstacle(arguments: dict[str, Any]) -> None:
-    assert why_not(arguments=arguments) is None
+    assert why_not_with(arguments) is None
+
+
+@pytest.mark.parametrize(("status", "said"), [(200, "stream=True"), (429, None), (None, None)])
+def test_a_streamed_call_can_be_forwarded_when_nothing_was_streamed(
+    library: HttpLibrary, status: int | None, said: str | None
+) -> None:
+    request = library.request("POST", URL, json={})
+    call = library.made(request, stream=True)
+    if status is not None:
+        call.response = library.response(status, request)
+    why = obstacle(call, Options(), max_request_body=9)
+    assert said in why if said and why else said is why
 
 
 #: With which argument, and from which variable, a call gets its CA bundle. stripe passes the bundle that it ships.
@@ -165,8 +159,8 @@ def test_a_bundle_is_an_obstacle_only_where_the_host_may_need_it(
         ("https://me:s3cr3t@api.example.com/x", ("public",), "is not listed, which a URL with user info must be"),
     ],
 )
-def test_the_host_must_be_public_or_listed(url: str, hosts: tuple[str, ...], said: str) -> None:
-    found = why_not(url=url, options=Options(forward_hosts=hosts)) or ""
+def test_the_host_must_be_public_or_listed(library: HttpLibrary, url: str, hosts: tuple[str, ...], said: str) -> None:
+    found = why_not(library, url=url, options=Options(forward_hosts=hosts)) or ""
     assert said in found
     assert "s3cr3t" not in found
     assert ("forward_hosts" in found and "ezthrottle_forward_hosts" in found) is bool(said)
@@ -175,33 +169,37 @@ def test_the_host_must_be_public_or_listed(url: str, hosts: tuple[str, ...], sai
 SIGNED = {"X-Auth-Signature": "a1" * 32, "X-Auth-Timestamp": "1767323045"}
 
 
-def test_a_signed_request_is_forwarded_only_to_hosts_listed_for_that() -> None:
-    assert "forward_signed_hosts" in (why_not(headers=SIGNED) or "")
-    assert why_not(headers=SIGNED, options=Options(forward_signed_hosts=("api.example.com",))) is None
-    assert "forward_signed_hosts" in (why_not(headers=SIGNED, options=Options(forward_signed_hosts=("x.com",))) or "")
+def test_a_signed_request_is_forwarded_only_to_hosts_listed_for_that(library: HttpLibrary) -> None:
+    assert "forward_signed_hosts" in (why_not(library, headers=SIGNED) or "")
+    assert why_not(library, headers=SIGNED, options=Options(forward_signed_hosts=("api.example.com",))) is None
+    assert "forward_signed_hosts" in (
+        why_not(library, headers=SIGNED, options=Options(forward_signed_hosts=("x.com",))) or ""
+    )
 
 
-def test_the_body_is_bounded_in_bytes() -> None:
-    assert why_not(data="ö" * 5, limit=10) is None
-    assert "ezthrottle_max_request_body" in (why_not(data="ö" * 5 + "x", limit=10) or "")
+def test_the_body_is_bounded_in_bytes(library: HttpLibrary) -> None:
+    assert why_not(library, data="ö" * 5, limit=10) is None
+    assert "ezthrottle_max_request_body" in (why_not(library, data="ö" * 5 + "x", limit=10) or "")
 
 
-def test_forward_if_has_the_last_word_without_a_warning() -> None:
+def test_forward_if_has_the_last_word_without_a_warning(library: HttpLibrary) -> None:
     seen = []
 
-    def no(request: requests.PreparedRequest) -> bool:
+    def no(request: Any) -> bool:
         seen.append(request.url)
         return False
 
-    assert why_not(options=Options(forward_if=no)) == ""
+    assert why_not(library, options=Options(forward_if=no)) == ""
     assert seen == [URL]
-    assert why_not(options=Options(forward_if=lambda _: True)) is None
-    assert "public" in (why_not(url="http://localhost/", options=Options(forward_if=no)) or "")
+    assert why_not(library, options=Options(forward_if=lambda _: True)) is None
+    assert "public" in (why_not(library, url="http://localhost/", options=Options(forward_if=no)) or "")
     assert seen == [URL]
 
 
-def test_after_a_redirect_the_last_hop_counts() -> None:
-    call = Call(REQUESTS, requests.Request("POST", URL).prepare(), ARGUMENTS)
-    call.response = requests.Response()
-    call.response.request = requests.Request("POST", "http://localhost:8000/").prepare()
+def test_after_a_redirect_the_last_hop_counts(library: HttpLibrary) -> None:
+    call = library.made(library.request("POST", URL))
+    call.response = library.response(429, library.request("GET", "http://localhost:8000/"))
+    call.response.history = [
+        library.response(303, call.request, headers={"Location": "http://localhost:8000/"}),
+    ]
     assert "forward_hosts" in (obstacle(call, Options(), max_request_body=9) or "")

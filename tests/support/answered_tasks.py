@@ -7,10 +7,10 @@ from typing import Any
 
 import requests
 from requests.auth import AuthBase, HTTPDigestAuth
-from requests.cookies import RequestsCookieJar
 
 from celery_ezthrottle import frugal
 
+from .http_clients import CLIENTS
 from .project import UPSTREAM, app, get
 
 __all__ = [
@@ -35,7 +35,7 @@ def _told(response: requests.Response) -> list[Any]:
     return [response.request.method, response.json()["path"], [hop.status_code for hop in response.history]]
 
 
-def read(response: requests.Response) -> Read:
+def read(response: Any) -> Read:
     about = {"content-type", "content-length", "content-encoding"}
     headers = {name.lower(): value for name, value in response.headers.items() if name.lower() in about}
     return [base64.b64encode(response.content).decode(), response.encoding, response.text, headers]
@@ -43,21 +43,23 @@ def read(response: requests.Response) -> Read:
 
 @app.task
 @frugal
-def reads(path: str, method: str = "GET") -> Read:
-    response = requests.request(method, UPSTREAM + path, timeout=5)
+def reads(path: str, method: str = "GET", library: str = "requests") -> Read:
+    response = CLIENTS[library].request(method, path)
     response.raise_for_status()
     return read(response)
 
 
-def jar(cookies: RequestsCookieJar) -> list[list[Any]]:
-    return sorted([cookie.name, cookie.value, cookie.path, cookie.expires] for cookie in cookies)
+def jar(cookies: Any) -> list[list[Any]]:
+    """Name, value, path and expiry of each cookie. httpx keeps them in a jar of the standard library too."""
+    held = getattr(cookies, "jar", cookies)
+    return sorted([cookie.name, cookie.value, cookie.path, cookie.expires] for cookie in held)
 
 
 @app.task
 @frugal
-def logs_in(path: str) -> list[Any]:
+def logs_in(path: str, library: str = "requests") -> list[Any]:
     """The cookies of the response and of the session, and what the next call sends."""
-    with requests.Session() as session:
+    with CLIENTS[library].session() as session:
         response = session.get(UPSTREAM + path, timeout=5)
         response.raise_for_status()
         session.get(f"{UPSTREAM}{path}/next", timeout=5)
@@ -66,8 +68,8 @@ def logs_in(path: str) -> list[Any]:
 
 @app.task
 @frugal
-def measures(path: str, method: str = "GET") -> int:
-    response = requests.request(method, UPSTREAM + path, timeout=5)
+def measures(path: str, method: str = "GET", library: str = "requests") -> int:
+    response = CLIENTS[library].request(method, path)
     response.raise_for_status()
     return len(response.content)
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import importlib
 import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -58,6 +60,10 @@ class Http:
             response.raise_for_status()
             return b"".join(response.iter_content(PIECE))
 
+    def session(self) -> AbstractContextManager[Any]:
+        """A session or client, which keeps cookies."""
+        return requests.Session()
+
     def is_ok(self, response: Any) -> bool:
         """Return whether the library calls the response a success."""
         return bool(response.ok)
@@ -94,6 +100,10 @@ class _Httpx(Http):
             response.raise_for_status()
             return b"".join(response.iter_bytes(PIECE))
 
+    def session(self) -> AbstractContextManager[Any]:
+        client: AbstractContextManager[Any] = self.module.Client()
+        return client
+
     def is_ok(self, response: Any) -> bool:
         return bool(response.is_success)
 
@@ -118,6 +128,25 @@ class _Async(_Httpx):
         ):
             response.raise_for_status()
             return b"".join([piece async for piece in response.aiter_bytes(PIECE)])
+
+    @contextmanager
+    def session(self) -> Iterator[Any]:
+        with asyncio.Runner() as runner:
+            client = self.module.AsyncClient()
+            yield _InOneLoop(runner, client)
+            runner.run(client.aclose())
+
+
+class _InOneLoop:
+    """The functions of an asynchronous client, each of which is waited for."""
+
+    def __init__(self, runner: asyncio.Runner, client: Any) -> None:
+        self._runner = runner
+        self._client = client
+        self.cookies = client.cookies
+
+    def get(self, url: str, **arguments: Any) -> Any:
+        return self._runner.run(self._client.get(url, **arguments))
 
 
 def _url(path: str) -> str:

@@ -41,6 +41,7 @@ app.conf.update(
         "tests.support.varying_tasks",
         "tests.support.unsafe_tasks",
         "tests.support.unseen_tasks",
+        "tests.support.httpx_tasks",
         "tests.canvases.probes",
     ],
     task_default_queue=os.environ.get("TEST_QUEUE", "celery"),

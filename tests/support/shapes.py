@@ -18,7 +18,7 @@ from requests.adapters import HTTPAdapter
 from tenacity import retry, retry_if_exception_type, stop_after_attempt
 from urllib3.util import Retry
 
-from celery_ezthrottle import EZThrottleTask, frugal
+from celery_ezthrottle import EZThrottleTask, frugal, message_view
 
 from .http_clients import CLIENTS
 from .project import UPSTREAM, app, fetch, get, note, post
@@ -313,6 +313,19 @@ class_based = app.register_task(ClassBased())
 @frugal(is_limited=lambda response: response.json().get("error") == "ratelimited")
 def is_limited_with_200(path: str, library: str = "requests") -> Any:
     answer = CLIENTS[library].get_json(path)
+    if "error" in answer:
+        raise ApiError(answer["error"])
+    return answer["path"]
+
+
+@app.task
+@frugal(
+    is_limited=lambda response: "ratelimited" in message_view(response).text,
+    forward_if=lambda request: message_view(request).headers["x-when"] == "later",
+    idempotency=lambda request: f"order {message_view(request).text}",
+)
+def has_options_for_all_libraries(path: str, when: str, library: str = "requests") -> Any:
+    answer = CLIENTS[library].post_json(path, json=path, headers={"X-When": when})
     if "error" in answer:
         raise ApiError(answer["error"])
     return answer["path"]

@@ -46,6 +46,7 @@ class Handler(BaseHTTPRequestHandler):
     """Reads the request whole, then hands it to ``respond``; HTTP/1.1 with keep-alive."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else each answer after the first one of a connection takes 40 ms
     respond: Callable[[Received], Answer]
 
     def handle_any(self) -> None:
@@ -57,6 +58,12 @@ class Handler(BaseHTTPRequestHandler):
         if answer.hang_up:
             self.close_connection = True
             return
+        try:
+            self._write(answer)
+        except ConnectionError:  # nobody waits for the answer any more
+            self.close_connection = True
+
+    def _write(self, answer: Answer) -> None:
         content = answer.body.encode() if isinstance(answer.body, str) else answer.body or b""
         self.send_response(answer.status)
         for name, value in (*answer.headers.items(), *(("Set-Cookie", cookie) for cookie in answer.cookies)):
@@ -78,7 +85,7 @@ def running(respond: Callable[[Received], Answer], port: int = 0) -> Iterator[st
     handler = type("BoundHandler", (Handler,), {"respond": staticmethod(respond)})
     server = ThreadingHTTPServer(("127.0.0.1", port), handler)
     server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_address[1]}"

@@ -10,11 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import redis
-import requests
 
 from celery_ezthrottle import frugal
 
-from .project import UPSTREAM, app, get, note, post
+from .http_clients import CLIENTS
+from .project import app, get, note, post
 
 __all__ = [
     "asks_for_another_page_each_run",
@@ -41,16 +41,17 @@ def _nth_run(path: str) -> int:
 
 @app.task
 @frugal
-def asks_until_now(path: str) -> Any:
-    return get(path, params={"to": f"{time.time():.3f}"})["path"]
+def asks_until_now(path: str, library: str = "requests") -> Any:
+    return CLIENTS[library].get_json(path, params={"to": f"{time.time():.3f}"})["path"]
 
 
 @app.task
 @frugal
-def asks_until_now_and_posts(path: str) -> Any:
+def asks_until_now_and_posts(path: str, library: str = "requests") -> Any:
     """Both answers are used, each by the next run."""
-    get(path, params={"to": f"{time.time():.3f}"})
-    return post(f"{path}/report")["path"]
+    http = CLIENTS[library]
+    http.get_json(path, params={"to": f"{time.time():.3f}"})
+    return http.post_json(f"{path}/report")["path"]
 
 
 @app.task
@@ -62,31 +63,34 @@ def asks_for_another_page_each_run(path: str) -> Any:
 
 @app.task
 @frugal
-def charges_with_an_id_in_the_query(path: str) -> Any:
-    return post(path, params={"request_id": uuid.uuid4().hex})["path"]
+def charges_with_an_id_in_the_query(path: str, library: str = "requests") -> Any:
+    return CLIENTS[library].post_json(path, params={"request_id": uuid.uuid4().hex})["path"]
 
 
 @app.task
 @frugal
-def charges_with_a_digest(path: str) -> Any:
-    return post(path, json={"amount": 5, "digest": hashlib.sha256(str(time.time_ns()).encode()).hexdigest()})["path"]
+def charges_with_a_digest(path: str, library: str = "requests") -> Any:
+    return CLIENTS[library].post_json(
+        path, json={"amount": 5, "digest": hashlib.sha256(str(time.time_ns()).encode()).hexdigest()}
+    )["path"]
 
 
 @app.task
 @frugal
-def charges_with_items_in_any_order(path: str) -> Any:
+def charges_with_items_in_any_order(path: str, library: str = "requests") -> Any:
     items = ["pear", "plum", "fig"]
     first = _nth_run(path) % len(items)
-    return post(path, json=items[first:] + items[:first])["path"]
+    return CLIENTS[library].post_json(path, json=items[first:] + items[:first])["path"]
 
 
 @app.task(max_retries=3)
 @frugal
-def gives_up_after_its_own_retries(path: str) -> Any:
+def gives_up_after_its_own_retries(path: str, library: str = "requests") -> Any:
     """As an SDK does: three tries of one request."""
+    http = CLIENTS[library]
     for _ in range(3):
-        response = requests.post(UPSTREAM + path, json={"amount": 5}, timeout=5)
-        if response.ok:
+        response = http.post(path, json={"amount": 5})
+        if http.is_ok(response):
             break
     response.raise_for_status()
     return response.json()["path"]
@@ -94,9 +98,9 @@ def gives_up_after_its_own_retries(path: str) -> Any:
 
 @app.task(bind=True, default_retry_delay=0, max_retries=10)
 @frugal
-def polls_by_post(self: Any, path: str) -> Any:
+def polls_by_post(self: Any, path: str, library: str = "requests") -> Any:
     """A GraphQL search: the query is the same each time, the answer is not."""
-    found = post(path, json={"query": "{ search }"})["n"]
+    found = CLIENTS[library].post_json(path, json={"query": "{ search }"})["n"]
     if found < 4:
         raise self.retry()
     return found
@@ -116,33 +120,36 @@ def takes_a_token_each_time(self: Any, path: str) -> Any:
 
 @app.task
 @frugal
-def charges_in_threads(path: str) -> Any:
+def charges_in_threads(path: str, library: str = "requests") -> Any:
     """Three charges beside one another, then a report that is limited."""
+    http = CLIENTS[library]
     with ThreadPoolExecutor(3) as pool:
-        charged = list(pool.map(lambda n: post(f"{path}/{n}", json={"order": n})["id"], range(3)))
-    return [*charged, post(f"{path}/report")["path"]]
+        charged = list(pool.map(lambda n: http.post_json(f"{path}/{n}", json={"order": n})["id"], range(3)))
+    return [*charged, http.post_json(f"{path}/report")["path"]]
 
 
 @app.task
 @frugal
-def leaves_with_an_earlier_error(path: str) -> Any:
+def leaves_with_an_earlier_error(path: str, library: str = "requests") -> Any:
     """Tells another system that its call has failed, before the error of that call leaves."""
+    http = CLIENTS[library]
     try:
-        return post(path)["path"]
-    except requests.RequestException:
-        post(f"{path}/incidents")
+        return http.post_json(path)["path"]
+    except http.AnyError:
+        http.post_json(f"{path}/incidents")
         raise
 
 
 @app.task
 @frugal
-def goes_on_after_a_limited_item(path: str) -> Any:
+def goes_on_after_a_limited_item(path: str, library: str = "requests") -> Any:
     """Reads all items, and raises the first error at the end."""
+    http = CLIENTS[library]
     found, error = [], None
     for n in range(4):
         try:
-            found.append(get(f"{path}/{n}")["n"])
-        except requests.HTTPError as exc:
+            found.append(http.get_json(f"{path}/{n}")["n"])
+        except http.StatusError as exc:
             error = error or exc
     if error is not None:
         raise error

@@ -11,8 +11,10 @@ import requests
 
 from celery_ezthrottle import OutcomeUnknown
 from tests.support.answered_tasks import Read, jar, logs_in, read, reads
+from tests.support.each_library import each_library
 from tests.support.fake_service import API_KEY, SECRET
 from tests.support.gateway_process import Gateway
+from tests.support.http_clients import ASYNC, CLIENTS
 from tests.support.lab import PATIENCE, Lab
 from tests.support.upstream import Answer
 
@@ -44,18 +46,21 @@ def sent(kind: str, body: bytes) -> Answer:
     return Answer(200, body, {"Content-Type": kind} if kind else {})
 
 
-def stock(lab: Lab, path: str, answer: Answer) -> Read:
+def stock(lab: Lab, path: str, answer: Answer, library: str = "requests") -> Read:
     """What the body sees without this package."""
     lab.upstream.plan(f"{path}/stock", answer)
-    return read(requests.get(f"{lab.upstream.url}{path}/stock", timeout=5))
+    return read(CLIENTS[library].get(f"{lab.upstream.url}{path}/stock"))
 
 
 @bodies
-def test_through_a_service_that_sends_text(lab: Lab, path: str, kind: str, body: bytes, is_told: bool) -> None:
+@each_library(slow=("httpx", ASYNC))
+def test_through_a_service_that_sends_text(
+    lab: Lab, path: str, kind: str, body: bytes, is_told: bool, library: str
+) -> None:
     answer = sent(kind, body)
     lab.upstream.plan(path, 429, answer, *([] if is_told else [answer]))
 
-    assert reads.delay(path).get(timeout=PATIENCE) == stock(lab, path, answer)
+    assert reads.delay(path, library=library).get(timeout=PATIENCE) == stock(lab, path, answer, library)
     assert (lab.upstream.by_worker(path), lab.upstream.by_service(path)) == (1 if is_told else 2, 1)
 
 
@@ -74,45 +79,55 @@ def exact(shared_lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 @bodies
-@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize(
+    ("method", "library"),
+    [("GET", "requests"), ("POST", "requests"), ("GET", "httpx2"), pytest.param("POST", ASYNC, marks=pytest.mark.slow)],
+)
 def test_through_our_gateway(
-    lab: Lab, exact: str, path: str, method: str, kind: str, body: bytes, is_told: bool
+    lab: Lab, exact: str, path: str, method: str, library: str, kind: str, body: bytes, is_told: bool
 ) -> None:
     answer = sent(kind, body)
     lab.upstream.plan(path, 429, answer)
 
-    assert reads.apply_async((path, method), queue=exact).get(timeout=PATIENCE) == stock(lab, path, answer)
+    found = reads.apply_async((path, method, library), queue=exact).get(timeout=PATIENCE)
+
+    assert found == stock(lab, path, answer, library)
     assert len(lab.upstream.received(path)) == 2
 
 
+@each_library()
 @pytest.mark.parametrize("queue", ["celery", "exact"])
-def test_a_packed_body_is_unpacked_and_its_headers_say_so(lab: Lab, exact: str, path: str, queue: str) -> None:
+def test_a_packed_body_is_unpacked_and_its_headers_say_so(
+    lab: Lab, exact: str, path: str, queue: str, library: str
+) -> None:
     answer = Answer(200, gzip.compress(ITEM.encode()), {"Content-Type": "application/json", "Content-Encoding": "gzip"})
     lab.upstream.plan(path, 429, answer)
 
-    found = reads.apply_async((path,), queue=queue).get(timeout=PATIENCE)
+    found = reads.apply_async((path, "GET", library), queue=queue).get(timeout=PATIENCE)
 
-    assert found[:3] == stock(lab, path, answer)[:3]
+    assert found[:3] == stock(lab, path, answer, library)[:3]
     assert "content-encoding" not in found[3]
     assert found[3].get("content-length", str(len(ITEM.encode()))) == str(len(ITEM.encode()))
     assert len(lab.upstream.received(path)) == 2
 
 
+@each_library()
 @pytest.mark.parametrize("status", [200, 201])
-def test_an_unsafe_call_whose_bytes_are_lost_is_not_sent_again(lab: Lab, path: str, status: int) -> None:
+def test_an_unsafe_call_whose_bytes_are_lost_is_not_sent_again(lab: Lab, path: str, status: int, library: str) -> None:
     lab.upstream.plan(path, 429, Answer(status, PNG, {"Content-Type": "image/png"}))
 
     with pytest.raises(OutcomeUnknown, match=f"body of the {status} .* binary type image/png.* look it up upstream"):
-        reads.delay(path, "POST").get(timeout=PATIENCE)
+        reads.delay(path, "POST", library).get(timeout=PATIENCE)
     assert (lab.upstream.by_worker(path), lab.upstream.by_service(path)) == (1, 1)
 
 
-def test_an_error_of_an_unsafe_call_is_that_error_whatever_its_body(lab: Lab, path: str) -> None:
+@each_library()
+def test_an_error_of_an_unsafe_call_is_that_error_whatever_its_body(lab: Lab, path: str, library: str) -> None:
     lab.upstream.plan(path, 429, Answer(422, b"zw\xf6lf", {"Content-Type": "application/json"}))
 
-    result = reads.delay(path, "POST")
+    result = reads.delay(path, "POST", library)
 
-    with pytest.raises(requests.HTTPError, match="422"):
+    with pytest.raises(CLIENTS[library].AnyError, match="422"):
         result.get(timeout=PATIENCE)
     assert "is not exact" in str(result.traceback)
     assert (lab.upstream.by_worker(path), lab.upstream.by_service(path)) == (1, 1)
@@ -129,12 +144,13 @@ def test_a_call_that_is_still_limited_is_not_made_again_for_its_body(lab: Lab, p
     assert (lab.upstream.by_worker(path), lab.upstream.by_service(path)) == (1, 1)
 
 
-def test_a_call_that_is_made_again_is_not_forwarded_again(lab: Lab, path: str) -> None:
+@each_library()
+def test_a_call_that_is_made_again_is_not_forwarded_again(lab: Lab, path: str, library: str) -> None:
     lab.upstream.plan(path, 429, Answer(200, PNG, {"Content-Type": "image/png"}), 429)
 
-    result = reads.delay(path)
+    result = reads.delay(path, library=library)
 
-    with pytest.raises(requests.HTTPError, match="429"):
+    with pytest.raises(CLIENTS[library].AnyError, match="429"):
         result.get(timeout=PATIENCE)
     assert "is not exact" in str(result.traceback)
     assert len(lab.service.jobs(path)) == 1
@@ -157,13 +173,14 @@ COOKIES = (
 )
 
 
+@each_library()
 @pytest.mark.parametrize("queue", ["celery", "exact"])
-def test_every_cookie_reaches_response_and_session(lab: Lab, exact: str, path: str, queue: str) -> None:
+def test_every_cookie_reaches_response_and_session(lab: Lab, exact: str, path: str, queue: str, library: str) -> None:
     lab.upstream.plan(path, Answer(429, cookies=["z=0"]), Answer(cookies=COOKIES), Answer(cookies=COOKIES))
 
-    found = logs_in.apply_async((path,), queue=queue).get(timeout=PATIENCE)
+    found = logs_in.apply_async((path, library), queue=queue).get(timeout=PATIENCE)
 
-    with requests.Session() as session:
+    with CLIENTS[library].session() as session:
         answer = session.get(lab.upstream.url + path, timeout=5)
         assert found == [jar(answer.cookies), jar(session.cookies)]
     assert [cookie[0] for cookie in found[1]] == ["a", "b", "c"]

@@ -10,6 +10,8 @@ import requests
 
 from celery_ezthrottle.continuations.manager import Continuations
 from tests.support import varying_tasks
+from tests.support.each_library import each_library
+from tests.support.http_clients import ASYNC, CLIENTS
 from tests.support.lab import PATIENCE, Lab, wait_until
 from tests.support.project import app
 
@@ -40,10 +42,11 @@ def suspended_again(lab: Lab, path: str, result: Any, times: int) -> float:
     ],
     ids=lambda task: task.name.rpartition(".")[2],
 )
-def test_a_request_that_differs_in_each_run_is_answered(lab: Lab, path: str, task: Any) -> None:
+@each_library()
+def test_a_request_that_differs_in_each_run_is_answered(lab: Lab, path: str, task: Any, library: str) -> None:
     lab.upstream.plan(path, 429)
 
-    assert task.delay(path).get(timeout=PATIENCE) == path
+    assert task.delay(path, library).get(timeout=PATIENCE) == path
     assert (lab.upstream.by_worker(path), lab.upstream.by_service(path)) == (1, 1)
 
 
@@ -84,20 +87,22 @@ def test_one_deadline_which_only_an_answer_that_was_used_moves(lab: Lab, path: s
     assert used.get(timeout=PATIENCE) == f"{path}/report"
 
 
-def test_what_the_service_gave_up_is_not_forwarded_for_ever(lab: Lab, path: str) -> None:
+@each_library()
+def test_what_the_service_gave_up_is_not_forwarded_for_ever(lab: Lab, path: str, library: str) -> None:
     lab.upstream.plan(path, *[429] * 20)
 
-    with pytest.raises(requests.HTTPError, match="429"):
-        varying_tasks.gives_up_after_its_own_retries.delay(path).get(timeout=PATIENCE)
+    with pytest.raises(CLIENTS[library].AnyError, match="429"):
+        varying_tasks.gives_up_after_its_own_retries.delay(path, library).get(timeout=PATIENCE)
     assert lab.upstream.by_service(path) == 1
     # Three tries of the first run; of the resumed one, two beside that which is answered.
     assert lab.upstream.by_worker(path) == 5
 
 
-def test_a_poll_by_post_gets_news(lab: Lab, path: str) -> None:
+@each_library()
+def test_a_poll_by_post_gets_news(lab: Lab, path: str, library: str) -> None:
     lab.upstream.plan(path, 200, 429)
 
-    assert varying_tasks.polls_by_post.delay(path).get(timeout=PATIENCE) == 4
+    assert varying_tasks.polls_by_post.delay(path, library).get(timeout=PATIENCE) == 4
     assert (lab.upstream.by_worker(path), lab.upstream.by_service(path)) == (3, 1)
 
 
@@ -109,28 +114,41 @@ def test_a_retry_takes_a_token_of_its_own(lab: Lab, path: str) -> None:
     assert (lab.upstream.by_worker(path), lab.upstream.by_service(path)) == (2, 1)
 
 
-@pytest.mark.parametrize("pool", ["prefork", "threads", "gevent", "eventlet"])
-def test_charges_of_threads_are_made_once(lab: Lab, path: str, pool: str) -> None:
+@pytest.mark.parametrize(
+    ("pool", "library"),
+    [
+        ("prefork", "requests"),
+        ("threads", "requests"),
+        ("gevent", "requests"),
+        ("eventlet", "requests"),
+        ("threads", "httpx2"),
+        pytest.param("prefork", ASYNC, marks=pytest.mark.slow),
+        pytest.param("gevent", "httpx2", marks=pytest.mark.slow),
+    ],
+)
+def test_charges_of_threads_are_made_once(lab: Lab, path: str, pool: str, library: str) -> None:
     queue = f"threads-{uuid.uuid4().hex[:6]}"
     lab.upstream.plan(f"{path}/report", 429)
     with lab.worker(queue, "-P", pool, "-c", "2", "-Q", queue, TEST_QUEUE=queue):
-        told = varying_tasks.charges_in_threads.apply_async((path,), queue=queue).get(timeout=PATIENCE)
+        told = varying_tasks.charges_in_threads.apply_async((path, library), queue=queue).get(timeout=PATIENCE)
 
     assert told == [*(f"{path}/{n} 1" for n in range(3)), f"{path}/report"]
     assert [len(lab.upstream.received(f"{path}/{n}")) for n in range(3)] == [1, 1, 1]
     assert (lab.upstream.by_worker(f"{path}/report"), lab.upstream.by_service(f"{path}/report")) == (1, 1)
 
 
-def test_the_call_whose_error_leaves_is_the_one_that_is_forwarded(lab: Lab, path: str) -> None:
+@each_library()
+def test_the_call_whose_error_leaves_is_the_one_that_is_forwarded(lab: Lab, path: str, library: str) -> None:
     lab.upstream.plan(path, 429)
 
-    assert varying_tasks.leaves_with_an_earlier_error.delay(path).get(timeout=PATIENCE) == path
+    assert varying_tasks.leaves_with_an_earlier_error.delay(path, library).get(timeout=PATIENCE) == path
     assert (lab.upstream.by_worker(path), lab.upstream.by_service(path)) == (1, 1)
     assert (lab.upstream.by_worker(f"{path}/incidents"), lab.upstream.by_service(f"{path}/incidents")) == (1, 0)
 
 
-def test_safe_calls_after_the_limited_one_are_made_once(lab: Lab, path: str) -> None:
+@each_library()
+def test_safe_calls_after_the_limited_one_are_made_once(lab: Lab, path: str, library: str) -> None:
     lab.upstream.plan(f"{path}/1", 429)
 
-    assert varying_tasks.goes_on_after_a_limited_item.delay(path).get(timeout=PATIENCE) == [1, 2, 1, 1]
+    assert varying_tasks.goes_on_after_a_limited_item.delay(path, library).get(timeout=PATIENCE) == [1, 2, 1, 1]
     assert [len(lab.upstream.received(f"{path}/{n}")) for n in range(4)] == [1, 2, 1, 1]

@@ -267,6 +267,18 @@ def test_a_200_that_says_limited(lab: Lab, path: str, library: str) -> None:
 
 
 @each_library()
+def test_a_callable_option_that_serves_every_library(lab: Lab, path: str, library: str) -> None:
+    limited = Answer(200, '{"error": "ratelimited"}')
+    lab.upstream.plan(path, limited, 200, limited)
+
+    assert shapes.has_options_for_all_libraries.delay(path, "later", library).get(timeout=PATIENCE) == path
+    assert [job.wire["idempotent_key"] for job in lab.service.jobs(path)] == [f'order "{path}"']
+    with pytest.raises(shapes.ApiError, match="ratelimited"):
+        shapes.has_options_for_all_libraries.delay(path, "never", library).get(timeout=PATIENCE)
+    assert (lab.upstream.by_worker(path), lab.upstream.by_service(path)) == (2, 1)
+
+
+@each_library()
 def test_what_cannot_be_forwarded_fails_as_without_the_plugin(lab: Lab, path: str, library: str) -> None:
     lab.upstream.plan(path, 429)
 

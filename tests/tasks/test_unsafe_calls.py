@@ -6,6 +6,8 @@ import pytest
 import requests
 
 from tests.support import unsafe_tasks
+from tests.support.each_library import each_library
+from tests.support.http_clients import CLIENTS
 from tests.support.lab import PATIENCE, Lab
 
 KEY = "Idempotency-Key"
@@ -16,20 +18,24 @@ def keys(lab: Lab, path: str) -> list[str | None]:
 
 
 @pytest.mark.parametrize("status", [500, 502, 504])
-def test_a_careful_task_does_not_repeat_a_call_that_may_have_been_executed(lab: Lab, path: str, status: int) -> None:
+@each_library()
+def test_a_careful_task_does_not_repeat_a_call_that_may_have_been_executed(
+    lab: Lab, path: str, status: int, library: str
+) -> None:
     lab.upstream.plan(path, status)
 
-    with pytest.raises(requests.HTTPError, match=str(status)):
-        unsafe_tasks.charges_carefully.delay(path).get(timeout=PATIENCE)
+    with pytest.raises(CLIENTS[library].AnyError, match=str(status)):
+        unsafe_tasks.charges_carefully.delay(path, library).get(timeout=PATIENCE)
     assert len(lab.upstream.received(path)) == 1
     assert lab.service.jobs(path) == []
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_a_careful_task_forwards_what_was_not_executed(lab: Lab, path: str, status: int) -> None:
+@each_library()
+def test_a_careful_task_forwards_what_was_not_executed(lab: Lab, path: str, status: int, library: str) -> None:
     lab.upstream.plan(path, status)
 
-    assert unsafe_tasks.charges_carefully.delay(path).get(timeout=PATIENCE) == path
+    assert unsafe_tasks.charges_carefully.delay(path, library).get(timeout=PATIENCE) == path
     assert (lab.upstream.by_worker(path), lab.upstream.by_service(path)) == (1, 1)
     (job,) = lab.service.jobs(path)
     assert job.wire["retry_policy"] == {"retry_codes": [429, 503], "reroute_codes": [429, 503]}
@@ -47,10 +53,11 @@ def test_only_a_status_that_the_service_retries_for_it_uses_up_its_retries(
     assert (lab.upstream.by_worker(path), lab.upstream.by_service(path)) == (1, 1)
 
 
-def test_the_forwarded_call_has_the_key_of_the_first_try(lab: Lab, path: str) -> None:
+@each_library()
+def test_the_forwarded_call_has_the_key_of_the_first_try(lab: Lab, path: str, library: str) -> None:
     lab.upstream.plan(path, 504)
 
-    assert unsafe_tasks.charges_under_a_key.delay(path).get(timeout=PATIENCE) == path
+    assert unsafe_tasks.charges_under_a_key.delay(path, library).get(timeout=PATIENCE) == path
     first, forwarded = keys(lab, path)
     assert first is not None
     assert first == forwarded
@@ -58,19 +65,24 @@ def test_the_forwarded_call_has_the_key_of_the_first_try(lab: Lab, path: str) ->
     assert job.wire["headers"][KEY] == first
 
 
-def test_two_equal_calls_of_a_task_have_two_keys(lab: Lab, path: str) -> None:
+@each_library()
+def test_two_equal_calls_of_a_task_have_two_keys(lab: Lab, path: str, library: str) -> None:
     lab.upstream.plan(path, 200, 429)
 
-    assert unsafe_tasks.charges_twice_under_keys.delay(path).get(timeout=PATIENCE) == [f"{path} 1", f"{path} 3"]
+    assert unsafe_tasks.charges_twice_under_keys.delay(path, library).get(timeout=PATIENCE) == [
+        f"{path} 1",
+        f"{path} 3",
+    ]
     one, two, forwarded = keys(lab, path)
     assert one != two == forwarded
 
 
-def test_a_retry_by_celery_has_the_key_of_the_run_before(lab: Lab, path: str) -> None:
+@each_library()
+def test_a_retry_by_celery_has_the_key_of_the_run_before(lab: Lab, path: str, library: str) -> None:
     lab.upstream.plan(path, 429)
     lab.upstream.plan(f"{path}/receipt", 409)
 
-    assert unsafe_tasks.retries_under_a_key.delay(path).get(timeout=PATIENCE) == path
+    assert unsafe_tasks.retries_under_a_key.delay(path, library).get(timeout=PATIENCE) == path
     assert len(keys(lab, path)) == 3  # the first try, the forwarded one, and that of the retry
     assert len(set(keys(lab, path))) == 1
     assert len(set(keys(lab, f"{path}/receipt"))) == 1

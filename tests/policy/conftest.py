@@ -1,0 +1,5 @@
+"""The HTTP libraries."""
+
+from tests.support.libraries import library
+
+__all__ = ["library"]
