@@ -50,8 +50,7 @@ class Handler(BaseHTTPRequestHandler):
     respond: Callable[[Received], Answer]
 
     def handle_any(self) -> None:
-        length = int(self.headers.get("Content-Length") or 0)
-        body = self.rfile.read(length).decode("utf-8", "replace")
+        body = self.read_body().decode("utf-8", "replace")
         answer = type(self).respond(Received(self.command, self.path, dict(self.headers), body))
         if answer.wait_for is not None:
             assert answer.wait_for.wait(30), "nobody let the upstream answer"
@@ -71,6 +70,16 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
+
+    def read_body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = b""
+        while size := int(self.rfile.readline(), 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return body
 
     # The names that http.server looks for.
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = handle_any  # noqa: N815
