@@ -25,7 +25,7 @@ from .sdk import raises_for_status
 from .signed import is_signed
 from .wanted import all_behind, is_of
 
-__all__ = ["Failure", "failure_of", "is_wanted", "obstacle", "risk"]
+__all__ = ["Failure", "failure_of", "hides_mismatch", "is_wanted", "obstacle", "risk"]
 
 
 class Failure(Enum):
@@ -79,6 +79,12 @@ def is_wanted(call: Call, failure: Failure, leaving: BaseException, options: Opt
     # on, the task has tolerated the limit.
     looked_at = options.forward_on_retry and failure is Failure.LIMITED and not call.raised and call.error is None
     return looked_at and not raises_for_status(call.last_sent)
+
+
+def hides_mismatch(leaving: Exception) -> bool:
+    """Return whether ``leaving`` hides a ReplayMismatch. Client packages take any error for one of the network, and wrap it."""
+    own = isinstance(leaving, (ReplayMismatch, Retry))
+    return not own and any(isinstance(error, ReplayMismatch) for error in all_behind(leaving))
 
 
 def obstacle(call: Call, options: Options, *, max_request_body: int) -> str | None:

@@ -170,6 +170,8 @@ class _Execution:
             if risk := decision.risk(call, self.run.options):
                 warn_once(self.task.name, f"{risk}.")
             suspend(self.run, call, leaving, self._arguments())
+        if decision.hides_mismatch(leaving):
+            self.run.exhaust_retries()  # autoretry_for would take the wrapper for what it says, and make all calls again
         self.run.leave()
         self.run.save_journal()
         if self.wanted_retry is not None:

@@ -146,9 +146,9 @@ def _resume(run: Run, continuation_id: str) -> tuple[tuple[Entry, ...], str]:
     answered = answer.status_code if isinstance(answer, StoredResponse) else answer.name if answer else "nothing"
     waited = max(0.0, time.time() - found.suspended_at)
     logger.info("Task %s is resumed after %.1f s, answered %s.", run.task.request.id, waited, answered)
-    may_forward_again = _may_forward_again(run, result, forwarded)
-    if answer and result.given_up and _was_retried(run, result, forwarded) and not may_forward_again:
-        _exhaust_retries(run)
+    was_retried = answer and result.given_up and _was_retried(run, result, forwarded)
+    if run.options.exhaust_retries and was_retried and not _may_forward_again(run, result, forwarded):
+        run.exhaust_retries()
     return entries, found.job_id
 
 
@@ -170,13 +170,3 @@ def _may_forward_again(run: Run, result: JobResult, forwarded: Entry | None) -> 
 
 def _is_safe(entry: Entry | None) -> bool:
     return entry is None or entry.fingerprint.safe
-
-
-def _exhaust_retries(run: Run) -> None:
-    """The service has already retried, so the task now does what it does at its last retry, if it has ``exhaust_retries``."""
-    if not run.options.exhaust_retries:
-        return
-    max_retries = run.task.max_retries
-    if max_retries is not None:
-        of_autoretry = (getattr(run.task, "retry_kwargs", None) or {}).get("max_retries") or 0
-        run.task.request.retries = max(run.task.request.retries, max_retries, of_autoretry)

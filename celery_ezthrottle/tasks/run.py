@@ -118,6 +118,13 @@ class Run:
             request = self.task.request
             request.headers = {**(request.headers or {}), RECORD_HEADER: True}
 
+    def exhaust_retries(self) -> None:
+        """Let the task do what it does at its last retry. No-op for a task that may be retried without end."""
+        max_retries = self.task.max_retries
+        if max_retries is not None:
+            of_autoretry = (getattr(self.task, "retry_kwargs", None) or {}).get("max_retries") or 0
+            self.task.request.retries = max(self.task.request.retries, max_retries, of_autoretry)
+
     @property
     def has_lease(self) -> bool:
         """Whether another run takes over if this run dies. As in Celery, none takes over from an early-acknowledged run."""

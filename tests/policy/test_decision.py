@@ -13,7 +13,7 @@ from urllib3.exceptions import MaxRetryError, ResponseError
 
 from celery_ezthrottle.errors import ReplayMismatch
 from celery_ezthrottle.http.call import Call, Source
-from celery_ezthrottle.policy.decision import Failure, failure_of, is_wanted, risk
+from celery_ezthrottle.policy.decision import Failure, failure_of, hides_mismatch, is_wanted, risk
 from celery_ezthrottle.settings.options import Options
 from tests.support.libraries import ALL, HttpLibrary, of
 
@@ -403,3 +403,27 @@ def test_causes_of_any_depth_are_looked_at(library: HttpLibrary) -> None:
         outer = Own(n)
         outer.__cause__, error = error, outer
     assert is_wanted(failed(library, refused), NETWORK, error, DEFAULTS)
+
+
+def hiding(error: Exception, cause: BaseException, *, context: bool = False) -> Exception:
+    setattr(error, "__context__" if context else "__cause__", cause)
+    return error
+
+
+MISMATCH = ReplayMismatch("differs")
+
+
+@pytest.mark.parametrize(
+    ("leaving", "hidden"),
+    [
+        (hiding(Own("connection"), MISMATCH), True),
+        (hiding(Own("connection"), MISMATCH, context=True), True),
+        (hiding(Own("twice"), hiding(Own("connection"), MISMATCH)), True),
+        (ExceptionGroup("several", [Own("another"), MISMATCH]), True),
+        (Own("connection"), False),
+        (MISMATCH, False),
+        (hiding(Retry("wanted by the task"), MISMATCH), False),
+    ],
+)
+def test_a_mismatch_is_found_in_the_error_of_a_client_package(leaving: Exception, hidden: bool) -> None:
+    assert hides_mismatch(leaving) is hidden

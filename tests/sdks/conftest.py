@@ -28,7 +28,7 @@ def sdk(package: str) -> Sdk:
     except PackageNotFoundError:
         installed = ""
     required = next((line for line in REQUIRED if line.name == found.distribution), None)
-    if required is not None and not required.specifier.contains(installed or "0", prereleases=True):
+    if required is not None and not (installed and required.specifier.contains(installed, prereleases=True)):
         pytest.fail(f"{required} is not installed, but {installed or 'nothing'}; this environment must have it.")
     if not installed:
         pytest.skip(f"{found.distribution} is not installed; the dependency group sdks has it.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
@@ -14,6 +15,7 @@ from tests.support.project import UPSTREAM, app, note
 from .table import ASKED, SDKS
 
 __all__ = [
+    "asks_something_else",
     "calls",
     "calls_at_once",
     "calls_by_async",
@@ -87,6 +89,16 @@ def calls_raw(path: str, package: str) -> Told:
 @frugal
 def retries(path: str, package: str) -> Told:
     return _call(path, package)
+
+
+@app.task(autoretry_for=(Exception,), max_retries=3, default_retry_delay=0)
+@frugal
+def asks_something_else(path: str, package: str) -> Told:
+    """Its first call is another one in each run."""
+    sdk = SDKS[package]
+    with _noted(path, package):
+        sdk.call(sdk.client(f"{UPSTREAM}{path}/first").with_options(default_query={"n": secrets.token_hex(4)}))
+        return _told(package, sdk.call(sdk.client(UPSTREAM + path)))
 
 
 @app.task

@@ -96,6 +96,21 @@ def test_a_call_without_an_answer_is_final(lab: Lab, path: str, sdk: Sdk, lost: 
     assert len(lab.service.jobs(endpoint)) == 1
 
 
+@pytest.mark.parametrize("package", ["anthropic", "groq"])
+def test_a_mismatch_in_the_error_of_a_package_is_final(lab: Lab, path: str, sdk: Sdk, send: Callable[..., Any]) -> None:
+    """These take each error for one of the network, and try again. So would Celery, and the call might be executed twice."""
+    first, endpoint = f"{path}/first{sdk.endpoint}", path + sdk.endpoint
+    lab.upstream.plan(first, sdk.success())
+    lab.upstream.plan(endpoint, sdk.limited(), sdk.success())
+
+    result = send(tasks.asks_something_else, path, sdk.package)
+
+    wait_until(result.ready, "the end")
+    assert lab.effects(path)[2:] == ["start", f"{sdk.package}.APIConnectionError < celery_ezthrottle.ReplayMismatch"]
+    assert result.state == "FAILURE"
+    assert len(lab.upstream.received(first)) == 1
+
+
 @pytest.mark.parametrize("package", [name for name, sdk in SDKS.items() if sdk.raw])
 def test_the_raw_response_is_that_of_the_service(lab: Lab, path: str, sdk: Sdk, send: Callable[..., Any]) -> None:
     endpoint = path + sdk.endpoint
