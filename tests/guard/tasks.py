@@ -1,15 +1,21 @@
-"""Tasks for the guard table, one for each way to be frugal and to acknowledge. The bodies are the same."""
+"""Tasks for the guard table, one for each way to be frugal and to acknowledge. The bodies are the same but for their library.
+
+The guard does not look at libraries. What a library keeps while a run ends differs: connections, and the loop of an asynchronous
+client. So each of the others has one task, that is struck as the others are.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from celery import Task
 from celery.signals import task_failure, task_postrun, task_retry, task_revoked
 
 from celery_ezthrottle import EZThrottleTask, frugal
-from tests.support.project import app, get, note
+from tests.support.http_clients import ASYNC, CLIENTS
+from tests.support.project import app, note
 
 __all__ = ["TASKS", "BoundTask", "release"]
 
@@ -22,21 +28,30 @@ ACKNOWLEDGING: dict[str, dict[str, bool]] = {
 }
 
 
-def body(path: str) -> Any:
-    note(path, "run")
-    note(f"{path}/pid", os.getpid())
-    return get(path)["path"]
+def _body_with(library: str) -> Callable[[str], Any]:
+    def body(path: str) -> Any:
+        note(path, "run")
+        note(f"{path}/pid", os.getpid())
+        return CLIENTS[library].get_json(path)["path"]
+
+    return body
 
 
-def _make(form: str, acks: str) -> BoundTask:
+def _make(form: str, acks: str, library: str) -> BoundTask:
     decorate: Any = app.task
     base = {"base": EZThrottleTask} if form == "base class" else {}
-    decorate = decorate(name=f"guard.{form}.{acks}", shared=False, **ACKNOWLEDGING[acks], **base)
+    decorate = decorate(name=f"guard.{form}.{acks}.{library}", shared=False, **ACKNOWLEDGING[acks], **base)
+    body = _body_with(library)
     made: BoundTask = decorate(frugal(body) if form == "frugal" else body)
     return made
 
 
-TASKS = {f"{form}, {acks}": _make(form, acks) for form in ("frugal", "base class") for acks in ACKNOWLEDGING}
+KINDS = [
+    *((form, acks, "requests") for form in ("frugal", "base class") for acks in ACKNOWLEDGING),
+    ("frugal", "late and reject", "httpx2"),
+    ("base class", "early", ASYNC),
+]
+TASKS = {", ".join(kind): _make(*kind) for kind in KINDS}
 
 
 @task_postrun.connect

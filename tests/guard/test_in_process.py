@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from celery.contrib.testing.worker import start_worker
 
-from tests.support import project
+from tests.support import http_clients
 from tests.support.lab import PATIENCE, Lab, wait_until
 from tests.support.project import app
 
@@ -23,7 +23,7 @@ KINDS = pytest.mark.parametrize("kind", TASKS)
 @pytest.fixture(params=["solo", "threads"])
 def queue(lab: Lab, path: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[str]:
     """The queue of a worker in this process."""
-    monkeypatch.setattr(project, "UPSTREAM", lab.upstream.url)
+    monkeypatch.setattr(http_clients, "UPSTREAM", lab.upstream.url)
     name = path.strip("/")
     # Its heart wakes the loop of a worker on RabbitMQ, which would not look up to see that it shall end.
     options = {"pool": request.param, "concurrency": 2, "queues": [name], "without_heartbeat": False}

@@ -6,17 +6,23 @@ from typing import Any
 
 from celery_ezthrottle import EZThrottleTask, frugal
 from celery_ezthrottle.http.recorder import _current as recorder_of_this_context
-from tests.support.project import app, note, post
+from tests.support.http_clients import CLIENTS
+from tests.support.project import app, note
 
 __all__ = ["KINDS", "plain"]
 
 
-def body(base: str, name: str) -> Any:
+def body(base: str, name: str, library: str = "requests") -> Any:
     """The first call is the same in every task, to the letter; its answer is not."""
-    ticket = post(f"{base}/tickets", json={"wanted": 1})["n"]
-    answer = post(f"{base}/{name}", json={"wanted": 1})["path"]
+    http = CLIENTS[library]
+    ticket = http.post_json(f"{base}/tickets", json={"wanted": 1})["n"]
+    answer = http.post_json(f"{base}/{name}", json={"wanted": 1})["path"]
     note(f"{base}/{name}", "end")
     return [ticket, answer]
+
+
+def _with_httpx2(base: str, name: str) -> Any:
+    return body(base, name, "httpx2")
 
 
 @app.task(name="pools.plain", shared=False)
@@ -28,4 +34,6 @@ def plain(base: str, name: str) -> Any:
 KINDS: dict[str, Any] = {
     "frugal": app.task(name="pools.frugal", shared=False)(frugal(body)),
     "base": app.task(name="pools.by_base", shared=False, base=EZThrottleTask)(body),
+    # Not asynchronous: gevent has one event loop for all tasks.
+    "httpx2": app.task(name="pools.httpx2", shared=False)(frugal(_with_httpx2)),
 }

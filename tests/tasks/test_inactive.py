@@ -12,7 +12,7 @@ from celery import chain
 
 from celery_ezthrottle import EZThrottleTask, frugal
 from celery_ezthrottle._common.log import forget_warnings
-from tests.support import project
+from tests.support import http_clients
 from tests.support.lab import PATIENCE, Lab, wait_until
 from tests.support.project import app, fetch, get, note
 
@@ -44,7 +44,7 @@ CANNOT = "it was called directly or eagerly, where a task cannot be suspended; n
 
 @pytest.fixture(autouse=True)
 def this_process_runs_tasks(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(project, "UPSTREAM", lab.upstream.url)
+    monkeypatch.setattr(http_clients, "UPSTREAM", lab.upstream.url)
     forget_warnings()
 
 

@@ -121,9 +121,11 @@ def test_a_retry_takes_a_token_of_its_own(lab: Lab, path: str) -> None:
         ("threads", "requests"),
         ("gevent", "requests"),
         ("eventlet", "requests"),
-        ("threads", "httpx2"),
-        pytest.param("prefork", ASYNC, marks=pytest.mark.slow),
-        pytest.param("gevent", "httpx2", marks=pytest.mark.slow),
+        ("prefork", "httpx2"),
+        *(
+            pytest.param(pool, library, marks=pytest.mark.slow)
+            for pool, library in [("prefork", "httpx"), ("prefork", ASYNC), ("threads", "httpx2"), ("gevent", "httpx2")]
+        ),
     ],
 )
 def test_charges_of_threads_are_made_once(lab: Lab, path: str, pool: str, library: str) -> None:
