@@ -30,6 +30,9 @@ __all__ = ["REQUESTS", "install"]
 #: ``response.ok`` asks ``raise_for_status()``, and raises nothing: the task has not looked at the error.
 _OK: Any = vars(requests.Response)["ok"].fget.__code__
 
+#: Request header of stripe's client, which tries 409, 5xx and network errors again by itself, unless a response says no.
+_OF_STRIPE = "X-Stripe-Client-User-Agent"
+
 _GAVE_UP_ON = re.compile(r"too many (\d{3}) error responses")
 
 
@@ -73,7 +76,9 @@ class _Requests:
         return None
 
     def stop_retries(self, response: requests.Response) -> None:
-        """No client on top of ``requests`` is known to look for a header that stops it."""
+        # The stored form is made of response.raw, so it does not show this.
+        if response.status_code >= 400 and _OF_STRIPE in getattr(response.request, "headers", {}):
+            response.headers["Stripe-Should-Retry"] = "false"
 
     def is_own_retry(self, request: requests.PreparedRequest) -> bool:  # noqa: ARG002
         return False  # no client on top of ``requests`` is known to say so

@@ -36,7 +36,8 @@ class Sdk:
         answer: JSON of a success; ``limit``: JSON of a 429.
         error: class of its error for a 429; ``lost``: of its error when no response came; "" where the HTTP library's leaves it.
         status: reads the status from ``error``.
-        obeys: its own retries obey ``x-should-retry``. Where they do not, the client is made without retries.
+        obeys: its own retries obey ``x-should-retry``. Where they do not, the client is made without retries; but stripe does not
+            retry a 429, and obeys a header of its own.
     """
 
     package: str
@@ -127,7 +128,7 @@ def _raw_cohere_chat(client: Any) -> tuple[str, Any]:
 
 
 def _stripe(base: str) -> Any:
-    return import_module("stripe").StripeClient("sk_test_1", base_addresses={"api": base}, max_network_retries=0)
+    return import_module("stripe").StripeClient("sk_test_1", base_addresses={"api": base}, max_network_retries=2)
 
 
 def _github(base: str) -> Any:

@@ -129,12 +129,15 @@ def test_a_call_under_a_key_is_forwarded_under_that_key(
     lab: Lab, path: str, sdk: Sdk, first: Answer, send: Callable[..., Any]
 ) -> None:
     endpoint = path + sdk.endpoint
-    lab.upstream.plan(endpoint, first, sdk.success())
+    tries = 3 if sdk.package == "stripe" else 1  # which waits for less than ``sdk_wait`` in between
+    lab.upstream.plan(endpoint, *[first] * tries, sdk.success())
 
     assert send(tasks.calls_under_a_key, path, sdk.package).get(timeout=PATIENCE) == [sdk.result, SAID]
-    sent, forwarded = lab.upstream.received(endpoint)
-    assert (sent.by_service, forwarded.by_service) == (False, True)
-    assert header(sent, "Idempotency-Key") == header(forwarded, "Idempotency-Key") != ""
+    *sent, forwarded = lab.upstream.received(endpoint)
+    assert [received.by_service for received in (*sent, forwarded)] == [False] * tries + [True]
+    keys = {header(received, "Idempotency-Key") for received in (*sent, forwarded)}
+    assert len(keys) == 1
+    assert keys != {""}
 
 
 @pytest.mark.parametrize("package", ["stripe", "github", "twilio"])
