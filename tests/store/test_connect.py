@@ -148,6 +148,7 @@ def test_tls_of_the_result_backend(app: Celery, tls_port: int, certificates: dic
     assert is_where_the_results_are(app)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["redis", "rediss"])
 def test_tls_of_the_broker(app: Celery, tls_port: int, certificates: dict[str, Any], scheme: str) -> None:
     app.conf.update(broker_url=f"{scheme}://:{QUOTED}@127.0.0.1:{tls_port}/3", broker_use_ssl=certificates)
@@ -236,11 +237,13 @@ def watched(folder: Path) -> Iterator[Watched]:
         yield Watched(stack, folder)
 
 
+@pytest.mark.slow
 def test_sentinel_of_the_result_backend(app: Celery, watched: Watched) -> None:
     app.conf.update(result_backend=watched.url, result_backend_transport_options=watched.options)
     assert is_where_the_results_are(app)
 
 
+@pytest.mark.slow
 def test_sentinel_of_the_broker(app: Celery, watched: Watched) -> None:
     app.conf.update(broker_url=watched.url, broker_transport_options=watched.options)
     assert is_where_the_messages_are(app)

@@ -39,6 +39,7 @@ class TestModel(StoreContract):
         return ModelBench()
 
 
+@pytest.mark.slow
 def test_a_real_store_does_what_the_model_predicts(server: str) -> None:
     with closing(redis.Redis.from_url(server)) as client:
         machine = type("Machine", (Machine,), {"client": client, "prefix": PREFIX})

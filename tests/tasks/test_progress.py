@@ -118,13 +118,14 @@ def test_a_retry_takes_a_token_of_its_own(lab: Lab, path: str) -> None:
     ("pool", "library"),
     [
         ("prefork", "requests"),
-        ("threads", "requests"),
-        ("gevent", "requests"),
-        ("eventlet", "requests"),
-        ("prefork", "httpx2"),
         *(
             pytest.param(pool, library, marks=pytest.mark.slow)
-            for pool, library in [("prefork", "httpx"), ("prefork", ASYNC), ("threads", "httpx2"), ("gevent", "httpx2")]
+            for pool, library in [
+                *((pool, "requests") for pool in ("threads", "gevent", "eventlet")),
+                *((pool, "httpx2") for pool in ("prefork", "threads", "gevent")),
+                ("prefork", "httpx"),
+                ("prefork", ASYNC),
+            ]
         ),
     ],
 )

@@ -14,6 +14,7 @@ from tests.support.lab import PATIENCE, Lab, wait_until
 from tests.support.project import on_error, on_result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "task", [shapes.dies_after_submitting, shapes.dies_after_submitting_late], ids=["early ack", "late ack"]
 )
@@ -26,6 +27,7 @@ def test_a_killed_child(lab: Lab, path: str, task: shapes.BoundTask) -> None:
     _still_suspended_then_resumed(lab, path, result)
 
 
+@pytest.mark.slow
 def test_the_hard_time_limit(lab: Lab, path: str) -> None:
     result = _suspended(lab, path, shapes.exceeds_its_time_limit)
 

@@ -96,6 +96,7 @@ def test_the_service_is_down_then_up(lab: Lab, path: str) -> None:
         client.close()
 
 
+@pytest.mark.slow
 def test_several_sweepers_act_once(lab: Lab, path: str) -> None:
     paths = [f"{path}/{i}" for i in range(20)]
     for each in paths:
