@@ -202,7 +202,7 @@ CLIENTS = Table(
             {
                 "mistralai": Not("it has none, unless you ask for them"),
                 "cohere": Not("turn them off: `max_retries=0`"),
-                "stripe": Not("turn them off: `max_network_retries=0`"),
+                "stripe": Not("none at 429; else turn them off: `max_network_retries=0`"),
                 "github": Not("turn them off: `retry=None`"),
                 "twilio": Not("it has none, unless you ask for them"),
             },
