@@ -66,7 +66,7 @@ class IdempotencyKeys:
     def __init__(self, task_id: str, header_of: Callable[[str], str | None]) -> None:
         self._task_id = task_id
         self._header_of = header_of
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a coroutine may be collected, and give its number back, anywhere
         self._numbers: dict[str, _Numbers] = {}
 
     @contextmanager

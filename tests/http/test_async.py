@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Iterator
+from contextvars import copy_context
 from typing import Any
 
 import pytest
@@ -265,3 +266,44 @@ def test_a_call_that_is_cancelled_by_a_time_limit_has_no_answer(upstream: Upstre
     gate.set()
     assert isinstance(call.error, asyncio.CancelledError)
     assert (call.can_be_kept, call.ended, call.library.is_network_error(call.error)) == (False, True, False)
+
+
+def test_a_call_that_nobody_waits_for_ends_wherever_it_is_collected(library: HttpLibrary, upstream: Upstream) -> None:
+    """Also in the middle of another call. Its loop has gone, so it is closed in a context that is not its own."""
+    module = library.module
+
+    class Suspended:
+        def __await__(self) -> Iterator[None]:
+            yield
+
+    class Transport(module.AsyncBaseTransport):  # type: ignore[misc]
+        async def handle_async_request(self, request: object) -> None:
+            await Suspended()
+
+    dated = {"url": f"{upstream.url}/a", "content": "at 2024-01-01T00:00:00"}
+    begun: list[Any] = []
+    closed: list[str] = []
+
+    def stable() -> frozenset[bytes]:
+        while begun:
+            closed.append("closed")
+            begun.pop().close()
+        return frozenset()
+
+    def body() -> None:
+        begun.append(module.AsyncClient(transport=Transport()).post("http://127.0.0.1/b"))
+        copy_context().run(begun[0].send, None)
+        module.post(**dated)
+
+    run = resumed(recorded(lambda: module.post(**dated)), stable=stable)
+
+    def recorded_body() -> None:
+        with recording(run):
+            body()
+
+    thread = threading.Thread(target=recorded_body, daemon=True)
+    thread.start()
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
+    assert closed == ["closed"]
+    assert [(call.ended, type(call.error)) for call in run.calls] == [(True, GeneratorExit), (True, type(None))]
