@@ -54,7 +54,7 @@ class Call:
     """
 
     library: Library = field(repr=False)
-    request: Any
+    request: Any = field(repr=False)  # httpx shows the whole URL
     arguments: dict[str, Any] = field(repr=False)
     stable: Callable[[], frozenset[bytes]] = field(default=frozenset, repr=False)
     max_request: int = 0
