@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from contextvars import copy_context
 from typing import Any
 
@@ -273,10 +273,10 @@ def test_a_call_that_nobody_waits_for_ends_wherever_it_is_collected(library: Htt
     module = library.module
 
     class Suspended:
-        def __await__(self) -> Iterator[None]:
+        def __await__(self) -> Generator[None, None, None]:
             yield
 
-    class Transport(module.AsyncBaseTransport):  # type: ignore[misc]
+    class Transport(module.AsyncBaseTransport):  # type: ignore[misc,name-defined]
         async def handle_async_request(self, request: object) -> None:
             await Suspended()
 
