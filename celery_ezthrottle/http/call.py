@@ -113,6 +113,8 @@ class Call:
             return self._released.can_be_kept and not self.forgotten
         if self.forgotten or self.has_stream:
             return False
+        if self.response is not None and self.error is not None and not self.library.is_part_of(self):
+            return False  # the error is about the answer to another request
         if self.response is not None:
             return self.library.size(self.response) is not None
         return self.error is not None and self.library.store_error(self.error) is not None

@@ -85,6 +85,12 @@ class Httpx:
             return None
         return call.arguments["hops"].failed_at()
 
+    def is_part_of(self, call: Call) -> bool:
+        last = call.last_request
+        if last is call.request or (last.method, last.url) == (call.request.method, call.request.url):
+            return True
+        return last.url.copy_with(fragment=None) in _redirected_to(call)
+
     def stop_retries(self, response: Any) -> None:
         httpx_responses.stop_retries(response)
 
@@ -101,7 +107,7 @@ class Httpx:
         return "" if self.size(response) is None else str(response.text)
 
     def obstacle(self, call: Call) -> str | None:
-        if not self._is_part_of(call):
+        if not self.is_part_of(call):
             return (
                 "what failed is another request, which its authentication has sent; its answer would be taken for that to the "
                 "call"
@@ -175,13 +181,6 @@ class Httpx:
     @staticmethod
     def arguments_of_send(call: Call) -> dict[str, Any]:
         return {name: value for name, value in call.arguments.items() if name not in {"owner", "hops"}}
-
-    def _is_part_of(self, call: Call) -> bool:
-        """Whether the last request of ``call`` is the call or a redirect of it, and not one that its authentication has sent."""
-        last = call.last_request
-        if last is call.request or (last.method, last.url) == (call.request.method, call.request.url):
-            return True
-        return last.url.copy_with(fragment=None) in _redirected_to(call)
 
 
 def _redirected_to(call: Call) -> Iterator[Any]:
