@@ -27,8 +27,8 @@ __all__ = [
     "passing",
     "passing_by",
     "passing_by_async",
+    "redirect_of",
     "remember",
-    "target_of",
 ]
 
 #: Attribute of a transport: the arguments it was made with.
@@ -98,13 +98,13 @@ class Sending:
 
     Attributes:
         response: the response that came last; None when the last request failed, and when the client has returned it.
-        redirected_to: the URLs to which redirects have led.
+        redirects: the URLs of the redirects that have come, and where each leads: a URL that may be relative or invalid.
     """
 
     def __init__(self, client: Any) -> None:
         self.client = client
         self.response: Any = None
-        self.redirected_to: list[Any] = []
+        self.redirects: list[tuple[Any, str]] = []
 
     def hop(self, request: Any, send: Callable[[Any], Any]) -> Any:
         self.response = None
@@ -117,7 +117,7 @@ class Sending:
     def _noted(self, response: Any) -> Any:
         self.response = response
         if response.has_redirect_location:
-            self.redirected_to.append(target_of(response))
+            self.redirects.append(redirect_of(response))
         return response
 
     def returned(self, response: Any) -> Any:
@@ -131,9 +131,9 @@ class Sending:
         return response
 
 
-def target_of(redirect: Any) -> Any:
-    """Return the URL, without its fragment, to which the response ``redirect`` leads."""
-    return redirect.url.join(redirect.headers.get("Location", "")).copy_with(fragment=None)
+def redirect_of(response: Any) -> tuple[Any, str]:
+    """Return the URL of ``response``, and its ``Location``."""
+    return response.url, response.headers.get("Location", "")
 
 
 class Answer:
