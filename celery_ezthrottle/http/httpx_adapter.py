@@ -61,7 +61,7 @@ class Httpx:
         if (
             is_form
             and isinstance(request.stream, self.module.SyncByteStream)
-            and size.isdigit()
+            and size.isdecimal()
             and int(size) <= max_form
         ):
             return request.read(), False  # it has put the content in the place of the stream
