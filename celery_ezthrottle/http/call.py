@@ -54,7 +54,7 @@ class Call:
     """
 
     library: Library = field(repr=False)
-    request: Any
+    request: Any = field(repr=False)  # httpx shows the whole URL
     arguments: dict[str, Any] = field(repr=False)
     stable: Callable[[], frozenset[bytes]] = field(default=frozenset, repr=False)
     max_request: int = 0
@@ -113,6 +113,8 @@ class Call:
             return self._released.can_be_kept and not self.forgotten
         if self.forgotten or self.has_stream:
             return False
+        if self.response is not None and self.error is not None and not self.library.is_part_of(self):
+            return False  # the error is about the answer to another request
         if self.response is not None:
             return self.library.size(self.response) is not None
         return self.error is not None and self.library.store_error(self.error) is not None

@@ -12,12 +12,13 @@ from __future__ import annotations
 import os
 import ssl
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from types import ModuleType
 from typing import Any
 
 from . import httpx_responses
 from .call import Call, Source
-from .httpx_transports import Answer, Hop, how_it_connects, passing, target_of
+from .httpx_transports import Answer, Hop, how_it_connects, passing, redirect_of
 from .library import SentRequest
 from .stored_answer import StoredError, StoredResponse
 
@@ -60,7 +61,7 @@ class Httpx:
         if (
             is_form
             and isinstance(request.stream, self.module.SyncByteStream)
-            and size.isdigit()
+            and size.isdecimal()
             and int(size) <= max_form
         ):
             return request.read(), False  # it has put the content in the place of the stream
@@ -85,6 +86,12 @@ class Httpx:
             return None
         return call.arguments["hops"].failed_at()
 
+    def is_part_of(self, call: Call) -> bool:
+        last = call.last_request
+        if last is call.request or (last.method, last.url) == (call.request.method, call.request.url):
+            return True
+        return last.url.copy_with(fragment=None) in self._redirected_to(call)
+
     def stop_retries(self, response: Any) -> None:
         httpx_responses.stop_retries(response)
 
@@ -101,7 +108,7 @@ class Httpx:
         return "" if self.size(response) is None else str(response.text)
 
     def obstacle(self, call: Call) -> str | None:
-        if not self._is_part_of(call):
+        if not self.is_part_of(call):
             return (
                 "what failed is another request, which its authentication has sent; its answer would be taken for that to the "
                 "call"
@@ -176,15 +183,9 @@ class Httpx:
     def arguments_of_send(call: Call) -> dict[str, Any]:
         return {name: value for name, value in call.arguments.items() if name not in {"owner", "hops"}}
 
-    def _is_part_of(self, call: Call) -> bool:
-        """Whether the last request of ``call`` is the call or a redirect of it, and not one that its authentication has sent."""
-        last = call.last_request
-        if last is call.request or (last.method, last.url) == (call.request.method, call.request.url):
-            return True
-        return last.url.copy_with(fragment=None) in _redirected_to(call)
-
-
-def _redirected_to(call: Call) -> Iterator[Any]:
-    yield from call.arguments["hops"].redirected_to
-    if call.response is not None:
-        yield from map(target_of, call.response.history)
+    def _redirected_to(self, call: Call) -> Iterator[Any]:
+        """Yield the URLs, without their fragments, to which the redirects of ``call`` have led."""
+        history = call.response.history if call.response is not None else ()
+        for url, location in (*call.arguments["hops"].redirects, *map(redirect_of, history)):
+            with suppress(self.module.InvalidURL):  # the client has refused it, or has not followed it
+                yield url.join(location).copy_with(fragment=None)

@@ -21,19 +21,29 @@ def install(module: ModuleType) -> None:
     """Wrap ``send`` of both clients, and the function that sends a single request. Idempotent.
 
     The wrappers act only while a recorder is active. The mark is also there when ``httpx`` is another name for ``httpx2``.
+
+    Raises:
+        AttributeError: the module is of a version that the adapter does not know. Nothing is wrapped then.
     """
     library: Any = module
     if hasattr(library.Client.send, _MARK):
         return
     adapter = Httpx(module)
+    client, async_client = library.Client, library.AsyncClient
+    wrapped = [  # all are made before the first one is put in place: a version may lack one
+        (client, "_send_single_request", passing_by(client._send_single_request)),
+        (async_client, "_send_single_request", passing_by_async(async_client._send_single_request)),
+        *(
+            (kind, "__init__", _remembering(kind.__init__))
+            for kind in (library.HTTPTransport, library.AsyncHTTPTransport)
+        ),
+        (library.Response, "raise_for_status", _noted_raise_for_status(library)),
+        (client, "send", _recorded(adapter)),
+        (async_client, "send", _recorded_async(adapter)),
+    ]
     add_library(adapter)
-    library.Client.send = _recorded(adapter)
-    library.AsyncClient.send = _recorded_async(adapter)
-    library.Client._send_single_request = passing_by(library.Client._send_single_request)
-    library.AsyncClient._send_single_request = passing_by_async(library.AsyncClient._send_single_request)
-    for transport in (library.HTTPTransport, library.AsyncHTTPTransport):
-        transport.__init__ = _remembering(transport.__init__)
-    library.Response.raise_for_status = _noted_raise_for_status(library)
+    for owner, name, wrapper in wrapped:
+        setattr(owner, name, wrapper)
 
 
 def _recorded(adapter: Httpx) -> Any:

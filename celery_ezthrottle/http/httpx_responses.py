@@ -148,9 +148,11 @@ def is_own_retry(request: Any) -> bool:
 
 def is_tls_error(error: BaseException | None) -> bool:
     """Whether TLS has caused ``error``: a certificate or a protocol was refused."""
-    while error is not None:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:  # "raise error from error" makes a circle
         if isinstance(error, ssl.SSLError):
             return True
+        seen.add(id(error))
         error = error.__cause__ or error.__context__
     return False
 

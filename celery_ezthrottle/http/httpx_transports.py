@@ -27,8 +27,8 @@ __all__ = [
     "passing",
     "passing_by",
     "passing_by_async",
+    "redirect_of",
     "remember",
-    "target_of",
 ]
 
 #: Attribute of a transport: the arguments it was made with.
@@ -61,7 +61,10 @@ class passing:  # noqa: N801 -- used like a function; contextlib's generators ta
         self._token = _passing.set(self._what)
 
     def __exit__(self, *_: object) -> None:
-        _passing.reset(self._token)
+        try:  # noqa: SIM105 -- suppress() takes longer
+            _passing.reset(self._token)
+        except ValueError:  # a coroutine that nobody waits for is closed in another context
+            pass
 
 
 def passing_by(send_single: Any) -> Any:
@@ -95,13 +98,13 @@ class Sending:
 
     Attributes:
         response: the response that came last; None when the last request failed, and when the client has returned it.
-        redirected_to: the URLs to which redirects have led.
+        redirects: the URLs of the redirects that have come, and where each leads: a URL that may be relative or invalid.
     """
 
     def __init__(self, client: Any) -> None:
         self.client = client
         self.response: Any = None
-        self.redirected_to: list[Any] = []
+        self.redirects: list[tuple[Any, str]] = []
 
     def hop(self, request: Any, send: Callable[[Any], Any]) -> Any:
         self.response = None
@@ -114,7 +117,7 @@ class Sending:
     def _noted(self, response: Any) -> Any:
         self.response = response
         if response.has_redirect_location:
-            self.redirected_to.append(target_of(response))
+            self.redirects.append(redirect_of(response))
         return response
 
     def returned(self, response: Any) -> Any:
@@ -128,9 +131,9 @@ class Sending:
         return response
 
 
-def target_of(redirect: Any) -> Any:
-    """Return the URL, without its fragment, to which the response ``redirect`` leads."""
-    return redirect.url.join(redirect.headers.get("Location", "")).copy_with(fragment=None)
+def redirect_of(response: Any) -> tuple[Any, str]:
+    """Return the URL of ``response``, and its ``Location``."""
+    return response.url, response.headers.get("Location", "")
 
 
 class Answer:

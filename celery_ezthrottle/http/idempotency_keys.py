@@ -66,7 +66,7 @@ class IdempotencyKeys:
     def __init__(self, task_id: str, header_of: Callable[[str], str | None]) -> None:
         self._task_id = task_id
         self._header_of = header_of
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a coroutine may be collected, and give its number back, anywhere
         self._numbers: dict[str, _Numbers] = {}
 
     @contextmanager
@@ -89,11 +89,12 @@ class IdempotencyKeys:
             key = uuid.uuid5(_NAMESPACE, f"{self._task_id}\n{exact}\n{number}")
             yield library.with_header(request, name, str(key)), use
         finally:
-            if use.call is None or not _is_answered(use.call.response):
+            if use.call is None or not _is_answered(use.call):
                 with self._lock:
                     numbers.give_back(number)
 
 
-def _is_answered(response: Any) -> bool:
-    status = getattr(response, "status_code", None)
-    return status is not None and status != _IN_PROGRESS and not is_temporary(status)
+def _is_answered(call: Call) -> bool:
+    # A response that is too large may have been let go already, while another call was under way.
+    status = call.status or getattr(call.response, "status_code", 0)
+    return status not in {0, _IN_PROGRESS} and not is_temporary(status)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from types import ModuleType
 
+from celery_ezthrottle._common.log import logger
 from celery_ezthrottle._common.when_imported import when_imported
 
 from . import requests_adapter
@@ -21,4 +22,8 @@ def install() -> None:
 def _install_httpx(module: ModuleType) -> None:
     from .httpx_install import install
 
-    install(module)
+    try:
+        install(module)
+    except AttributeError as exc:  # the import of the user's code must go on
+        version = getattr(module, "__version__", "of an unknown version")
+        logger.warning("Calls with %s %s are not seen, so they are not forwarded: %s.", module.__name__, version, exc)

@@ -65,6 +65,12 @@ class Library(Protocol):
         None for the library's own errors.
         """
 
+    def is_part_of(self, call: Call) -> bool:
+        """Return whether the last request of ``call`` is the call, another try or a redirect of it.
+
+        False when it is one that a hook or the authentication has sent beside it.
+        """
+
     def stop_retries(self, response: Any) -> None:
         """Tell a client on top of the library, where there is a way, not to try again by itself because of ``response``.
 

@@ -61,7 +61,10 @@ class Memory:
             if call.forgotten:
                 call.forget()
             elif call.streamed:
-                call.response = None
+                if (
+                    call.status < 400
+                ):  # else its error may leave the body later, and tells that it is the one to be forwarded
+                    call.response = None
             else:
                 (self._kept_safe if call.is_safe else self._kept_unsafe).append(call)
         # Drop the answers to safe calls first: these calls may be made again.

@@ -287,7 +287,10 @@ class recording:  # noqa: N801 -- used like a function; contextlib's generators 
         self._token = _current.set(self._source)
 
     def __exit__(self, *_: object) -> None:
-        _current.reset(self._token)
+        try:  # noqa: SIM105 -- suppress() takes longer
+            _current.reset(self._token)
+        except ValueError:  # a coroutine that nobody waits for is closed in another context
+            pass
 
 
 def begin_recording(recorder: Recorder) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from enum import Enum
 
+from .beside import is_alone
 from .fingerprint import Fingerprint
 from .journal import Entry, failed, forwarded_entry
 
@@ -29,7 +30,8 @@ class Replay:
     twice.
 
     An unsafe call without an entry is the forwarded call if the journal has no other unsafe call with its method, origin and
-    path, and if it is the first such call of this run. Else it is a mismatch if an unsafe entry for the same place is unused: the
+    path, if it is the first such call of this run, and if its event loop has no other tasks: another of them may come first in
+    each run. Else it is a mismatch if an unsafe entry for the same place is unused: the
     call may be the earlier one with another body. After the end of the replay it is sent, as the next item of a loop that skips
     finished items. But if the unused entry is unknown, it stays a mismatch, because nobody can have finished that item.
 
@@ -83,6 +85,8 @@ class Replay:
             index = self._find(self._loose.get(call.loose), call)
         if index is None and not call.safe:
             index = self._forwarded_as(call)
+            if index is not None and not is_alone():
+                index = None
         if not call.safe:
             self._called.add(call.target)
         if index is None:

@@ -75,6 +75,11 @@ class _Requests:
             return response
         return None
 
+    def is_part_of(self, call: Call) -> bool:
+        first, last = call.request, call.last_request
+        # A redirect is a copy, and a copy has the same hooks.
+        return last.hooks is first.hooks or (last.method, last.url) == (first.method, first.url)
+
     def stop_retries(self, response: requests.Response) -> None:
         # The stored form is made of response.raw, so it does not show this.
         if response.status_code >= 400 and _OF_STRIPE in getattr(response.request, "headers", {}):
@@ -90,7 +95,7 @@ class _Requests:
         return "" if vars(response)["_content"] is False else response.text
 
     def obstacle(self, call: Call) -> str | None:
-        if call.error is not None and not _is_part_of(call.request, call.last_request):
+        if call.error is not None and not self.is_part_of(call):
             return "what failed is another request, which its hook has sent; its answer would be taken for that to the call"
         if call.arguments.get("cert"):
             return "it uses a client certificate, which cannot be forwarded"
@@ -157,12 +162,6 @@ def _effective(
         resolve_proxies: Any = requests.utils.resolve_proxies
         defaults["proxies"] = resolve_proxies(request, session.proxies, session.trust_env)
     return {**defaults, **arguments}
-
-
-def _is_part_of(first: requests.PreparedRequest, request: requests.PreparedRequest) -> bool:
-    """Whether ``request`` is a redirect or another try of ``first``, and not one that a hook has sent beside."""
-    # A redirect is a copy, and a copy has the same hooks.
-    return request.hooks is first.hooks or (request.method, request.url) == (first.method, first.url)
 
 
 def _text(value: str | bytes) -> str:

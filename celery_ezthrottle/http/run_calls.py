@@ -37,7 +37,8 @@ class RunCalls:
         self.calls: list[Call] = []
         #: The thread of the body.
         self.thread = threading.get_ident() if thread is None else thread
-        self._lock = threading.Lock()
+        #: Of one thread it may be taken twice: a coroutine that nobody waits for ends its call wherever it is collected.
+        self._lock = threading.RLock()
         self._is_closed = False
         #: Each returns whether work that the body gave to another thread has not ended.
         self._working: list[Callable[[], bool]] = []

@@ -88,11 +88,11 @@ def _wrap(owner: type, name: str, wrapper: Callable[..., Any]) -> None:
 
 
 def _start(recorder: Recorder, start: Callable[..., Any], thread: threading.Thread) -> None:
-    run = thread.run
+    run, found = thread.run, weakref.ref(recorder)
 
     def carried() -> None:
         vars(thread).pop("run", None)  # the thread would hold itself
-        with recording(recorder):
+        with recording(found):  # it may outlive the body by far, as one that runs an event loop for all tasks
             run()
 
     thread.run = carried  # type: ignore[method-assign]  # a subclass may have overridden it

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from typing import Any
 
 from celery_ezthrottle._common.retry_after import parse_retry_after
 from celery_ezthrottle.http.call import Call
@@ -21,7 +22,9 @@ def stops_retries(run: Run, call: Call) -> bool:
     It shall if the call would be forwarded now, and the wait that its response asks for is longer than ``sdk_wait``.
     """
     options = run.options
-    if call.status < 400 or (options.sdk_wait and _wait(call) <= options.sdk_wait):
+    # None: it is too large, and was let go while another call was under way. So it cannot be forwarded.
+    response = call.response
+    if response is None or call.status < 400 or (options.sdk_wait and _wait(response) <= options.sdk_wait):
         return False
     try:
         return (
@@ -33,10 +36,9 @@ def stops_retries(run: Run, call: Call) -> bool:
         return False  # said when the body has ended
 
 
-def _wait(call: Call) -> float:
-    """Return how many seconds the response asks the client to wait, as these clients read it. 0.0 if it does not say."""
-    assert call.response is not None  # noqa: S101 -- it has a status
-    headers, now = call.response.headers, time.time()
+def _wait(response: Any) -> float:
+    """Return how many seconds ``response`` asks the client to wait, as these clients read it. 0.0 if it does not say."""
+    headers, now = response.headers, time.time()
     for name, unit in (("retry-after-ms", 0.001), ("Retry-After", 1.0)):
         with contextlib.suppress(ValueError):
             return float(headers.get(name, "")) * unit

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterator
+from contextvars import copy_context
 from typing import Any
 
 import pytest
 
+from celery_ezthrottle.errors import ReplayMismatch
 from celery_ezthrottle.http.call import Source
 from celery_ezthrottle.http.journal import Entry, for_resume, for_suspension
 from celery_ezthrottle.http.recorder import Recorder, recording
@@ -265,3 +267,85 @@ def test_a_call_that_is_cancelled_by_a_time_limit_has_no_answer(upstream: Upstre
     gate.set()
     assert isinstance(call.error, asyncio.CancelledError)
     assert (call.can_be_kept, call.ended, call.library.is_network_error(call.error)) == (False, True, False)
+
+
+def test_a_call_that_nobody_waits_for_ends_wherever_it_is_collected(library: HttpLibrary, upstream: Upstream) -> None:
+    """Also in the middle of another call. Its loop has gone, so it is closed in a context that is not its own."""
+    module = library.module
+
+    class Suspended:
+        def __await__(self) -> Generator[None, None, None]:
+            yield
+
+    class Transport(module.AsyncBaseTransport):  # type: ignore[misc,name-defined]
+        async def handle_async_request(self, request: object) -> None:
+            await Suspended()
+
+    dated = {"url": f"{upstream.url}/a", "content": "at 2024-01-01T00:00:00"}
+    begun: list[Any] = []
+    closed: list[str] = []
+
+    def stable() -> frozenset[bytes]:
+        while begun:
+            closed.append("closed")
+            begun.pop().close()
+        return frozenset()
+
+    def body() -> None:
+        begun.append(module.AsyncClient(transport=Transport()).post("http://127.0.0.1/b"))
+        copy_context().run(begun[0].send, None)
+        module.post(**dated)
+
+    run = resumed(recorded(lambda: module.post(**dated)), stable=stable)
+
+    def recorded_body() -> None:
+        with recording(run):
+            body()
+
+    thread = threading.Thread(target=recorded_body, daemon=True)
+    thread.start()
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
+    assert closed == ["closed"]
+    assert [(call.ended, type(call.error)) for call in run.calls] == [(True, GeneratorExit), (True, type(None))]
+
+
+def test_the_answer_to_one_item_is_not_given_to_another_one_that_comes_first(
+    library: HttpLibrary, upstream: Upstream
+) -> None:
+    """What the tasks of a loop do besides HTTP may take longer in one run than in another."""
+
+    async def ship(client: Any, item: str, ready: asyncio.Event, then: asyncio.Event) -> str:
+        await ready.wait()
+        answer = await client.post(f"{upstream.url}/ship", content=item)
+        answer.raise_for_status()
+        then.set()
+        return f"{item}: {answer.text}"
+
+    async def main(first: str, second: str) -> list[str]:
+        begun, done = {first: asyncio.Event(), second: asyncio.Event()}, asyncio.Event()
+        begun[first].set()
+        async with library.module.AsyncClient(verify=TRUST) as client:
+            shipped = [ship(client, item, begun[item], begun[second] if item == first else done) for item in begun]
+            return await asyncio.gather(*shipped)
+
+    upstream.plan("/ship", 429)
+
+    def body() -> None:
+        with pytest.raises(library.status_error):
+            asyncio.run(main("two", "one"))
+
+    second = resumed(recorded(body))
+    with recording(second), pytest.raises(ReplayMismatch, match="another body"):
+        asyncio.run(main("one", "two"))
+    assert [received.body for received in upstream.received("/ship")] == ["two"]
+
+
+def test_an_only_call_with_another_body_is_the_forwarded_one(library: HttpLibrary, upstream: Upstream) -> None:
+    async def main(content: str) -> str:
+        async with library.module.AsyncClient(verify=TRUST) as client:
+            return str((await client.post(f"{upstream.url}/a", content=content)).text)
+
+    second = resumed(recorded(lambda: asyncio.run(main("one"))))
+    with recording(second):
+        assert asyncio.run(main("another")) == DELIVERED.content.decode()

@@ -111,3 +111,13 @@ def test_a_form_whose_size_nobody_knows_is_a_stream(upstream: Upstream, library:
     (call,) = recorded(lambda: library.post(f"{upstream.url}/a", files=files), max_request=LIMIT).calls
     assert call.sent.streamed
     assert "a,b\n" in upstream.received("/a")[0].body
+
+
+@pytest.mark.parametrize("library", HTTPX, indirect=True)
+def test_a_length_that_is_no_number_is_left_to_the_library(upstream: Upstream, library: HttpLibrary) -> None:
+    def body() -> None:
+        with pytest.raises(library.module.LocalProtocolError, match="Content-Length"):
+            library.post(f"{upstream.url}/a", **form(), headers={b"Content-Length": "²".encode()})
+
+    (call,) = recorded(body, max_request=LIMIT).calls
+    assert call.sent.streamed

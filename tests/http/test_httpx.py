@@ -128,6 +128,22 @@ def test_an_answer_that_an_earlier_run_got_needs_no_token(upstream: Upstream, li
 # Redirects
 
 
+@pytest.mark.parametrize("follow_redirects", [True, False])
+def test_a_redirect_to_an_invalid_url_ends_as_without_a_recorder(
+    upstream: Upstream, library: HttpLibrary, follow_redirects: bool
+) -> None:
+    def outcome() -> str:
+        upstream.plan("/a", Reply(302, headers={"Location": "http://api.example.com:port/"}))
+        try:
+            return str(library.client(follow_redirects=follow_redirects).call("GET", f"{upstream.url}/a").status_code)
+        except library.module.RemoteProtocolError as exc:
+            return str(exc)
+
+    without, seen = outcome(), []
+    recorded(lambda: seen.append(outcome()))
+    assert seen == [without]
+
+
 @pytest.mark.parametrize("kind", ["json", "form", "text"])
 def test_a_post_that_is_redirected_keeps_its_body_when_it_is_forwarded(
     upstream: Upstream, library: HttpLibrary, kind: str

@@ -10,9 +10,12 @@ from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx
+import httpx2
 import pytest
 
 from celery_ezthrottle.http.call import Call
+from celery_ezthrottle.http.httpx_responses import is_tls_error
 from celery_ezthrottle.http.recorder import recording
 from celery_ezthrottle.policy.decision import failure_of, obstacle
 from celery_ezthrottle.settings.options import Options
@@ -214,6 +217,15 @@ def test_a_certificate_that_is_not_trusted_is_no_network_error_also_when_it_was_
     assert type(second.calls[0].error) is type(first.calls[0].error)
     again = second.calls[0].library.store_error(second.calls[0].error or Exception())
     assert again == first.calls[0].answer()
+
+
+@pytest.mark.parametrize("module", [httpx, httpx2], ids=["httpx", "httpx2"])
+def test_the_causes_of_an_error_may_form_a_circle(module: Any) -> None:
+    error, own = module.ConnectError("refused"), ValueError("own")
+    error.__cause__ = error  # "raise error from error"
+    assert not is_tls_error(error)
+    error.__cause__, own.__cause__ = own, error
+    assert not is_tls_error(error)
 
 
 @each_kind

@@ -165,6 +165,18 @@ def test_equal_calls_at_the_same_time_have_their_own_keys(library: HttpLibrary) 
     assert one == three
 
 
+def test_a_call_whose_large_answer_was_let_go_keeps_its_key(library: HttpLibrary) -> None:
+    """As beside other calls. Else the API would take the next equal call for another try of this one."""
+    made = keys()
+    request = library.request("POST", "https://api.example.com/a")
+    with made.used(library.adapter, request) as (one, used):
+        used.call = library.made(one, response=library.response(200, one), status=200)
+        used.call.forget()
+    with made.used(library.adapter, request) as (two, _):
+        pass
+    assert one.headers[HEADER] != two.headers[HEADER]
+
+
 def test_a_request_that_is_sent_twice_stays_as_the_task_made_it(upstream: Upstream, library: HttpLibrary) -> None:
     request = library.request("POST", f"{upstream.url}/a", data="x")
     client = library.client()

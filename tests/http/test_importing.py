@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -100,3 +101,30 @@ def test_httpx2_under_the_name_of_httpx(upstream: Upstream, order: str) -> None:
         ]
     )
     assert run(program, upstream.url) == [True, [2, 1, 1]]
+
+
+def test_a_version_that_the_adapter_does_not_know_is_imported_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "httpx.py").write_text(
+        "__version__ = '9.0'\n"
+        "class Client:\n"
+        "    def send(self, request): ...\n"
+        "class AsyncClient(Client): ...\n"
+        "PoolTimeout = ProxyError = UnsupportedProtocol = LocalProtocolError = OSError\n"
+    )
+    program = """
+import logging
+from celery_ezthrottle.http.install import install
+install()
+said = []
+handler = logging.Handler()
+handler.emit = lambda record: said.append(record.getMessage())
+logging.getLogger("celery_ezthrottle").addHandler(handler)
+sys.path.insert(0, sys.argv[1])
+import httpx
+print(json.dumps([httpx.Client.send.__module__, *said]))
+"""
+    found = run(program, str(tmp_path))
+    assert isinstance(found, list)
+    module, said = found
+    assert module == "httpx"
+    assert said.startswith("Calls with httpx 9.0 are not seen, so they are not forwarded: ")

@@ -402,6 +402,28 @@ def test_a_call_whose_hook_failed_at_another_request_is_not_forwarded(
     assert said in str(call.library.obstacle(call))
 
 
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_the_answer_to_another_request_of_a_hook_is_not_kept_as_that_of_the_call(
+    upstream: Upstream, library: HttpLibrary, method: str
+) -> None:
+    upstream.plan("/log", 404)
+
+    async def hook(response: Any) -> None:
+        if response.request.url != f"{upstream.url}/log":
+            (await library.later("GET", f"{upstream.url}/log")).raise_for_status()
+
+    def body() -> Any:
+        with pytest.raises(library.status_error):
+            library.call(method, f"{upstream.url}/a", hook=hook)
+        return library.post(f"{upstream.url}/b")
+
+    first = recorded(body)
+    assert first.last is not None
+    assert not first.calls[0].can_be_kept
+    assert [entry.answer for entry in first.entries(without=first.last)] == [None] * (method == "POST")
+    assert ("cannot be kept" in (first.obstacle(first.last) or "")) is (method == "POST")
+
+
 @pytest.mark.parametrize("how", ["redirected", "tried again", "asked anew"])
 def test_a_call_that_failed_at_a_redirect_or_another_try_is_forwarded(
     upstream: Upstream, library: HttpLibrary, how: str

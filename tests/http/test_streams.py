@@ -10,6 +10,7 @@ import pytest
 from celery_ezthrottle.http.recorder import recording
 from celery_ezthrottle.http.stored_answer import StoredResponse
 from celery_ezthrottle.policy.decision import Failure, failure_of, obstacle
+from celery_ezthrottle.policy.wanted import candidates
 from celery_ezthrottle.settings.options import Options
 from tests.support.libraries import HTTPX, HttpLibrary
 from tests.support.recorded_body import recorded, resumed
@@ -55,6 +56,26 @@ def test_a_limited_stream_is_forwarded_and_its_answer_is_streamed(
     with recording(resumed(first, ANSWER)):
         assert body() == EVENTS.encode()
     assert len(upstream.received("/a")) == 1
+
+
+def test_a_limited_stream_is_known_by_its_error_after_other_calls(upstream: Upstream, library: HttpLibrary) -> None:
+    upstream.plan("/a", 429)
+    client = library.client()
+    errors: list[Exception] = []
+
+    def body() -> None:
+        response = client.call("POST", f"{upstream.url}/a", stream=True)
+        with pytest.raises(library.status_error) as caught:
+            response.raise_for_status()
+        errors.append(caught.value)
+        client.close_response(response)
+        for _ in range(2):
+            client.call("GET", f"{upstream.url}/b")
+
+    run = recorded(body)
+    (call,) = candidates(run.calls, errors[0], thread=run.thread)
+    assert call.sent.url == f"{upstream.url}/a"
+    assert (failure_of(call, Options()), run.obstacle(call)) == (Failure.LIMITED, None)
 
 
 def test_a_stream_that_was_no_error_is_left_to_the_task(upstream: Upstream, library: HttpLibrary) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.pool import ThreadPool
@@ -17,7 +19,7 @@ import pytest
 from celery_ezthrottle.http import threads
 from celery_ezthrottle.http.call import Source
 from celery_ezthrottle.http.recorder import Recorder, current, recording
-from tests.support.lab import wait_until
+from tests.support.lab import PATIENCE, wait_until
 from tests.support.libraries import SYNC, HttpLibrary
 from tests.support.recorded_body import recorded, recorder, resumed
 from tests.support.upstream import Answer as Reply
@@ -243,6 +245,32 @@ def test_errors_and_arguments_of_what_is_wrapped_are_the_librarys_own() -> None:
         with pytest.raises(RuntimeError, match="once"):
             thread.start()
         assert "run" not in vars(thread)
+
+
+def test_a_thread_that_outlives_its_run_does_not_hold_it() -> None:
+    """As one that runs an event loop for all tasks."""
+    may_end = threading.Event()
+    seen: list[Recorder | None] = []
+
+    def work() -> None:
+        seen.append(current())
+        assert may_end.wait(PATIENCE)
+        seen.append(current())
+
+    thread = threading.Thread(target=work, daemon=True)
+    run = recorder()
+    with recording(run):
+        thread.start()
+    wait_until(lambda: len(seen) == 1, "the thread runs")
+    assert seen.pop() is run
+    run.close()
+    held = weakref.ref(run)
+    del run
+    gc.collect()
+    assert held() is None
+    may_end.set()
+    thread.join(PATIENCE)
+    assert seen == [None]
 
 
 _GREENLETS = """

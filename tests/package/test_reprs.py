@@ -8,6 +8,7 @@ import pkgutil
 import re
 from typing import Any
 
+import httpx
 import pytest
 import requests
 
@@ -20,6 +21,7 @@ from celery_ezthrottle.continuations.submissions import _Waiting
 from celery_ezthrottle.gateway import GatewayConfig, exchange, rows
 from celery_ezthrottle.http.call import Call, _Released
 from celery_ezthrottle.http.fingerprint import fingerprint
+from celery_ezthrottle.http.httpx_adapter import Httpx
 from celery_ezthrottle.http.journal import Entry
 from celery_ezthrottle.http.library import SentRequest
 from celery_ezthrottle.http.message_view import MessageView
@@ -88,6 +90,17 @@ CALL = Call(
     key="canary in key",
 )
 
+REQUEST = httpx.Request("POST", URL, headers={"Authorization": "canary in headers"}, content="canary in body")
+CALL_OF_HTTPX = Call(
+    library=Httpx(httpx),
+    request=REQUEST,
+    arguments={"auth": ("user", "canary in arguments")},
+    response=httpx.Response(
+        429, headers={"Set-Cookie": "canary in cookie"}, content="canary in content", request=REQUEST
+    ),
+    error=httpx.ConnectError(f"no route to {URL}", request=REQUEST),
+)
+
 #: One of each, with a canary in whatever holds a secret, or something of a task's.
 SECRETIVE: list[Any] = [
     Settings(
@@ -121,6 +134,7 @@ SECRETIVE: list[Any] = [
     JobResult(RESPONSE, given_up=False),
     JobResult(ERROR, given_up=True),
     CALL,
+    CALL_OF_HTTPX,
     _Released(can_be_kept=True, has_stream=False, answer=RESPONSE),
     _WantedRetry(CALL, print),
     _Execution(

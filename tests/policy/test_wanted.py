@@ -99,3 +99,12 @@ def test_errors_that_refer_to_each_other_come_to_an_end() -> None:
     assert names([first], own) == ["first"]
     own.__cause__ = own
     assert names([first], own) == ["first"]
+
+
+def test_an_error_whose_response_cannot_be_read_is_not_about_a_call() -> None:
+    class Unreadable(Exception):
+        @property
+        def response(self) -> object:
+            return self.args[1]
+
+    assert names([call("first", fails=False), call("second", fails=False)], Unreadable("no response")) == ["second"]
