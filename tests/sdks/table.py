@@ -29,6 +29,8 @@ class Sdk:
         endpoint: path of the call behind the base URL.
         client: makes a client for a base URL. Its own retries are as they come, where ``obeys`` says that they are stopped.
         call: makes the call.
+        async_client: makes an asynchronous client; None where the package has none that stands on a library that is seen.
+        async_call: makes the call with it, and returns an awaitable. None: ``call`` does.
         raw: makes the call with ``with_raw_response`` or the like; returns a header of it, and the typed result. None: there
             is no such way.
         text: reads :data:`SAID` from the typed result.
@@ -45,6 +47,8 @@ class Sdk:
     endpoint: str
     client: Callable[[str], Any]
     call: Callable[[Any], Any]
+    async_client: Callable[[str], Any] | None = None
+    async_call: Callable[[Any], Any] | None = None
     raw: Callable[[Any], tuple[str, Any]] | None = None
     text: Callable[[Any], str]
     result: str
@@ -93,6 +97,13 @@ def _openai(base: str) -> Any:
     return import_module("openai").OpenAI(api_key="sk-1", base_url=base)
 
 
+def _async(module: str, name: str, **arguments: Any) -> Callable[[str], Any]:
+    def client(base: str) -> Any:
+        return getattr(import_module(module), name)(api_key="sk-1", base_url=base, **arguments)
+
+    return client
+
+
 def _groq(base: str) -> Any:
     return import_module("groq").Groq(api_key="gsk-1", base_url=base)
 
@@ -131,6 +142,13 @@ def _stripe(base: str) -> Any:
     return import_module("stripe").StripeClient("sk_test_1", base_addresses={"api": base}, max_network_retries=2)
 
 
+def _async_stripe(base: str) -> Any:
+    stripe = import_module("stripe")
+    return stripe.StripeClient(
+        "sk_test_1", base_addresses={"api": base}, max_network_retries=2, http_client=stripe.HTTPXClient()
+    )
+
+
 def _github(base: str) -> Any:
     github = import_module("github")
     return github.Github(auth=github.Auth.Token("ghp-1"), base_url=base, retry=None)
@@ -150,6 +168,7 @@ SDKS = {
             distribution="openai",
             endpoint="/chat/completions",
             client=_openai,
+            async_client=_async("openai", "AsyncOpenAI"),
             call=_chat,
             raw=_raw_chat,
             text=_first_choice,
@@ -165,6 +184,7 @@ SDKS = {
             distribution="anthropic",
             endpoint="/v1/messages",
             client=_anthropic,
+            async_client=_async("anthropic", "AsyncAnthropic"),
             call=_message,
             raw=_raw_message,
             text=lambda result: str(result.content[0].text),
@@ -189,6 +209,7 @@ SDKS = {
             distribution="groq",
             endpoint="/openai/v1/chat/completions",
             client=_groq,
+            async_client=_async("groq", "AsyncGroq"),
             call=_chat,
             raw=_raw_chat,
             text=_first_choice,
@@ -204,6 +225,10 @@ SDKS = {
             distribution="mistralai",
             endpoint="/v1/chat/completions",
             client=_mistral,
+            async_client=_mistral,
+            async_call=lambda client: client.chat.complete_async(
+                model="m-1", messages=[{"role": "user", "content": ASKED}]
+            ),
             call=lambda client: client.chat.complete(model="m-1", messages=[{"role": "user", "content": ASKED}]),
             text=_first_choice,
             result="ChatCompletionResponse",
@@ -216,6 +241,7 @@ SDKS = {
             distribution="cohere",
             endpoint="/v2/chat",
             client=_cohere,
+            async_client=_async("cohere", "AsyncClientV2", max_retries=0),
             call=_cohere_chat,
             raw=_raw_cohere_chat,
             text=lambda result: str(result.message.content[0].text),
@@ -233,6 +259,8 @@ SDKS = {
             distribution="stripe",
             endpoint="/v1/customers",
             client=_stripe,
+            async_client=_async_stripe,
+            async_call=lambda client: client.v1.customers.create_async({"description": ASKED}),
             call=lambda client: client.v1.customers.create({"description": ASKED}),
             text=lambda result: str(result.description),
             result="Customer",

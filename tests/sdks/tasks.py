@@ -171,20 +171,21 @@ _ASKED: Any = [{"role": "user", "content": ASKED}]
 # Async
 
 
-def _async_client(package: str, base: str) -> Any:
-    name = {"openai": "AsyncOpenAI", "anthropic": "AsyncAnthropic"}[package]
-    return getattr(import_module(package), name)(api_key="sk-1", base_url=base)
+async def _call_async(package: str, base: str) -> Any:
+    sdk = SDKS[package]
+    assert sdk.async_client is not None
+    client = sdk.async_client(base)
+    async with contextlib.AsyncExitStack() as stack:
+        if hasattr(client, "__aenter__"):
+            await stack.enter_async_context(client)
+        return await (sdk.async_call or sdk.call)(client)
 
 
 @app.task
 @frugal
 def calls_by_async(path: str, package: str) -> Told:
-    async def body() -> Any:
-        async with _async_client(package, UPSTREAM + path) as client:
-            return await SDKS[package].call(client)
-
     with _noted(path, package):
-        return _told(package, asyncio.run(body()))
+        return _told(package, asyncio.run(_call_async(package, UPSTREAM + path)))
 
 
 @app.task
@@ -195,15 +196,14 @@ def calls_at_once(path: str, package: str, count: int, tolerant: bool = False) -
     With ``tolerant``, all have ended before the first error is raised.
     """
 
-    async def call(client: Any, number: int) -> Any:
-        result = await SDKS[package].call(client.with_options(base_url=f"{UPSTREAM}{path}/{number}"))
+    async def call(number: int) -> Any:
+        result = await _call_async(package, f"{UPSTREAM}{path}/{number}")
         note(f"{path}/{number}", "answered")
         return result
 
     async def body() -> Any:
-        async with _async_client(package, UPSTREAM) as client:
-            made = (call(client, number) for number in range(count))
-            results: list[Any] = await asyncio.gather(*made, return_exceptions=tolerant)
+        made = (call(number) for number in range(count))
+        results: list[Any] = await asyncio.gather(*made, return_exceptions=tolerant)
         for error in (result for result in results if isinstance(result, Exception)):
             raise error
         return results

@@ -12,14 +12,15 @@ import pytest
 from tests.support.lab import PATIENCE, Lab, wait_until
 
 from . import tasks
-from .table import SAID, Sdk
+from .table import SAID, SDKS, Sdk
 
 by_pool = pytest.mark.parametrize("pool", ["prefork", "threads"])
-both = pytest.mark.parametrize("package", ["openai", "anthropic"])
+WITH_ASYNC = [name for name, sdk in SDKS.items() if sdk.async_client is not None]
+each = pytest.mark.parametrize("package", WITH_ASYNC)
 
 
 @by_pool
-@both
+@each
 def test_a_call_in_a_loop_of_its_own_is_forwarded(
     lab: Lab, path: str, sdk: Sdk, pool: str, send: Callable[..., Any]
 ) -> None:
@@ -32,7 +33,7 @@ def test_a_call_in_a_loop_of_its_own_is_forwarded(
 
 
 @by_pool
-@both
+@each
 @pytest.mark.parametrize("limited", [0, 1, 2])
 def test_one_limited_call_of_three_at_once_is_forwarded_alone(
     lab: Lab, path: str, sdk: Sdk, limited: int, pool: str, send: Callable[..., Any]
@@ -55,7 +56,9 @@ def test_one_limited_call_of_three_at_once_is_forwarded_alone(
     assert lab.effects(path) == ["start", f"{sdk.package}.{sdk.error} 429", "start"]
 
 
-@both
+# The errors of cohere and stripe do not tell which response they are about. In the next run, calls that are answered at once are
+# not beside the others any more, so the error counts as one about the last call.
+@pytest.mark.parametrize("package", [name for name in WITH_ASYNC if name not in {"cohere", "stripe"}])
 def test_every_call_of_three_at_once_may_be_limited(lab: Lab, path: str, sdk: Sdk, send: Callable[..., Any]) -> None:
     """One after the other is forwarded. What was answered is never sent again."""
     endpoints = [f"{path}/{number}{sdk.endpoint}" for number in range(3)]

@@ -211,7 +211,6 @@ CLIENTS = Table(
             "its asynchronous client, with `gather`",
             f"{_SDKS}test_async.py::test_one_limited_call_of_three_at_once_is_forwarded_alone[0-{{}}-prefork]",
             {
-                **dict.fromkeys(("groq", "mistralai", "cohere", "stripe"), Not("not tested")),
                 "github": _HAS_NONE,
                 "twilio": Not("no: it stands on `aiohttp`"),
             },
