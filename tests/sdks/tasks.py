@@ -144,6 +144,12 @@ def streams(path: str, package: str) -> str:
         if package == "anthropic":
             with client.messages.create(model="m-1", max_tokens=16, messages=_ASKED, stream=True) as events:
                 return "".join(event.delta.text for event in events if event.type == "content_block_delta")
+        if package == "mistralai":
+            with client.chat.stream(model="m-1", messages=_ASKED) as events:
+                return "".join(event.data.choices[0].delta.content or "" for event in events)
+        if package == "cohere":
+            events = client.chat_stream(model="m-1", messages=_ASKED)
+            return "".join(event.delta.message.content.text for event in events if event.type == "content-delta")
         with client.chat.completions.create(model="m-1", messages=_ASKED, stream=True) as chunks:
             return "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
 

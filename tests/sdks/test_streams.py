@@ -58,7 +58,22 @@ def of_anthropic() -> str:
     return "".join(f"event: {event['type']}\ndata: {json.dumps(event, ensure_ascii=False)}\n\n" for event in events)
 
 
-STREAMED = {"openai": of_openai, "anthropic": of_anthropic, "groq": of_openai}
+def of_cohere() -> str:
+    deltas: list[dict[str, Any]] = [
+        {"type": "content-delta", "index": 0, "delta": {"message": {"content": {"text": piece}}}} for piece in PIECES
+    ]
+    start: dict[str, Any] = {"type": "message-start", "id": "c_1", "delta": {"message": {"role": "assistant"}}}
+    events = [start, *deltas, {"type": "message-end", "delta": {"finish_reason": "COMPLETE"}}]
+    return "".join(f"event: {event['type']}\ndata: {json.dumps(event, ensure_ascii=False)}\n\n" for event in events)
+
+
+STREAMED = {
+    "openai": of_openai,
+    "anthropic": of_anthropic,
+    "groq": of_openai,
+    "mistralai": of_openai,
+    "cohere": of_cohere,
+}
 #: By ``stream=True``, and by the manager of those that have one.
 WAYS = [
     *((tasks.streams, package, SAID) for package in STREAMED),

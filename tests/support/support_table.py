@@ -218,10 +218,7 @@ CLIENTS = Table(
         Row(
             "a stream that is limited",
             f"{_SDKS}test_streams.py::test_a_limited_stream_is_forwarded_and_read_from_the_answer[streams-{{}}-prefork]",
-            {
-                **dict.fromkeys(("mistralai", "cohere"), Not("not tested")),
-                **dict.fromkeys(("stripe", "github", "twilio"), _HAS_NONE),
-            },
+            dict.fromkeys(("stripe", "github", "twilio"), _HAS_NONE),
         ),
     ],
 )
