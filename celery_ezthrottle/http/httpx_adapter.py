@@ -160,10 +160,10 @@ class Httpx:
         return httpx_responses.build_response(self.module, stored, request)
 
     def pass_on(self, call: Call, response: Any, owner: Any) -> Any:
-        """The client gets the response from a transport of ours, so the client's own code does everything else."""
+        """The client gets the response where it would send a request, so the client's own code does everything else."""
         if isinstance(owner, Hop):
             return owner.answered(call.request, response)
-        arguments = self.arguments_of_send(call)
+        arguments = {name: value for name, value in call.arguments.items() if name not in {"owner", "hops"}}
         if call.source is not Source.SERVICE:
             arguments["auth"] = self.module.Auth()  # the answer that an earlier run got has gone through it there
         answer = Answer(self, owner, call, response)
@@ -178,10 +178,6 @@ class Httpx:
 
     def _connects(self, call: Call) -> Mapping[str, Any]:
         return how_it_connects(self.module, call.arguments["owner"], call.last_request.url)
-
-    @staticmethod
-    def arguments_of_send(call: Call) -> dict[str, Any]:
-        return {name: value for name, value in call.arguments.items() if name not in {"owner", "hops"}}
 
     def _redirected_to(self, call: Call) -> Iterator[Any]:
         """Yield the URLs, without their fragments, to which the redirects of ``call`` have led."""

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from celery_ezthrottle import errors
+from celery_ezthrottle._common.error_chain import all_behind
 
 from .stored_answer import StoredAnswer, StoredError, StoredResponse
 
@@ -148,13 +149,7 @@ def is_own_retry(request: Any) -> bool:
 
 def is_tls_error(error: BaseException | None) -> bool:
     """Whether TLS has caused ``error``: a certificate or a protocol was refused."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:  # "raise error from error" makes a circle
-        if isinstance(error, ssl.SSLError):
-            return True
-        seen.add(id(error))
-        error = error.__cause__ or error.__context__
-    return False
+    return error is not None and any(isinstance(each, ssl.SSLError) for each in all_behind(error))
 
 
 def store_error(module: Any, error: BaseException) -> StoredError | None:

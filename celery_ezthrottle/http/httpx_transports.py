@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
+from celery_ezthrottle._common.in_context import in_context
+
 from .call import Call
 from .recorder import current
 
@@ -49,22 +51,9 @@ class _Passing(Protocol):
 _passing: ContextVar[_Passing | None] = ContextVar("celery_ezthrottle_httpx", default=None)
 
 
-class passing:  # noqa: N801 -- used like a function; contextlib's generators take three times as long
+def passing(what: _Passing | None) -> in_context:
     """Let the requests that the client sends in a ``with`` block pass by ``what``."""
-
-    __slots__ = ("_token", "_what")
-
-    def __init__(self, what: _Passing | None) -> None:
-        self._what = what
-
-    def __enter__(self) -> None:
-        self._token = _passing.set(self._what)
-
-    def __exit__(self, *_: object) -> None:
-        try:  # noqa: SIM105 -- suppress() takes longer
-            _passing.reset(self._token)
-        except ValueError:  # a coroutine that nobody waits for is closed in another context
-            pass
+    return in_context(_passing, what)
 
 
 def passing_by(send_single: Any) -> Any:

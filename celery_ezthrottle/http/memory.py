@@ -61,10 +61,8 @@ class Memory:
             if call.forgotten:
                 call.forget()
             elif call.streamed:
-                if (
-                    call.status < 400
-                ):  # else its error may leave the body later, and tells that it is the one to be forwarded
-                    call.response = None
+                # That of a limited one stays: its error may leave the body later, and tells which call is to be forwarded.
+                call.response = call.response if call.status >= 400 else None
             else:
                 (self._kept_safe if call.is_safe else self._kept_unsafe).append(call)
         # Drop the answers to safe calls first: these calls may be made again.

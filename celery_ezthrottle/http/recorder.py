@@ -11,6 +11,7 @@ from contextvars import ContextVar
 from functools import partial
 from typing import Any, NoReturn, TypeAlias
 
+from celery_ezthrottle._common.in_context import in_context
 from celery_ezthrottle.errors import JobFailed, OutcomeUnknown, ReplayMismatch
 
 from .call import Call, Source
@@ -122,7 +123,7 @@ class Recorder(RunCalls):
         # Nothing here needs the fingerprint in a first run. It takes long for a large body, so it is not computed then.
         made = call.fingerprint if self.replay.entries or self._unknown or self._given_up else None
         if made is not None:
-            match, entry = self.replay.match(made)
+            match, entry = self.replay.match(made, is_alone=self._is_alone)
             if match is Match.MISMATCH and made.exact not in self._unknown:
                 raise ReplayMismatch(
                     f"The resumed task makes a {call.sent.method} call to a place it has called before, with "
@@ -221,9 +222,8 @@ class Recorder(RunCalls):
             assert entry.answer is not None  # noqa: S101 -- Match.ANSWERED says so
             call.response = call.library.build_response(entry.answer, call.request, owner)
             if call.source is Source.SERVICE or entry.stops:
-                call.library.stop_retries(
-                    call.response
-                )  # the service has done them; or they were not made in the first run
+                # The service has made them, or the first run was told not to.
+                call.library.stop_retries(call.response)
             return (yield from self._passed_on(call, owner))
         finally:
             with self._lock:
@@ -271,26 +271,13 @@ def current() -> Recorder | None:
     return None if recorder is None or recorder.is_closed else recorder
 
 
-class recording:  # noqa: N801 -- used like a function; contextlib's generators take three times as long
+def recording(source: RecorderSource) -> in_context:
     """Record the calls of a ``with`` block.
 
     Args:
         source: the recorder; or what returns it when it is needed for the first time; or None, to record nothing.
     """
-
-    __slots__ = ("_source", "_token")
-
-    def __init__(self, source: RecorderSource) -> None:
-        self._source = source
-
-    def __enter__(self) -> None:
-        self._token = _current.set(self._source)
-
-    def __exit__(self, *_: object) -> None:
-        try:  # noqa: SIM105 -- suppress() takes longer
-            _current.reset(self._token)
-        except ValueError:  # a coroutine that nobody waits for is closed in another context
-            pass
+    return in_context(_current, source)
 
 
 def begin_recording(recorder: Recorder) -> None:

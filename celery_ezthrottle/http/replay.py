@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from enum import Enum
 
-from .beside import is_alone
 from .fingerprint import Fingerprint
 from .journal import Entry, failed, forwarded_entry
 
@@ -30,8 +29,8 @@ class Replay:
     twice.
 
     An unsafe call without an entry is the forwarded call if the journal has no other unsafe call with its method, origin and
-    path, if it is the first such call of this run, and if its event loop has no other tasks: another of them may come first in
-    each run. Else it is a mismatch if an unsafe entry for the same place is unused: the
+    path, if it is the first such call of this run, and if nothing else of the run goes on beside it: of several threads or
+    tasks, another may come first in each run. Else it is a mismatch if an unsafe entry for the same place is unused: the
     call may be the earlier one with another body. After the end of the replay it is sent, as the next item of a loop that skips
     finished items. But if the unused entry is unknown, it stays a mismatch, because nobody can have finished that item.
 
@@ -77,8 +76,12 @@ class Replay:
         forwarded = forwarded_entry(self.entries)
         return forwarded if forwarded is not None and forwarded.unseen else None
 
-    def match(self, call: Fingerprint) -> tuple[Match, Entry | None]:
-        """Find the entry for ``call`` and use it up. Return what to do with the call, and the entry or None."""
+    def match(self, call: Fingerprint, *, is_alone: Callable[[], bool] = lambda: True) -> tuple[Match, Entry | None]:
+        """Find the entry for ``call`` and use it up. Return what to do with the call, and the entry or None.
+
+        Args:
+            is_alone: returns whether nothing else of the run goes on beside what makes the call.
+        """
         index = self._find(self._exact.get(call.exact), call)
         exactly = index is not None
         if index is None and self._may_vary(call):

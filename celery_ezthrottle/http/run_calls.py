@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -143,6 +144,11 @@ class RunCalls:
                 )
         return _TOO_LARGE if self._memory.is_full else None
 
+    def _is_alone(self) -> bool:
+        """Whether nothing else of this run goes on beside what makes a call now: no other thread, and no other asyncio task."""
+        is_body = threading.get_ident() == self.thread
+        return is_body and not any(is_working() for is_working in self._working) and not _has_other_tasks()
+
     def _still_works(self) -> bool:
         for _ in range(10):
             if all(call.ended for call in self.calls) and not any(is_working() for is_working in self._working):
@@ -158,6 +164,15 @@ class RunCalls:
             if call.response is response:
                 call.raised = True
                 return
+
+
+def _has_other_tasks() -> bool:
+    """Whether the event loop of this thread has another task than the one that runs."""
+    asyncio = sys.modules.get("asyncio")  # not imported here, because that takes long
+    try:
+        return asyncio is not None and len(asyncio.all_tasks()) > 1
+    except RuntimeError:  # no loop runs
+        return False
 
 
 def _is_failed_try(call: Call, forwarded: Call) -> bool:

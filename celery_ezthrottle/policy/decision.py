@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
 
+from celery_ezthrottle._common.error_chain import all_behind
 from celery_ezthrottle.errors import ReplayMismatch
 from celery_ezthrottle.http.call import Call, Source
 from celery_ezthrottle.http.fingerprint import is_safe
@@ -23,7 +24,7 @@ from .hosts import is_public_host, may_forward
 from .repeating import AMBIGUOUS, is_repeatable
 from .sdk import raises_for_status
 from .signed import is_signed
-from .wanted import all_behind, is_of
+from .wanted import is_of
 
 __all__ = ["Failure", "failure_of", "hides_mismatch", "is_wanted", "obstacle", "risk"]
 

@@ -12,10 +12,9 @@ from typing import Any, NamedTuple
 
 from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
 
+from celery_ezthrottle._common.error_chain import all_behind
 from celery_ezthrottle.http.call import Call
 from celery_ezthrottle.settings.options import Options
-
-from .wanted import all_behind
 
 __all__ = ["Unseen", "unseen"]
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from celery_ezthrottle._common.error_chain import all_behind, causes
 from celery_ezthrottle.http.call import Call
 
-__all__ = ["all_behind", "candidates", "is_of"]
+__all__ = ["candidates", "is_of"]
 
 
 def candidates(calls: Sequence[Call], error: BaseException | None, *, thread: int) -> Iterator[Call]:
@@ -21,18 +22,13 @@ def candidates(calls: Sequence[Call], error: BaseException | None, *, thread: in
         error: what leaves the body, or the error for which the task wants a retry; None when there is none.
         thread: id of the thread of the body.
     """
-    if error is not None and (call := _latest_of(calls, _causes(error))) is not None:
+    if error is not None and (call := _latest_of(calls, causes(error))) is not None:
         yield call
         return
     yield from _last(calls, thread)
     # Raised while the error of a call was handled.
     if error is not None and (call := _latest_of(calls, all_behind(error))) is not None:
         yield call
-
-
-def all_behind(error: BaseException) -> Iterator[BaseException]:
-    """Yield ``error`` and all errors behind it: causes, contexts and members of groups."""
-    return _walk(error, with_contexts=True)
 
 
 def is_of(call: Call, error: BaseException) -> bool:
@@ -63,26 +59,6 @@ def _last(calls: Sequence[Call], thread: int) -> Iterator[Call]:
         if not is_own or call.until >= len(calls):
             yield call
         is_own |= call.thread == thread
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    return _walk(error, with_contexts=False)
-
-
-def _walk(error: BaseException, *, with_contexts: bool) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    todo: list[BaseException | None] = [error]
-    while todo:
-        current = todo.pop()
-        if current is None or id(current) in seen:
-            continue
-        seen.add(id(current))
-        yield current
-        if with_contexts:
-            todo.append(current.__context__)
-        if isinstance(current, BaseExceptionGroup):
-            todo += current.exceptions
-        todo.append(current.__cause__)
 
 
 def _latest_of(calls: Sequence[Call], errors: Iterator[BaseException]) -> Call | None:

@@ -16,6 +16,7 @@ from typing import Any
 import anyio
 import pytest
 
+from celery_ezthrottle.errors import ReplayMismatch
 from celery_ezthrottle.http import threads
 from celery_ezthrottle.http.call import Source
 from celery_ezthrottle.http.recorder import Recorder, current, recording
@@ -276,6 +277,7 @@ def test_a_thread_that_outlives_its_run_does_not_hold_it() -> None:
 _GREENLETS = """
 import sys
 from celery_ezthrottle import frugal  # noqa: F401 -- installs the adapter
+from celery_ezthrottle.errors import ReplayMismatch
 from celery_ezthrottle.http import threads
 from celery_ezthrottle.http.recorder import recording
 from tests.support.recorded_body import recorder
@@ -332,3 +334,27 @@ def test_calls_of_greenlets_are_recorded(upstream: Upstream, library: HttpLibrar
     first, second = ran.stdout.splitlines()
     assert first == "5 None"
     assert "had not ended" in second
+
+
+def test_the_answer_to_one_item_is_not_given_to_another_one_whose_thread_comes_first(
+    library: HttpLibrary, upstream: Upstream
+) -> None:
+    """What the threads do besides HTTP may take longer in one run than in another."""
+    upstream.plan("/ship", 429)
+
+    def body(first: str, second: str) -> None:
+        def ship(item: str) -> None:
+            library.call("POST", f"{upstream.url}/ship", json=item).raise_for_status()
+
+        with ThreadPoolExecutor(2) as pool:
+            pool.submit(ship, first).result()
+            pool.submit(ship, second).result()
+
+    def failing() -> None:
+        with pytest.raises(library.status_error):
+            body("two", "one")
+
+    second = resumed(recorded(failing))
+    with recording(second), pytest.raises(ReplayMismatch, match="another body"):
+        body("one", "two")
+    assert [received.body for received in upstream.received("/ship")] == ['"two"']

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any
 
@@ -160,25 +160,27 @@ def _twilio(base: str) -> Any:
     return client
 
 
+_OPENAI = Sdk(
+    package="openai",
+    distribution="openai",
+    endpoint="/chat/completions",
+    client=_openai,
+    async_client=_async("openai", "AsyncOpenAI"),
+    call=_chat,
+    raw=_raw_chat,
+    text=_first_choice,
+    result="ChatCompletion",
+    answer=_COMPLETION,
+    limit=_OPENAI_LIMIT,
+    error="RateLimitError",
+    lost="APIConnectionError",
+    obeys=True,
+)
+
 SDKS = {
     sdk.package: sdk
     for sdk in (
-        Sdk(
-            package="openai",
-            distribution="openai",
-            endpoint="/chat/completions",
-            client=_openai,
-            async_client=_async("openai", "AsyncOpenAI"),
-            call=_chat,
-            raw=_raw_chat,
-            text=_first_choice,
-            result="ChatCompletion",
-            answer=_COMPLETION,
-            limit=_OPENAI_LIMIT,
-            error="RateLimitError",
-            lost="APIConnectionError",
-            obeys=True,
-        ),
+        _OPENAI,
         Sdk(
             package="anthropic",
             distribution="anthropic",
@@ -204,21 +206,13 @@ SDKS = {
             lost="APIConnectionError",
             obeys=True,
         ),
-        Sdk(
+        replace(  # the same interface
+            _OPENAI,
             package="groq",
             distribution="groq",
             endpoint="/openai/v1/chat/completions",
             client=_groq,
             async_client=_async("groq", "AsyncGroq"),
-            call=_chat,
-            raw=_raw_chat,
-            text=_first_choice,
-            result="ChatCompletion",
-            answer=_COMPLETION,
-            limit=_OPENAI_LIMIT,
-            error="RateLimitError",
-            lost="APIConnectionError",
-            obeys=True,
         ),
         Sdk(
             package="mistralai",
