@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     )
     from .http.message_view import message_view
     from .service.client import EZThrottle
-    from .tasks.decorator import EZThrottleTask, frugal
+    from .tasks.decorator import EZThrottleTask, frugal, performance
 
     __version__: str
 
@@ -47,6 +47,7 @@ __all__ = [
     "cancel",
     "frugal",
     "message_view",
+    "performance",
 ]
 
 #: The module of each name. The other names are errors.
@@ -56,6 +57,7 @@ _HOMES = {
     "cancel": "continuations.cancel",
     "frugal": "tasks.decorator",
     "message_view": "http.message_view",
+    "performance": "tasks.decorator",
 }
 
 

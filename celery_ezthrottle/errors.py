@@ -85,10 +85,11 @@ class StoreError(EZThrottleError):
 
 
 class JobFailed(EZThrottleError, requests.RequestException):
-    """EZThrottle gave up a job without a response from the upstream server.
+    """EZThrottle gave up a job without a response from the upstream server, or never took a call that is only submitted.
 
-    The forwarded HTTP call raises it in the resumed task. It is a :class:`requests.RequestException`, so the task's
-    existing handlers for a failed call catch it. The call is not forwarded again.
+    The HTTP call raises it in the resumed task. It is a :class:`requests.RequestException`, so the task's existing handlers
+    for a failed call catch it. The call is not forwarded again. A call that is only submitted (``@performance``), and cannot
+    be, ends the task with this error, for example when the store is out of reach: the call was not sent.
     """
 
 

@@ -30,6 +30,7 @@ from celery_ezthrottle.store.retrying import retry_briefly, retry_in_background
 from .handoff import Revoked, why_idle
 from .run import Run
 from .sdk_retries import stops_retries
+from .submitting import submits
 
 __all__ = ["StableValues", "begin"]
 
@@ -58,6 +59,7 @@ def begin(run: Run, *, thread: int) -> None:
         stable=StableValues(run.handoff["message"]),
         on_ended=run.keep_answer if run.has_lease else None,
         stops_retries=functools.partial(stops_retries, run),
+        submits=submits(run),
         max_request=settings.max_request_body,
         thread=thread,
         keys=_keys(run) if run.options.idempotency_header else None,

@@ -14,7 +14,7 @@ from celery.exceptions import Ignore
 from celery_ezthrottle._common.log import logger, warn_once
 from celery_ezthrottle.broker.parked_message import envelope_of
 from celery_ezthrottle.continuations.build_job import build_job
-from celery_ezthrottle.errors import InvalidJob, StoreError
+from celery_ezthrottle.errors import InvalidJob, JobFailed, StoreError
 from celery_ezthrottle.http import journal
 from celery_ezthrottle.http.call import Call
 from celery_ezthrottle.http.stored_answer import dump_answer
@@ -181,5 +181,7 @@ def _reason(call: Call) -> str:
     """Why a call is forwarded, without anything that could be a secret."""
     url = call.last_sent.url
     host = url.split("/")[2].rpartition("@")[2] if url else "?"
+    if isinstance(call.error, JobFailed):
+        return f"submitted to be sent to {host}"
     what = call.response.status_code if call.response is not None else type(call.error).__name__
     return f"{what} from {host}"
