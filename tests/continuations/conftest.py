@@ -18,7 +18,7 @@ from celery_ezthrottle.continuations import sweep as sweep_module
 from celery_ezthrottle.continuations.manager import Continuations
 from celery_ezthrottle.errors import ServiceUnavailable, SubmitRefused
 from celery_ezthrottle.service.job import Job
-from celery_ezthrottle.service.submit_response import Submitted
+from celery_ezthrottle.service.service_answer import Submitted
 from celery_ezthrottle.settings.app_settings import Settings
 from celery_ezthrottle.store.protocol import Store
 from celery_ezthrottle.store.records import StartOutcome, SuspendOutcome
