@@ -86,14 +86,19 @@ class ServiceClient:
         self.dialect.check(job)
         return self.dialect.read_submission(self._send(self.dialect.submission(job)))
 
+    @property
+    def can_look_up(self) -> bool:
+        """Whether the service tells the state of a job. See :meth:`look_up`."""
+        return self.dialect.can_look_up
+
     def look_up(self, job_id: str) -> JobState | None:
         """Ask for the state of a job. Returns None when the service does not have it (any more).
 
         Raises:
-            ConfigurationError: the dialect cannot look up jobs; see ``dialect.can_look_up``.
+            ConfigurationError: the dialect cannot look up jobs; see ``can_look_up``.
             SubmitRefused, ServiceUnavailable: the service did not tell.
         """
-        if not self.dialect.can_look_up:
+        if not self.can_look_up:
             raise ConfigurationError(
                 f"The dialect {self.dialect.name!r} (ezthrottle_dialect) has no way to look up a job: use another one."
             )
