@@ -20,7 +20,7 @@ from celery_ezthrottle.service.job import Trigger
 
 from .spec import FRUGAL, StepSpec
 
-__all__ = ["Attempt", "Cut", "attempts", "cut", "first_cut", "nested_children", "watched"]
+__all__ = ["Attempt", "Cut", "all_cuts", "attempts", "cut", "first_cut", "nested_children", "nests", "watched"]
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def cut(step: StepSpec, at: int) -> Cut:
     run = list(takewhile(_can_nest, later)) if own_success is None else []
     while True:
         left = len(run) < len(later)
-        failure_nests = _nests(step.on_failure) and not left
+        failure_nests = nests(step.on_failure) and not left
         client_watches = step.on_failure_timeout_ms is not None and not failure_nests
         fine = run[
             : next((i for i, each in enumerate(run) if _is_in_the_way(each.step, left, client_watches)), len(run))
@@ -100,11 +100,22 @@ def cut(step: StepSpec, at: int) -> Cut:
     slots: dict[str, str | None] = {"on_success": None, "on_failure": None}
     if not client_watches:
         for name in ("on_success",) if left else ("on_success", "on_failure"):
-            if _nests(getattr(step, name)):
+            if nests(getattr(step, name)):
                 slots[name] = name
-            elif lead.path and _nests(getattr(lead.step, name)):
+            elif lead.path and nests(getattr(lead.step, name)):
                 slots[name] = f"{lead.path}.{name}"
     return Cut(lead, tuple(run), slots["on_success"], slots["on_failure"], client_watches)
+
+
+def all_cuts(step: StepSpec) -> dict[int, Cut]:
+    """Return all jobs of a step by the number of the attempt that leads each, as many as are submitted when all of them fail."""
+    found: dict[int, Cut] = {}
+    nested = 0
+    for number, attempt in enumerate(attempts(step)):
+        if number >= nested and not attempt.local:
+            found[number] = cut(step, number)
+            nested = number + 1 + len(found[number].fallbacks)
+    return found
 
 
 def first_cut(step: StepSpec) -> Cut:
@@ -134,7 +145,8 @@ def watched(step: StepSpec, of: Cut) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _nests(child: StepSpec | None) -> bool:
+def nests(child: StepSpec | None) -> bool:
+    """Return whether a child can be nested in the job before it, as far as its own request is concerned."""
     return child is not None and child.kind != FRUGAL and not child.takes_result
 
 

@@ -17,7 +17,7 @@ from celery_ezthrottle.service.job import Trigger
 
 from . import step_validation as check
 
-__all__ = ["FRUGAL", "PERFORMANCE", "StepSpec", "children_first", "dump", "load"]
+__all__ = ["FRUGAL", "PERFORMANCE", "StepSpec", "children_first", "dump", "join", "load", "trigger_on_wire"]
 
 FRUGAL = "frugal"
 PERFORMANCE = "performance"
@@ -108,11 +108,14 @@ class StepSpec:
         """The description, or the method and the URL without what may be secret in it."""
         return self.description or f"{self.method} {shown_url(self.url) if self.url else '(URL by a function)'}"
 
+    def after(self) -> list[tuple[str, StepSpec]]:
+        """Return name and step of what comes after this step: "on_success", "on_failure"."""
+        both = (("on_success", self.on_success), ("on_failure", self.on_failure))
+        return [(name, child) for name, child in both if child is not None]
+
     def children(self) -> list[tuple[str, StepSpec]]:
         """Return the path and the step of each direct child: fallbacks, ``on_success``, ``on_failure``."""
-        found = [(f"fallback[{i}]", fallback) for i, (fallback, _) in enumerate(self.fallbacks)]
-        after = (("on_success", self.on_success), ("on_failure", self.on_failure))
-        return found + [(path, child) for path, child in after if child is not None]
+        return [*((f"fallback[{i}]", fallback) for i, (fallback, _) in enumerate(self.fallbacks)), *self.after()]
 
     def __repr__(self) -> str:
         return f"<StepSpec {self.kind} {self.method} {shown_url(self.url) if self.url else ''}>"
@@ -180,7 +183,7 @@ def load(data: Any) -> StepSpec:
         for node in data:
             given = dict(node)
             given["fallbacks"] = tuple(
-                (_earlier(steps, n), None if trigger is None else Trigger(**trigger))
+                (_earlier(steps, n), Trigger(**trigger) if trigger else None)
                 for n, trigger in given.get("fallbacks", ())
             )
             for name in ("on_success", "on_failure"):
@@ -196,6 +199,20 @@ def load(data: Any) -> StepSpec:
         ) from None
 
 
+def trigger_on_wire(trigger: Trigger | None) -> dict[str, Any]:
+    """Return a trigger as JSON: {} for any failure."""
+    if trigger is None:
+        return {}
+    if trigger.timeout_ms is not None:
+        return {"type": trigger.type, "timeout_ms": trigger.timeout_ms}
+    return {"type": trigger.type, "codes": list(trigger.codes)}
+
+
+def join(base: str, path: str) -> str:
+    """Return the path of what is at ``path``, seen from the step at ``base``. The path of a step itself is ""."""
+    return f"{base}.{path}" if base and path else base or path
+
+
 def _node(step: StepSpec, index: Mapping[int, int]) -> dict[str, Any]:
     node: dict[str, Any] = {}
     for name, spec in _PLAIN.items():
@@ -203,20 +220,12 @@ def _node(step: StepSpec, index: Mapping[int, int]) -> dict[str, Any]:
         if value != (spec.default if spec.default_factory is MISSING else spec.default_factory()):
             node[name] = list(value) if isinstance(value, tuple) else value
     if step.fallbacks:
-        node["fallbacks"] = [[index[id(each)], _plain(trigger)] for each, trigger in step.fallbacks]
+        node["fallbacks"] = [[index[id(each)], trigger_on_wire(trigger)] for each, trigger in step.fallbacks]
     for name in ("on_success", "on_failure"):
         child = getattr(step, name)
         if child is not None:
             node[name] = index[id(child)]
     return node
-
-
-def _plain(trigger: Trigger | None) -> dict[str, Any] | None:
-    if trigger is None:
-        return None
-    if trigger.timeout_ms is not None:
-        return {"type": trigger.type, "timeout_ms": trigger.timeout_ms}
-    return {"type": trigger.type, "codes": list(trigger.codes)}
 
 
 def _earlier(steps: list[StepSpec], index: Any) -> StepSpec:

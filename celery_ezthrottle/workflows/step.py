@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from celery_ezthrottle.errors import InvalidJob
@@ -12,31 +11,13 @@ from celery_ezthrottle.steps import step_validation, template
 from celery_ezthrottle.steps.spec import StepSpec
 from celery_ezthrottle.steps.wire import to_wire
 
+from .step_types import IdempotentStrategy, StepType
+
 if TYPE_CHECKING:
     from celery.canvas import Signature
     from celery.result import AsyncResult
 
 __all__ = ["IdempotentStrategy", "Step", "StepType"]
-
-
-class StepType(Enum):
-    """Who sends the request of a step."""
-
-    #: The client does, and forwards it when it is limited.
-    FRUGAL = "frugal"
-    #: EZThrottle does.
-    PERFORMANCE = "performance"
-
-
-class IdempotentStrategy(Enum):
-    """How the idempotency key of a job is made."""
-
-    #: No key: EZThrottle makes it of the request. Equal requests are one job.
-    HASH = "hash"
-    #: A new key for each job.
-    UNIQUE = "unique"
-    #: One key for each task id and step: a task that is run again submits the same job.
-    TASK = "task"
 
 
 class Step:
