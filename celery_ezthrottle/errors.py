@@ -6,6 +6,8 @@ body. Each error can be rebuilt from its ``args``, because Celery's result backe
 
 from __future__ import annotations
 
+from typing import Any
+
 import requests
 
 __all__ = [
@@ -16,6 +18,7 @@ __all__ = [
     "OutcomeUnknown",
     "ReplayMismatch",
     "ServiceUnavailable",
+    "StepFailed",
     "StoreError",
     "SubmitRefused",
 ]
@@ -111,3 +114,22 @@ class ReplayMismatch(EZThrottleError):
     every run (derive it from the task's arguments or ``self.request.id``), or set the task option ``send_unmatched=True``
     to send it anyway.
     """
+
+
+class StepFailed(EZThrottleError):
+    """Every path of a step has failed, or its time was over.
+
+    Attributes:
+        result: the result of the step, as :func:`celery_ezthrottle.steps.results.step_result` describes it. It has the response,
+            which neither the text nor the repr shows.
+    """
+
+    def __init__(self, result: dict[str, Any]) -> None:
+        super().__init__(result)
+        self.result = result
+
+    def __str__(self) -> str:
+        return f"{self.result.get('step', 'The step')} failed: {self.result.get('error') or 'no reason given'}"
+
+    def __repr__(self) -> str:
+        return f"StepFailed({str(self)!r})"
