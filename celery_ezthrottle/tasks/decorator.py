@@ -17,7 +17,7 @@ from celery_ezthrottle.settings.options import OPTION_NAMES, Options, validate
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["EZThrottleTask", "frugal", "given_to", "is_frugal", "performance"]
+__all__ = ["EZThrottleTask", "frugal", "given_to", "is_frugal", "mark_frugal", "performance"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -126,8 +126,13 @@ def _wrap(function: Any, *, given: Mapping[str, Any]) -> Any:
 
     # Celery makes its argument check from this signature. Otherwise it would see (*args, **kwargs).
     run.__signature__ = signature  # type: ignore[attr-defined]
-    setattr(run, _MARK, options)
-    return run
+    return mark_frugal(run, options)
+
+
+def mark_frugal(function: Callable[P, R], options: Mapping[str, Any]) -> Callable[P, R]:
+    """Mark the body of a task: its worker lets its runs suspend."""
+    setattr(function, _MARK, options)
+    return function
 
 
 class EZThrottleTask(Task):  # type: ignore[type-arg]

@@ -170,11 +170,13 @@ class Step:
 
     def get_description(self) -> str | None:
         """Return what :meth:`description` was given."""
-        return self._get("description", None)
+        found: str | None = self._get("description", None)
+        return found
 
     def get_response_description(self) -> str | None:
         """Return what :meth:`response_description` was given."""
-        return self._get("response_description", None)
+        found: str | None = self._get("response_description", None)
+        return found
 
     # What it is
 
@@ -231,8 +233,9 @@ class Step:
 
     def apply_async(self, args: Sequence[Any] = (), **options: Any) -> AsyncResult[Any]:
         """Send the step as a task, with the options of Celery's ``apply_async``."""
-        self._last = self.s().apply_async(tuple(args), **options)
-        return self._last
+        sent = self.s().apply_async(tuple(args), **options)
+        self._last = sent
+        return sent
 
     def execute(self, client: Any = None) -> dict[str, Any]:
         """Run the step outside of Celery, and return its result. It changes nothing in the builder.
@@ -248,8 +251,9 @@ class Step:
         client = self.client if client is None else client
         if client is None:
             raise ValueError("a client is required: Step(client) or execute(client).")
-        self._last = execute.execute(self.spec, client)
-        return self._last
+        result = execute.execute(self.spec, client)
+        self._last = result
+        return result
 
     def get_execution_history(self, result: Any = None) -> list[dict[str, Any]]:
         """Return what was executed, also in other processes: one record for each step.
