@@ -23,11 +23,15 @@ if TYPE_CHECKING:
         OutcomeUnknown,
         ReplayMismatch,
         ServiceUnavailable,
+        StepFailed,
         StoreError,
         SubmitRefused,
     )
     from .http.message_view import message_view
+    from .steps.plan import plan
+    from .steps.previous import step_function
     from .tasks.decorator import EZThrottleTask, frugal, performance
+    from .workflows.step import IdempotentStrategy, Step, StepType
 
     __version__: str
 
@@ -35,26 +39,37 @@ __all__ = [
     "ConfigurationError",
     "EZThrottleError",
     "EZThrottleTask",
+    "IdempotentStrategy",
     "InvalidJob",
     "JobFailed",
     "OutcomeUnknown",
     "ReplayMismatch",
     "ServiceUnavailable",
+    "Step",
+    "StepFailed",
+    "StepType",
     "StoreError",
     "SubmitRefused",
     "cancel",
     "frugal",
     "message_view",
     "performance",
+    "plan",
+    "step_function",
 ]
 
 #: The module of each name. The other names are errors.
 _HOMES = {
     "EZThrottleTask": "tasks.decorator",
+    "IdempotentStrategy": "workflows.step",
+    "Step": "workflows.step",
+    "StepType": "workflows.step",
     "cancel": "continuations.cancel",
     "frugal": "tasks.decorator",
     "message_view": "http.message_view",
     "performance": "tasks.decorator",
+    "plan": "steps.plan",
+    "step_function": "steps.previous",
 }
 
 
