@@ -14,45 +14,74 @@ from .http.install import install as _install_adapters
 from .worker.signals import connect as _connect_signals
 
 if TYPE_CHECKING:
+    from .client.auto_forward import auto_forward
+    from .client.ezthrottle import EZThrottle
+    from .client.verifying import (
+        try_verify_with_secrets,
+        verify_webhook_signature,
+        verify_webhook_signature_strict,
+    )
     from .continuations.cancel import cancel
     from .errors import (
+        AuthenticationError,
         ConfigurationError,
         EZThrottleError,
+        ForwardToEZThrottle,
         InvalidJob,
         JobFailed,
         OutcomeUnknown,
+        QuotaExceededError,
         ReplayMismatch,
+        ResultTimeout,
         ServiceUnavailable,
         StoreError,
         SubmitRefused,
+        WebhookVerificationError,
     )
     from .http.message_view import message_view
     from .tasks.decorator import EZThrottleTask, frugal
 
     __version__: str
+    TimeoutError = ResultTimeout  # noqa: A001 -- the SDK's name
 
+# Without TimeoutError, which would hide the built-in one after ``import *``.
 __all__ = [
+    "AuthenticationError",
     "ConfigurationError",
+    "EZThrottle",
     "EZThrottleError",
     "EZThrottleTask",
+    "ForwardToEZThrottle",
     "InvalidJob",
     "JobFailed",
     "OutcomeUnknown",
+    "QuotaExceededError",
     "ReplayMismatch",
+    "ResultTimeout",
     "ServiceUnavailable",
     "StoreError",
     "SubmitRefused",
+    "WebhookVerificationError",
+    "auto_forward",
     "cancel",
     "frugal",
     "message_view",
+    "try_verify_with_secrets",
+    "verify_webhook_signature",
+    "verify_webhook_signature_strict",
 ]
 
 #: The module of each name. The other names are errors.
 _HOMES = {
+    "EZThrottle": "client.ezthrottle",
     "EZThrottleTask": "tasks.decorator",
+    "auto_forward": "client.auto_forward",
     "cancel": "continuations.cancel",
     "frugal": "tasks.decorator",
     "message_view": "http.message_view",
+    "try_verify_with_secrets": "client.verifying",
+    "verify_webhook_signature": "client.verifying",
+    "verify_webhook_signature_strict": "client.verifying",
 }
 
 
@@ -61,6 +90,8 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         value: Any = version("celery-ezthrottle")
+    elif name == "TimeoutError":  # the SDK's name
+        value = __getattr__("ResultTimeout")
     elif name in __all__:
         value = getattr(import_module(f"{__name__}.{_HOMES.get(name, 'errors')}"), name)
     else:
