@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from celery_ezthrottle.errors import OutcomeUnknown
 from celery_ezthrottle.http.stored_answer import (
     AS_DECLARED,
     OUTCOME_UNKNOWN,
@@ -21,7 +22,7 @@ from .delivered_body import NotExact, content_of
 from .delivered_headers import headers_of
 
 __all__ = [
-    "JobResult", "Told", "cancelled", "never_taken", "not_kept", "of_job", "read", "refused", "told", "unknown",
+    "JobResult", "Told", "cancelled", "never_taken", "not_kept", "of_job", "payload_of", "read", "refused", "told", "unknown",
 ]  # fmt: skip
 
 _LOOK_IT_UP = "Before running the task again, look it up upstream."
@@ -157,6 +158,23 @@ def read(result: bytes, failure: bytes, *, elapsed: float) -> JobResult:
         text = f"EZThrottle gave job {data['job_id']} up without a response: {data['reason'] or 'no reason given'}"
         return JobResult(StoredError(name="JobFailed", text=text), given_up=True)
     return _delivered(data, failed, elapsed)
+
+
+def payload_of(result: bytes) -> dict[str, Any]:
+    """What the webhook said: ``job_id``, ``status``, ``response`` and ``error``.
+
+    ``response`` is None, or a dict with ``status_code``, ``headers`` and ``body``. ``error`` is None, or the service's reason.
+
+    Args:
+        result: made by :func:`of_job` or :func:`not_kept`.
+
+    Raises:
+        OutcomeUnknown: what the webhook brought could not be kept. The request was executed.
+    """
+    data = json.loads(result)
+    if data["kind"] != "job":
+        raise OutcomeUnknown(data["text"])
+    return {"job_id": data["job_id"], "status": data["status"], "response": data["response"], "error": data["reason"]}
 
 
 def _because(reason: str | None) -> str:

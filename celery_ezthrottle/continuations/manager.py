@@ -34,12 +34,12 @@ from celery_ezthrottle.store.states import State
 from . import job_result
 from .submissions import Submissions
 from .waiters import resume_waiters
-from .watches import watch_of
+from .watches import is_watch, watch_of
 
 if TYPE_CHECKING:
     from celery import Celery
 
-__all__ = ["Continuations", "back_off", "finish_work"]
+__all__ = ["Continuations", "back_off", "finish_work", "open_store"]
 
 #: A published message whose run has not started is published again after this many leases, then after twice as many, and so on.
 REPUBLISH_AFTER = 5
@@ -47,6 +47,17 @@ REPUBLISH_AT_MOST_EVERY = 6 * 3600.0  # seconds
 MAX_BACKOFF = 60.0  # seconds
 #: Longest wait for the jobs that are not submitted yet, in seconds, when a process ends.
 DRAIN = 5.0
+
+
+def open_store(settings: Settings) -> Store:
+    """A store with connections of its own, which are made when they are first used."""
+    return RedisStore.from_url(
+        settings.store,
+        prefix=settings.key_prefix,
+        max_unclaimed=settings.max_unclaimed,
+        max_unclaimed_bytes=settings.max_unclaimed_bytes,
+        **settings.store_options,
+    )
 
 
 #: Where an app keeps its continuations. Not in a table of ours: they know their app, and would keep it alive.
@@ -65,14 +76,7 @@ class Continuations:
 
     @cached_property
     def store(self) -> Store:
-        settings = self.settings
-        return RedisStore.from_url(
-            settings.store,
-            prefix=settings.key_prefix,
-            max_unclaimed=settings.max_unclaimed,
-            max_unclaimed_bytes=settings.max_unclaimed_bytes,
-            **settings.store_options,
-        )
+        return open_store(self.settings)
 
     @cached_property
     def finish_batch(self) -> FinishBatch:
@@ -136,16 +140,20 @@ class Continuations:
         The result is durable once this returns: a sweep resumes the tasks that are left, and publishes the messages that could
         not be published here.
 
+        Args:
+            continuation_id: the id that the webhook's URL proves: of a continuation, or of a watch (:mod:`.watches`); or None.
+
         Raises:
             StoreError: nothing was kept.
         """
         reach("deliver.begin")
         now = time.time()
-        delivery = self.store.deliver(continuation_id, job_id, result, now, now + self.settings.lease)
+        named, kept_as = (None, continuation_id) if is_watch(continuation_id) else (continuation_id, job_id)
+        delivery = self.store.deliver(named, kept_as, result, now, now + self.settings.lease)
         reach("deliver.stored")
         if delivery.verdict is Verdict.CONTRADICTING:
             logger.warning("Job %s was delivered again with another result; the first one stays.", job_id)
-        resume_waiters(self, job_id, delivery)
+        resume_waiters(self, kept_as, delivery)
         return delivery.verdict
 
     def keep_answer(self, continuation_id: str, run_id: str, task_id: str, *, leased: bool = True) -> None:
@@ -215,7 +223,7 @@ class Continuations:
             submitted = self.client.submit(job)
         except ServiceUnavailable as exc:
             now = time.time()
-            due = max(now + back_off(attempts), exc.retry_at or 0.0)
+            due = max(now + back_off(attempts), (exc.retry_at or 0) / 1000)
             self.store.postpone(continuation_id, min(due, submit_deadline), maybe_accepted=exc.maybe_accepted)
             logger.warning("Continuation %s will be submitted again in %.0f s: %s", continuation_id, due - now, exc)
             return

@@ -80,7 +80,7 @@ def test_a_limited_frugal_step_is_forwarded(lab: Lab, path: str, status: int) ->
 
 
 def test_a_network_error_is_forwarded(lab: Lab, path: str) -> None:
-    lab.upstream.plan(path, None)
+    lab.upstream.plan(path, Answer(hang_up=True))
 
     assert result_of(step(lab, path).method("POST"))["executed_locally"] is False
     assert counts(lab, path) == (1, 1)
@@ -149,7 +149,7 @@ def test_the_state_of_a_waiting_step_and_its_revocation(lab: Lab, path: str) -> 
 
     cancel(sent.id, app=app)
 
-    wait_until(lambda: sent.state == states.REVOKED, "the revocation")
+    wait_until(lambda: str(sent.state) == states.REVOKED, "the revocation")
     assert counts(lab, path) == (0, 0)
 
 
@@ -363,7 +363,8 @@ def test_neither_repr_nor_message_headers_nor_results_show_a_secret(lab: Lab, pa
     sent = secret.delay()
     sent.get(timeout=PATIENCE)
 
-    kept = app.backend.get(app.backend.get_key_for_task(sent.id))
+    backend: Any = app.backend
+    kept = backend.get(backend.get_key_for_task(sent.id))
     assert SECRET.encode() not in kept
     assert b"<Step frugal GET" in kept
     assert SECRET not in (lab.folder / "worker.log").read_text()
@@ -376,7 +377,7 @@ def test_the_message_shows_no_secret_but_in_its_body(lab: Lab, path: str) -> Non
         secret.apply_async(connection=connection, queue="shown")
         message = queue.get(timeout=PATIENCE)
         assert SECRET not in json.dumps(message.headers)
-        assert SECRET in message.body if isinstance(message.body, str) else SECRET.encode() in message.body
+        assert SECRET in str(message.body)
         message.ack()
 
 
