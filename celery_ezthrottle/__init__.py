@@ -27,14 +27,12 @@ if TYPE_CHECKING:
         SubmitRefused,
     )
     from .http.message_view import message_view
-    from .service.client import EZThrottle
     from .tasks.decorator import EZThrottleTask, frugal
 
     __version__: str
 
 __all__ = [
     "ConfigurationError",
-    "EZThrottle",
     "EZThrottleError",
     "EZThrottleTask",
     "InvalidJob",
@@ -51,7 +49,6 @@ __all__ = [
 
 #: The module of each name. The other names are errors.
 _HOMES = {
-    "EZThrottle": "service.client",
     "EZThrottleTask": "tasks.decorator",
     "cancel": "continuations.cancel",
     "frugal": "tasks.decorator",

@@ -23,7 +23,7 @@ from celery_ezthrottle.http.call import Call
 from celery_ezthrottle.http.requests_adapter import REQUESTS
 from celery_ezthrottle.policy.hosts import is_loopback_host, is_public_host
 from celery_ezthrottle.policy.repeating import AMBIGUOUS
-from celery_ezthrottle.service.client import EZThrottle
+from celery_ezthrottle.service.client import ServiceClient
 from celery_ezthrottle.settings.app_settings import Settings
 from celery_ezthrottle.settings.load import lookup
 from celery_ezthrottle.settings.names import misplaced, nearest
@@ -56,7 +56,7 @@ def of_settings(settings: Settings, app: Celery) -> Iterator[Finding]:
     yield from map(warning, misplaced(app, (spec.name for spec in fields(Settings))))
     try:
         validate(settings, app)
-        EZThrottle.from_settings(settings)
+        ServiceClient.from_settings(settings)
     except ConfigurationError as exc:
         yield from of_error(exc)
         return
@@ -84,15 +84,15 @@ def of_settings(settings: Settings, app: Celery) -> Iterator[Finding]:
 
 
 def _of_urls(settings: Settings) -> Iterator[Finding]:
-    for name, what in (
-        ("webhook_url", "the answers"),
-        ("tracktags_url", "the API key and the requests"),
-        ("url", "the requests"),
+    for name, value, what in (
+        ("webhook_url", settings.webhook_url, "the answers"),
+        ("tracktags_url", settings.proxy_url, "the API key and the requests"),
+        ("url", settings.service_url, "the requests" if settings.proxy_url else "the API key and the requests"),
     ):
-        url = urlsplit(getattr(settings, name))
+        url = urlsplit(value)
         if url.scheme == "http" and is_public_host(url.hostname or ""):
             yield warning(f"ezthrottle_{name} is http:// on a public host: {what} travel unencrypted; use https://.")
-    receiver, service = (urlsplit(url).hostname or "" for url in (settings.webhook_url, settings.url))
+    receiver, service = (urlsplit(url).hostname or "" for url in (settings.webhook_url, settings.service_url))
     if is_public_host(service) and not is_public_host(receiver):
         yield warning(
             f"ezthrottle_webhook_url names {receiver}, which the service at {service} cannot reach: every suspended task would "
@@ -226,8 +226,12 @@ def _of_unset_hosts(settings: Settings, app: Celery) -> Iterator[Finding]:
     """Yield a warning where EZThrottle is on this machine, as in a first trial, and nobody chose the hosts to forward to."""
     if set(settings.forward_hosts) != {"public"} or lookup(app, os.environ, "forward_hosts")[0] is not None:
         return
-    for name in ("tracktags_url", "url", "webhook_url"):
-        if is_loopback_host(urlsplit(getattr(settings, name)).hostname or ""):
+    for name, url in (
+        ("tracktags_url", settings.proxy_url),
+        ("url", settings.service_url),
+        ("webhook_url", settings.webhook_url),
+    ):
+        if is_loopback_host(urlsplit(url).hostname or ""):
             yield warning(
                 f"ezthrottle_{name} is on this machine, and forward_hosts is not set: calls to an API on this machine or in a "
                 'private network are not forwarded; list its host, as in ezthrottle_forward_hosts = ["public", "127.0.0.1"], or '

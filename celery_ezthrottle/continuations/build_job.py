@@ -15,6 +15,7 @@ from celery_ezthrottle.http.fingerprint import is_safe
 from celery_ezthrottle.http.journal import Entry
 from celery_ezthrottle.http.library import SentRequest
 from celery_ezthrottle.policy.callables import ask
+from celery_ezthrottle.service.dialects import dialect_named
 from celery_ezthrottle.service.job import Job
 from celery_ezthrottle.service.signatures import mac_token
 from celery_ezthrottle.settings.app_settings import Settings
@@ -62,8 +63,11 @@ def build_job(
         earlier: the calls of the task before this run; none by default.
 
     Raises:
-        InvalidJob: the wire format cannot carry the request or its idempotency key, or another call of the task has that key.
+        InvalidJob: the wire format or the dialect cannot carry the request, its idempotency key or an option; or another call
+            of the task has that key.
+        ConfigurationError: the settings name a dialect that does not exist.
     """
+    dialect = dialect_named(settings.dialect)
     key = _key(call, options, task_id, forward, arguments)
     if call.key is None and any(key is not None and entry.key == key and _is_other(entry, call) for entry in earlier):
         # The service would answer with the result of the other call.
@@ -81,12 +85,13 @@ def build_job(
     if (retry_policy := options.retry_policy_of(safe=is_safe(sent.method))) is not None:
         fields["retry_policy"] = retry_policy
     fields["webhooks"] = (*options.webhooks, ours)
-    if call.response is not None:
+    # Nobody has asked for this field. A service that does not have it paces the job all the same.
+    if call.response is not None and "retry_at" in dialect.job_fields:
         due = parse_retry_after(call.response.headers.get("Retry-After", ""), now)
         # A job that begins after its task has given up would be executed for nobody.
         if due is not None and due < now + options.result_timeout:
             fields["retry_at"] = math.ceil(due * 1000)
-    return Job(
+    job = Job(
         url=sent.url,
         method=sent.method,
         headers=_forwarded_headers(sent),
@@ -94,6 +99,8 @@ def build_job(
         idempotent_key=key,
         **fields,
     )
+    dialect.check(job)
+    return job
 
 
 def webhook_url(settings: Settings, continuation_id: str) -> str:

@@ -20,7 +20,7 @@ from celery_ezthrottle.broker import parked_message
 from celery_ezthrottle.broker.confirmed_publish import NotPublished
 from celery_ezthrottle.errors import ServiceUnavailable, StoreError
 from celery_ezthrottle.http import journal
-from celery_ezthrottle.service.client import EZThrottle
+from celery_ezthrottle.service.client import ServiceClient
 from celery_ezthrottle.service.job import Job
 from celery_ezthrottle.settings.app_settings import Settings
 from celery_ezthrottle.settings.load import load_settings
@@ -82,8 +82,8 @@ class Continuations:
         return Submissions(self)
 
     @cached_property
-    def client(self) -> EZThrottle:
-        return EZThrottle.from_settings(self.settings)
+    def client(self) -> ServiceClient:
+        return ServiceClient.from_settings(self.settings)
 
     @classmethod
     def of(cls, app: Celery) -> Continuations:

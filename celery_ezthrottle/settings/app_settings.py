@@ -9,12 +9,12 @@ from urllib.parse import urlsplit
 
 from celery_ezthrottle._common.validators import COUNT, MAPPING, SECONDS, SIZE, TEXT, Kind
 
+from .dialects import DIALECTS
 from .options import Options, setting
 
-__all__ = ["DIALECTS", "MIN_SECRET", "Settings"]
+__all__ = ["MIN_SECRET", "Settings"]
 
 MIN_SECRET = 16  # characters; the service refuses shorter secrets
-DIALECTS = ("proxy",)
 
 
 def _options(value: Any) -> dict[str, Any]:
@@ -33,11 +33,11 @@ class Settings(Options):
 
     #: Bearer token of the EZThrottle account. Required.
     api_key: str = setting("", TEXT, secret=True)
-    #: Base URL of EZThrottle itself.
-    url: str = setting("https://ezthrottle.fly.dev", TEXT)
-    #: Base URL of the proxy that authenticates submissions.
+    #: Base URL of EZThrottle itself; "" = that of the dialect. See ``service_url``.
+    url: str = setting("", TEXT)
+    #: Base URL of the proxy that authenticates submissions. Used by the dialect "proxy".
     tracktags_url: str = setting("https://tracktags.fly.dev", TEXT)
-    #: How jobs are submitted. "proxy" is the only value.
+    #: How jobs are submitted: "proxy" or "direct".
     dialect: str = setting("proxy", TEXT)
     #: Public URL of the receiver, with its path. Required.
     webhook_url: str = setting("", TEXT)
@@ -76,6 +76,16 @@ class Settings(Options):
     def webhook_secrets(self) -> tuple[str, ...]:
         """The secrets that are set: the primary one first, then the secondary one."""
         return tuple(secret for secret in (self.webhook_secret, self.webhook_secret_secondary) if secret)
+
+    @property
+    def service_url(self) -> str:
+        """Base URL of EZThrottle itself; "" when it is not set and the dialect has none."""
+        return self.url or (DIALECTS[self.dialect].default_url if self.dialect in DIALECTS else "")
+
+    @property
+    def proxy_url(self) -> str:
+        """Base URL of the proxy; "" when the dialect uses none."""
+        return self.tracktags_url if self.dialect in DIALECTS and DIALECTS[self.dialect].proxy else ""
 
     @property
     def webhook_path(self) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from celery_ezthrottle._common.validators import seconds_of
 from celery_ezthrottle.errors import ConfigurationError
 
-from .app_settings import DIALECTS, MIN_SECRET, Settings
+from .app_settings import MIN_SECRET, Settings
 from .celery_redis import REDIS_SCHEMES
+from .dialects import DIALECTS
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -23,16 +25,7 @@ def validate(settings: Settings, app: Celery) -> None:
     Raises:
         ConfigurationError: settings are missing, wrong or contradictory. The text names all of them and the remedies.
     """
-    problems = receiver_problems(settings)
-    if not settings.api_key:
-        problems.append(
-            f"ezthrottle_api_key is not set: set it to the API key of your EZThrottle account ({_both('api_key')})."
-        )
-    for name in ("url", "tracktags_url"):
-        if not _is_http_url(getattr(settings, name)):
-            problems.append(f"ezthrottle_{name} is not an http:// or https:// URL.")
-    if settings.dialect not in DIALECTS:
-        problems.append(f"ezthrottle_dialect is {settings.dialect!r}: it must be one of {', '.join(DIALECTS)}.")
+    problems = [*receiver_problems(settings), *_service_problems(settings)]
     if settings.submit_timeout > settings.result_timeout:
         problems.append(
             "ezthrottle_submit_timeout is above ezthrottle_result_timeout: a job cannot be submitted after its task "
@@ -70,6 +63,23 @@ def receiver_problems(settings: Settings) -> list[str]:
         if value and len(value) < MIN_SECRET:
             problems.append(f"ezthrottle_{name} is shorter than {MIN_SECRET} characters: use a longer secret.")
     return problems
+
+
+def _service_problems(settings: Settings) -> Iterator[str]:
+    """Yield what is wrong with the settings by which the service is called."""
+    needs = DIALECTS.get(settings.dialect)
+    if settings.api_key == "" and (needs is None or needs.api_key):
+        yield f"ezthrottle_api_key is not set: set it to the API key of your EZThrottle account ({_both('api_key')})."
+    if needs is not None and not settings.service_url:
+        yield (
+            f"ezthrottle_url is not set: the dialect {settings.dialect!r} has no default; set it to the URL of your server "
+            f"({_both('url')})."
+        )
+    for name in ("url", "tracktags_url"):
+        if (value := getattr(settings, name)) and not _is_http_url(value):
+            yield f"ezthrottle_{name} is not an http:// or https:// URL."
+    if needs is None:
+        yield f"ezthrottle_dialect is {settings.dialect!r}: it must be one of {', '.join(DIALECTS)}."
 
 
 def _store_problems(settings: Settings) -> list[str]:

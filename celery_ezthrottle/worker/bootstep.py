@@ -17,7 +17,7 @@ from celery_ezthrottle.checks.runtime import warn_at_start
 from celery_ezthrottle.continuations.manager import Continuations
 from celery_ezthrottle.continuations.sweep import sweep
 from celery_ezthrottle.errors import ConfigurationError, StoreError
-from celery_ezthrottle.service.client import EZThrottle
+from celery_ezthrottle.service.client import ServiceClient
 from celery_ezthrottle.settings.options import resolve
 from celery_ezthrottle.settings.validate import validate
 from celery_ezthrottle.tasks.adopt import adopt
@@ -56,7 +56,7 @@ class EZThrottleStep(bootsteps.StartStopStep):
             try:
                 self.continuations = Continuations.of(worker.app)
                 validate(self.continuations.settings, worker.app)
-                EZThrottle.from_settings(self.continuations.settings)  # raises when the client cannot be made
+                ServiceClient.from_settings(self.continuations.settings)  # raises when the client cannot be made
                 for task in tasks:
                     resolve(given_to(task), self.continuations.settings)
                 warn_at_start(self.continuations, worker.app)

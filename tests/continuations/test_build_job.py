@@ -15,6 +15,8 @@ from celery_ezthrottle.http.call import Call
 from celery_ezthrottle.http.fingerprint import fingerprint
 from celery_ezthrottle.http.journal import Entry
 from celery_ezthrottle.http.requests_adapter import REQUESTS
+from celery_ezthrottle.service.dialects.dialect import JOB_FIELDS
+from celery_ezthrottle.service.dialects.proxy import Proxy
 from celery_ezthrottle.service.job import Job, RetryPolicy, Webhook
 from celery_ezthrottle.service.signatures import mac_token, split_token
 from celery_ezthrottle.settings.app_settings import Settings
@@ -313,3 +315,10 @@ def test_the_webhook_url_carries_the_continuation_with_a_mac(url: str, expected:
 def test_the_mac_is_made_with_the_primary_secret() -> None:
     settings = replace(SETTINGS, webhook_secret_secondary="another secret, just as long")
     assert webhook_url(settings, "c0ffee") == webhook_url(SETTINGS, "c0ffee")
+
+
+def test_what_nobody_asked_for_is_left_out_where_the_dialect_lacks_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Proxy, "job_fields", JOB_FIELDS - {"retry_at", "regions"})
+    assert job_of(prepared(), response=limited(**{"Retry-After": "30"})).retry_at is None
+    with pytest.raises(InvalidJob, match="cannot express regions"):
+        job_of(prepared(), regions=("iad",))

@@ -19,7 +19,7 @@ from celery_ezthrottle.continuations.cancel import cancel
 from celery_ezthrottle.continuations.manager import Continuations, finish_work
 from celery_ezthrottle.errors import ServiceUnavailable, StoreError, SubmitRefused
 from celery_ezthrottle.service.job import Job
-from celery_ezthrottle.service.submit_response import Submitted
+from celery_ezthrottle.service.service_answer import Submitted
 from celery_ezthrottle.store.records import SuspendOutcome
 from celery_ezthrottle.store.states import State
 from tests.support.parked_task import parked

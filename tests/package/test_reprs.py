@@ -29,10 +29,14 @@ from celery_ezthrottle.http.requests_adapter import REQUESTS
 from celery_ezthrottle.http.stored_answer import StoredError, StoredResponse
 from celery_ezthrottle.receiver.payload import Payload
 from celery_ezthrottle.receiver.reply import Reply
-from celery_ezthrottle.service.client import EZThrottle, _SubmitRequest
+from celery_ezthrottle.service.account import Account
+from celery_ezthrottle.service.client import ServiceClient
+from celery_ezthrottle.service.dialects import ServiceRequest
 from celery_ezthrottle.service.job import Job, RetryPolicy, Trigger, Webhook
-from celery_ezthrottle.service.submit_response import SubmitResponse, Submitted
+from celery_ezthrottle.service.service_answer import JobState, ServiceAnswer, Submitted
+from celery_ezthrottle.service.words import Words
 from celery_ezthrottle.settings.app_settings import Settings
+from celery_ezthrottle.settings.dialects import Needs
 from celery_ezthrottle.settings.options import Options
 from celery_ezthrottle.store import records
 from celery_ezthrottle.store.states import State, Transition
@@ -114,15 +118,19 @@ SECRETIVE: list[Any] = [
     ),
     Options(webhooks=(HOOK,), metadata={"tenant": "canary in metadata"}),
     GatewayConfig("canary in api_key", "canary in webhook_secret"),
-    EZThrottle("canary in api_key"),
-    _SubmitRequest(
+    ServiceClient("canary in api_key"),
+    ServiceClient("canary in api_key", dialect="direct"),
+    ServiceClient("canary in api_key").dialect,
+    Account("canary in api_key", "https://ez.example.com", "https://tracktags.example.com"),
+    ServiceRequest(
         party="The proxy",
+        method="POST",
         url="https://tracktags.example.com",
         headers={"Authorization": "Bearer canary in headers"},
         body="canary in body",
-        read=lambda answer: Submitted("j", "", duplicate=False),
     ),
-    SubmitResponse(party="The proxy", status=400, text="canary in text", now=1.0, secret="canary in secret"),
+    Submitted("j", "", duplicate=False, answer={"echo": "canary in answer"}),
+    ServiceAnswer(party="The proxy", status=400, text="canary in text", now=1.0, secret="canary in secret"),
     JOB,
     _Waiting("c", "t", "proj.charge", JOB, 1.0, 2.0, 3.0),
     Webhook("https://app.example.com/hook?token=canary+in+webhook"),
@@ -174,13 +182,15 @@ HARMLESS = {
     _Broker,
     records.Counts,
     Finding,
+    JobState,
     Kind,
+    Needs,
     records.Health,
     Reply,
     RetryPolicy,
-    Submitted,
     Transition,
     Trigger,
+    Words,
     rows.Added,
     rows.Waiting,
 }

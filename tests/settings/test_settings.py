@@ -14,6 +14,7 @@ import pytest
 from celery import Celery
 
 from celery_ezthrottle.errors import ConfigurationError
+from celery_ezthrottle.settings import dialects
 from celery_ezthrottle.settings.app_settings import Settings
 from celery_ezthrottle.settings.load import load_settings
 from celery_ezthrottle.settings.validate import receiver_problems, validate
@@ -597,6 +598,27 @@ def test_no_error_shows_a_secret(app: Celery) -> None:
         validate(replace(COMPLETE, webhook_secret="s3cr3t", store="s3cr3t://:s3cr3t@h", url="http:s3cr3t"), app)
     assert str(caught.value).startswith("3 settings")
     assert "s3cr3t" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changed", "service", "proxy"),
+    [
+        ({}, "https://ezthrottle.fly.dev", "https://tracktags.fly.dev"),
+        ({"dialect": "direct"}, "https://api.trackttags.com", ""),
+        ({"dialect": "direct", "url": "https://h"}, "https://h", ""),
+        ({"dialect": "smoke"}, "", ""),
+    ],
+)
+def test_the_dialect_says_which_urls_are_called(changed: dict[str, Any], service: str, proxy: str) -> None:
+    settings = replace(COMPLETE, **changed)
+    assert (settings.service_url, settings.proxy_url) == (service, proxy)
+
+
+def test_a_dialect_may_need_a_url_and_no_key(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(dialects.DIALECTS, "own", dialects.Needs("", api_key=False))
+    validate(replace(COMPLETE, dialect="own", url="http://127.0.0.1:4000", api_key=""), app)
+    with pytest.raises(ConfigurationError, match="ezthrottle_url is not set: the dialect 'own' has no default"):
+        validate(replace(COMPLETE, dialect="own", api_key=""), app)
 
 
 def test_a_receiver_needs_no_api_key() -> None:

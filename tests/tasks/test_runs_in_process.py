@@ -23,7 +23,7 @@ from celery_ezthrottle.continuations import job_result
 from celery_ezthrottle.continuations.manager import Continuations
 from celery_ezthrottle.errors import JobFailed, OutcomeUnknown, StoreError, SubmitRefused
 from celery_ezthrottle.service.job import Job
-from celery_ezthrottle.service.submit_response import Submitted
+from celery_ezthrottle.service.service_answer import Submitted
 from celery_ezthrottle.store import finish_batch, retrying
 from celery_ezthrottle.store.records import SuspendOutcome, Suspension
 from celery_ezthrottle.store.redis.store import RedisStore
