@@ -45,7 +45,9 @@ class ServiceClient:
         api_key: the API key of the account.
         url: base URL of EZThrottle itself; "" = that of the dialect.
         tracktags_url: base URL of the proxy that authenticates submissions.
-        dialect: how jobs are submitted: "proxy" or "direct".
+        dialect: how jobs are submitted: "proxy", "direct" or "local".
+        user_id: whose jobs they are; for "local" only, as ``namespace``.
+        namespace: sets the keys of these jobs apart from those of others.
         timeout: seconds to wait for a connection, and for each part of the answer; 5 and 15 by default. All of a submission
             takes as long as both together at most.
 
@@ -60,10 +62,12 @@ class ServiceClient:
         url: str = Settings.url,
         tracktags_url: str = Settings.tracktags_url,
         dialect: str = Settings.dialect,
+        user_id: str = "celery",
+        namespace: str = "",
         timeout: tuple[float, float] = (5.0, 15.0),
     ) -> None:
         speaks = dialect_named(dialect)
-        account = Account(api_key, url or DIALECTS[dialect].default_url, tracktags_url)
+        account = Account(api_key, url or DIALECTS[dialect].default_url, tracktags_url, user_id, namespace)
         self.dialect = speaks(account)
         self.timeout = timeout
         self._api_key = api_key
@@ -74,7 +78,14 @@ class ServiceClient:
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
         """Create a client for the account and the URLs of ``settings``."""
-        return cls(settings.api_key, url=settings.url, tracktags_url=settings.tracktags_url, dialect=settings.dialect)
+        return cls(
+            settings.api_key,
+            url=settings.url,
+            tracktags_url=settings.tracktags_url,
+            dialect=settings.dialect,
+            user_id=settings.user_id or "celery",
+            namespace=settings.key_prefix,
+        )
 
     def submit(self, job: Job) -> Submitted:
         """Submit ``job`` to EZThrottle, with one try. The same job may be submitted again under the same idempotent key.
