@@ -104,10 +104,15 @@ class Continuations:
                 _apps.add(app)
             return found
 
-    def suspend(self, suspension: Suspension, job: Job | None, task_name: str) -> SuspendOutcome:
+    def suspend(
+        self, suspension: Suspension, job: Job | None, task_name: str, *, not_before: float | None = None
+    ) -> SuspendOutcome:
         """Suspend the task of a run: store its continuation. Soon, a thread submits ``job``, which ``suspension.job`` holds in
         stored form. If the service refuses it, the task is resumed with its own error. If ``job`` is None, ``suspension.job`` is
         a watch (see :mod:`.watches`): the task waits for that.
+
+        Args:
+            not_before: a sweep submits the job at that time, in Unix seconds; None = a thread submits it now.
 
         Returns:
             - SUSPENDED: the task is suspended.
@@ -122,10 +127,13 @@ class Continuations:
         outcome = retry_briefly(lambda: self.store.suspend(suspension, self.settings.max_suspended))
         if outcome is SuspendOutcome.SUSPENDED:
             reach("suspend.stored")
-            if job is not None:
-                self.submissions.add(suspension, job, task_name)
-            elif (watch := watch_of(suspension.job)) is not None:
+            if (watch := watch_of(suspension.job)) is not None:
                 self._bind_soon(suspension.id, watch)
+            elif not_before is not None:  # until then, the continuation is as after a submission that was not taken
+                due = min(not_before, suspension.submit_deadline)
+                self.store.postpone(suspension.id, due, maybe_accepted=False)
+            elif job is not None:
+                self.submissions.add(suspension, job, task_name)
         return outcome
 
     def _bind_soon(self, continuation_id: str, watch: str) -> None:
@@ -173,7 +181,10 @@ class Continuations:
                 found.result, found.failure, elapsed=max(0.0, found.delivered_at - found.suspended_at)
             )
             entries = journal.for_resume(
-                journal.load_entries(found.journal), result.answer, send_again=bool(result.lost)
+                journal.load_entries(found.journal),
+                result.answer,
+                send_again=bool(result.lost),
+                is_final=result.never_taken,
             )
             self.store.save_journal(task_id, run_id, continuation_id, journal.dump_entries(entries))
 

@@ -49,7 +49,20 @@ def read(app: Celery, **environ: str) -> Settings:
 
 
 def test_defaults_hold_where_nothing_is_set(app: Celery) -> None:
-    assert read(app) == Settings(key_prefix="{ezthrottle:shop}:")
+    assert read(app) == Settings(key_prefix="{ezthrottle:shop}:", user_id="shop")
+
+
+def test_who_owns_the_jobs_when_nobody_says() -> None:
+    with an_app(main=None) as app:
+        assert read(app).user_id == "celery"
+
+
+@pytest.mark.parametrize(("given", "forwards"), [({}, 10), ({"max_forwards": "1"}, 1), ({"max_forwards": "3"}, 3)])
+def test_where_the_service_does_not_try_again_a_call_is_forwarded_more_often(
+    app: Celery, given: dict[str, str], forwards: int
+) -> None:
+    assert read(app, dialect="local", **given).max_forwards == forwards
+    assert read(app).max_forwards == 1
 
 
 def test_the_environment_comes_before_the_default(app: Celery) -> None:
