@@ -39,7 +39,7 @@ if TYPE_CHECKING:
         WebhookVerificationError,
     )
     from .http.message_view import message_view
-    from .tasks.decorator import EZThrottleTask, frugal
+    from .tasks.decorator import EZThrottleTask, frugal, performance
 
     __version__: str
     TimeoutError = ResultTimeout  # noqa: A001 -- the SDK's name
@@ -66,6 +66,7 @@ __all__ = [
     "cancel",
     "frugal",
     "message_view",
+    "performance",
     "try_verify_with_secrets",
     "verify_webhook_signature",
     "verify_webhook_signature_strict",
@@ -79,6 +80,7 @@ _HOMES = {
     "cancel": "continuations.cancel",
     "frugal": "tasks.decorator",
     "message_view": "http.message_view",
+    "performance": "tasks.decorator",
     "try_verify_with_secrets": "client.verifying",
     "verify_webhook_signature": "client.verifying",
     "verify_webhook_signature_strict": "client.verifying",

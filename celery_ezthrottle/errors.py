@@ -23,6 +23,7 @@ __all__ = [
     "ReplayMismatch",
     "ResultTimeout",
     "ServiceUnavailable",
+    "StepFailed",
     "StoreError",
     "SubmitRefused",
     "WebhookVerificationError",
@@ -178,10 +179,11 @@ class StoreError(EZThrottleError):
 
 
 class JobFailed(EZThrottleError, requests.RequestException):
-    """EZThrottle gave up a job without a response from the upstream server.
+    """EZThrottle gave up a job without a response from the upstream server, or never took a call that is only submitted.
 
-    The forwarded HTTP call raises it in the resumed task. It is a :class:`requests.RequestException`, so the task's
-    existing handlers for a failed call catch it. The call is not forwarded again.
+    The HTTP call raises it in the resumed task. It is a :class:`requests.RequestException`, so the task's existing handlers
+    for a failed call catch it. The call is not forwarded again. A call that is only submitted (``@performance``), and cannot
+    be, ends the task with this error, for example when the store is out of reach: the call was not sent.
     """
 
 
@@ -203,3 +205,22 @@ class ReplayMismatch(EZThrottleError):
     every run (derive it from the task's arguments or ``self.request.id``), or set the task option ``send_unmatched=True``
     to send it anyway.
     """
+
+
+class StepFailed(EZThrottleError):
+    """Every path of a step has failed, or its time was over.
+
+    Attributes:
+        result: the result of the step, as :func:`celery_ezthrottle.steps.results.step_result` describes it. It has the response,
+            which neither the text nor the repr shows.
+    """
+
+    def __init__(self, result: dict[str, Any]) -> None:
+        super().__init__(result)
+        self.result = result
+
+    def __str__(self) -> str:
+        return f"{self.result.get('step', 'The step')} failed: {self.result.get('error') or 'no reason given'}"
+
+    def __repr__(self) -> str:
+        return f"StepFailed({str(self)!r})"

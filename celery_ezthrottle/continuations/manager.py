@@ -34,7 +34,7 @@ from celery_ezthrottle.store.states import State
 from . import job_result
 from .submissions import Submissions
 from .waiters import resume_waiters
-from .watches import is_watch
+from .watches import is_watch, watch_of
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -104,9 +104,10 @@ class Continuations:
                 _apps.add(app)
             return found
 
-    def suspend(self, suspension: Suspension, job: Job, task_name: str) -> SuspendOutcome:
+    def suspend(self, suspension: Suspension, job: Job | None, task_name: str) -> SuspendOutcome:
         """Suspend the task of a run: store its continuation. Soon, a thread submits ``job``, which ``suspension.job`` holds in
-        stored form. If the service refuses it, the task is resumed with its own error.
+        stored form. If the service refuses it, the task is resumed with its own error. If ``job`` is None, ``suspension.job`` is
+        a watch (see :mod:`.watches`): the task waits for that.
 
         Returns:
             - SUSPENDED: the task is suspended.
@@ -121,8 +122,17 @@ class Continuations:
         outcome = retry_briefly(lambda: self.store.suspend(suspension, self.settings.max_suspended))
         if outcome is SuspendOutcome.SUSPENDED:
             reach("suspend.stored")
-            self.submissions.add(suspension, job, task_name)
+            if job is not None:
+                self.submissions.add(suspension, job, task_name)
+            elif (watch := watch_of(suspension.job)) is not None:
+                self._bind_soon(suspension.id, watch)
         return outcome
+
+    def _bind_soon(self, continuation_id: str, watch: str) -> None:
+        try:
+            self.bind(continuation_id, watch)
+        except StoreError as exc:
+            logger.warning("Continuation %s is bound to what it watches by a sweep: %s", continuation_id, exc)
 
     def deliver(self, continuation_id: str | None, job_id: str, result: bytes) -> Verdict:
         """Keep the result of a job, then resume the tasks that wait for it, for up to 5 s.

@@ -22,7 +22,7 @@ from .validate import report
 if TYPE_CHECKING:
     from celery import Celery
 
-__all__ = ["load_settings", "lookup"]
+__all__ = ["is_configured", "load_settings", "lookup"]
 
 
 def load_settings(app: Celery, *, environ: Mapping[str, str] | None = None) -> Settings:
@@ -59,6 +59,12 @@ def load_settings(app: Celery, *, environ: Mapping[str, str] | None = None) -> S
         values["store"], options = redis_of(app)
         values["store_options"] = {**options, **values.get("store_options", {})}
     return Settings(**values)
+
+
+def is_configured(app: Celery, *, environ: Mapping[str, str] | None = None) -> bool:
+    """Whether a receiver is configured: the tasks of ``app`` may be suspended."""
+    environ = os.environ if environ is None else environ
+    return all(lookup(app, environ, name)[0] for name in ("webhook_url", "webhook_secret"))
 
 
 def lookup(app: Celery, environ: Mapping[str, str], name: str) -> tuple[Any, str]:
