@@ -11,17 +11,18 @@ from uuid import uuid4
 from celery_ezthrottle._common.retry_after import parse_retry_after
 from celery_ezthrottle.errors import InvalidJob
 from celery_ezthrottle.http.call import Call
-from celery_ezthrottle.http.fingerprint import is_safe
+from celery_ezthrottle.http.fingerprint import exact_digest, is_safe
 from celery_ezthrottle.http.journal import Entry
 from celery_ezthrottle.http.library import SentRequest
 from celery_ezthrottle.policy.callables import ask
+from celery_ezthrottle.policy.forward_request import ForwardRequest
 from celery_ezthrottle.service.dialects import dialect_named
 from celery_ezthrottle.service.job import Job
 from celery_ezthrottle.service.signatures import mac_token
 from celery_ezthrottle.settings.app_settings import Settings
 from celery_ezthrottle.settings.options import Options
 
-__all__ = ["build_job", "webhook_url"]
+__all__ = ["build_handed_over", "build_job", "webhook_url"]
 
 #: Headers that the sender computes anew, or that belong to one connection (RFC 9110, section 7.6.1).
 _NOT_FORWARDED = frozenset(
@@ -77,11 +78,7 @@ def build_job(
         )
     sent = call.last_sent
     ours = {"url": webhook_url(settings, continuation_id)}
-    fields: dict[str, Any] = {
-        name: value
-        for name in ("regions", "region_policy", "execution_mode", "webhook_quorum", "metadata")
-        if (value := getattr(options, name)) is not None
-    }
+    fields = _of_options(options)
     if (retry_policy := options.retry_policy_of(safe=is_safe(sent.method))) is not None:
         fields["retry_policy"] = retry_policy
     fields["webhooks"] = (*options.webhooks, ours)
@@ -101,6 +98,48 @@ def build_job(
     )
     dialect.check(job)
     return job
+
+
+def build_handed_over(
+    asked: ForwardRequest, options: Options, settings: Settings, *, continuation_id: str, task_id: str
+) -> Job:
+    """Build the job for a request that a task hands over. Its own fields have precedence over the options of the task.
+
+    Raises:
+        InvalidJob: the wire format or the dialect cannot carry the request.
+        ConfigurationError: the settings name a dialect that does not exist.
+    """
+    given = dict(asked.fields)
+    method, body = str(given.get("method", "GET")), given.get("body")
+    digest = exact_digest(
+        method, str(given["url"]), body.encode("utf-8", "surrogatepass") if isinstance(body, str) else None
+    )
+    given["webhooks"] = (
+        *options.webhooks,
+        *given.get("webhooks", ()),
+        {"url": webhook_url(settings, continuation_id)},
+    )
+    job = Job(
+        **{
+            **_of_options(options),
+            "retry_policy": options.retry_policy_of(safe=is_safe(method)),
+            "idempotent_key": f"celery-{task_id}-handed-over-{digest[:12]}",
+            **given,
+        }
+    )
+    if len((job.body or "").encode()) > settings.max_request_body:
+        raise InvalidJob("its request body is too large; raise ezthrottle_max_request_body")
+    dialect_named(settings.dialect).check(job)
+    return job
+
+
+def _of_options(options: Options) -> dict[str, Any]:
+    """The fields of a job that are options of its task, where they are set."""
+    return {
+        name: value
+        for name in ("regions", "region_policy", "execution_mode", "webhook_quorum", "metadata")
+        if (value := getattr(options, name)) is not None
+    }
 
 
 def webhook_url(settings: Settings, continuation_id: str) -> str:
