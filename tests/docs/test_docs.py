@@ -35,6 +35,7 @@ from proj.report import charge_then_count
 from proj.threaded_tasks import fetch_all
 from proj.async_tasks import fetch_at_once
 from proj.fast_tasks import quote
+from proj.handed_over import pay
 from proj.revoking import revoke
 from proj.web import app as mounted
 from proj.asgi import application as beside
@@ -43,6 +44,8 @@ print(charge_all([1, 2, 3]).get(timeout=30), refund.delay(7).get(timeout=30), fe
 assert len(fetch_all.delay(["/v1/one", "/v1/two"]).get(timeout=30)) == 2
 assert [found["n"] for found in fetch_at_once.delay(["/v1/three", "/v1/four", "/v1/five"]).get(timeout=30)] == [1, 2, 1]
 assert quote.delay("ACME").get(timeout=30)["n"] == 1
+paid = pay.delay(7).get(timeout=30)
+assert (paid["status"], paid["status_code"], paid["executed_locally"]) == ("success", 200, False)
 async def ask(site):
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(site), base_url="http://site") as client:
         return [(await client.get(path)).status_code for path in ("/ezthrottle/webhook", "/other")]
@@ -91,7 +94,7 @@ def test_the_project_of_the_readme_runs(lab: Lab, path: str, tmp_path: Path) -> 
     celery.write_text(
         celery.read_text().replace(
             '["proj.tasks"]',
-            '["proj.tasks", "proj.more_tasks", "proj.threaded_tasks", "proj.async_tasks", "proj.fast_tasks"]',
+            '["proj.tasks", "proj.more_tasks", "proj.threaded_tasks", "proj.async_tasks", "proj.fast_tasks", "proj.handed_over"]',
         )
     )
     environment = {
@@ -113,6 +116,7 @@ def test_the_project_of_the_readme_runs(lab: Lab, path: str, tmp_path: Path) -> 
     lab.upstream.plan(f"{path}/v1/charges", 200, 429)
     lab.upstream.plan(f"{path}/v1/refunds", 429, 503)
     lab.upstream.plan(f"{path}/v1/list", 503)
+    lab.upstream.plan(f"{path}/v1/payments", 429)
     lab.upstream.plan(f"{path}/v1/two", 429)
     lab.upstream.plan(f"{path}/v1/four", 429)
     lab.upstream.plan(f"{path}/v1/waits", 503)
