@@ -89,8 +89,8 @@ def suspend(run: Run, call: Call, leaving: Exception, arguments: Mapping[str, An
         warn_once(task.name, f"a failed call was not forwarded: {exc}")
         add_note(leaving, f"Not forwarded: {exc}")
         return
-    held = not_before(call, run.options, settings, time.time())
-    suspension = suspension_of(run, call, job, continuation_id, held)
+    earliest = not_before(call, run.options, settings, time.time())
+    suspension = suspension_of(run, call, job, continuation_id, earliest)
     try:
         _store_state(task, call, suspension)
         chord_expiry.keep_alive(task.backend, task.request)
@@ -99,7 +99,7 @@ def suspend(run: Run, call: Call, leaving: Exception, arguments: Mapping[str, An
         add_note(leaving, f"Not forwarded: the result backend failed with {type(exc).__name__}.")
         return
     try:
-        outcome = run.continuations.suspend(suspension, job, task.name, not_before=held)
+        outcome = run.continuations.suspend(suspension, job, task.name, not_before=earliest)
     except Exception as exc:  # the store is out of reach, its answer was lost, or a soft time limit was exceeded
         try:
             run.suspended = retry_briefly(lambda: run.store.close_run(run.id))
@@ -129,8 +129,8 @@ def suspend(run: Run, call: Call, leaving: Exception, arguments: Mapping[str, An
     run.stop(Suspended(_reason(call)))
 
 
-def suspension_of(run: Run, call: Call, job: Job, continuation_id: str, held: float | None = None) -> Suspension:
-    """The record of the task. ``held``: Unix seconds before which the job is not submitted; None = it is submitted now."""
+def suspension_of(run: Run, call: Call, job: Job, continuation_id: str, earliest: float | None = None) -> Suspension:
+    """The record of the task. ``earliest``: Unix seconds before which the job is not submitted; None = it is submitted now."""
     assert call.fingerprint is not None  # noqa: S101 -- policy.obstacle() has looked
     body, envelope = envelope_of(run.handoff["message"])
     recorder, options = run.recorder, run.options
@@ -163,7 +163,7 @@ def suspension_of(run: Run, call: Call, job: Job, continuation_id: str, held: fl
         job=json.dumps(job.to_wire()).encode(),
         failure=json.dumps(dump_answer(call.answer())).encode(),
         suspended_at=now,
-        submit_deadline=min((held or now) + options.submit_timeout, deadline),
+        submit_deadline=min((earliest or now) + options.submit_timeout, deadline),
         deadline=deadline,
         submit_at=now + run.settings.lease,
     )
