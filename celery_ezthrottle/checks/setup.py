@@ -90,7 +90,11 @@ def _of_urls(settings: Settings) -> Iterator[Finding]:
     for name, value, what in (
         ("webhook_url", settings.webhook_url, "the answers"),
         ("tracktags_url", settings.proxy_url, "the API key and the requests"),
-        ("url", settings.service_url, "the requests" if not needs.api_key or needs.proxy else "the API key and the requests"),
+        (
+            "url",
+            settings.service_url,
+            "the requests" if not needs.api_key or needs.proxy else "the API key and the requests",
+        ),
     ):
         url = urlsplit(value)
         if url.scheme == "http" and is_public_host(url.hostname or ""):
