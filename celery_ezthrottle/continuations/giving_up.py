@@ -14,6 +14,7 @@ from celery_ezthrottle.service.service_answer import JobState
 from celery_ezthrottle.store.records import Claim
 
 from . import job_result
+from .watches import is_watch
 
 if TYPE_CHECKING:
     from .manager import Continuations
@@ -25,7 +26,8 @@ _NOT_KNOWN = "Whether the request was executed is not known"
 
 def can_ask(continuations: Continuations, claim: Claim) -> bool:
     """Whether the service can be asked what became of the job of ``claim``."""
-    return bool(claim.job_id) and continuations.client.can_look_up
+    # Of a nested job that is watched, nobody here knows the id.
+    return bool(claim.job_id) and not is_watch(claim.job_id) and continuations.client.can_look_up
 
 
 def settle_unknown(
@@ -58,7 +60,9 @@ def unknown_result(
     after = f"{waited:.0f} s"
     # The text does not show the key of the job, which may contain anything. It names the continuation in the job's webhook URL.
     job = f"the job whose webhook URL holds continuation {claim.id}"
-    if claim.job_id:
+    if is_watch(claim.job_id):
+        what, job = f"No result of the nested job that this step is came within {after}.", "that job"
+    elif claim.job_id:
         what, job = f"No result of job {claim.job_id} came within {after}.", "that job"
     elif refusal is None:
         what = f"EZThrottle may have taken the request, and named no job within {after}."

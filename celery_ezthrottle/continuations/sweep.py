@@ -16,6 +16,7 @@ from celery_ezthrottle.store.states import State
 from . import job_result
 from .giving_up import can_ask, settle_unknown, unknown_result
 from .manager import back_off
+from .watches import watch_of
 
 if TYPE_CHECKING:
     from .manager import Continuations
@@ -83,7 +84,9 @@ def sweep(continuations: Continuations, limit: int = LIMIT) -> int:
 
 def _needs_service(claim: Claim, now: float) -> bool:
     """Whether acting on the claim means to call the service. Once this is False, it stays False."""
-    return claim.state is State.STORED and now < (claim.deadline if claim.maybe_accepted else claim.submit_deadline)
+    if claim.state is not State.STORED or watch_of(claim.job) is not None:
+        return False
+    return now < (claim.deadline if claim.maybe_accepted else claim.submit_deadline)
 
 
 def _is_over(claim: Claim, now: float) -> bool:
@@ -115,7 +118,10 @@ def _try(continuations: Continuations, claim: Claim, *, asking: bool = False) ->
 
 def _act(continuations: Continuations, claim: Claim, now: float, *, asking: bool) -> None:
     waited = now - claim.suspended_at
-    if _needs_service(claim, now):
+    watch = watch_of(claim.job) if claim.state is State.STORED else None
+    if watch is not None:
+        continuations.bind(claim.id, watch)
+    elif _needs_service(claim, now):
         _ask_service(continuations, claim, now)
     elif claim.state in {State.DELIVERED, State.PUBLISHED}:
         continuations.publish(claim)

@@ -151,7 +151,7 @@ class Receiver:
             result = (
                 job_result.of_job(job_id, payload.status, payload.response, payload.reason)
                 if payload.size <= self._max_response
-                else self._not_kept(job_id)
+                else self._not_kept(job_id, payload.status)
             )
         try:
             verdict = self._continuations.deliver(incoming.continuation_id, job_id, result)
@@ -177,11 +177,11 @@ class Receiver:
 
         return L8(continuations)
 
-    def _not_kept(self, job_id: str) -> bytes:
+    def _not_kept(self, job_id: str, status: str | None = None) -> bytes:
         """The result of a job whose answer is too large. Its task is resumed at once: nobody can send a smaller answer."""
         lost = f"The answer to job {job_id} was not kept: it is larger than ezthrottle_max_response = {self._max_response} bytes."
         logger.warning("%s Its task is resumed without it.", lost)
-        return job_result.not_kept(lost)
+        return job_result.not_kept(lost, status)
 
 
 def refuse(refused: Refused) -> Reply:

@@ -25,7 +25,7 @@ class Incoming:
     """A webhook whose head was accepted. Its body comes in pieces. Use it in a ``with`` block, which then gives its room back.
 
     Args:
-        continuation_id: proved by the token in the URL; None when there is no token.
+        continuation_id: proved by the token in the URL, or the id of a watch; None when there is no token.
         signature: the check of the body.
         most: size in bytes up to which the body is held.
         room: has to have room for what is held.

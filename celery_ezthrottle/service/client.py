@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections import deque
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from http.cookiejar import DefaultCookiePolicy
 from types import TracebackType
 from typing import Any, Self
@@ -24,8 +22,9 @@ from .dialects import ServiceRequest, dialect_named
 from .job import Job
 from .read_answer import no_answer, read_object
 from .service_answer import JobState, ServiceAnswer, Submitted
+from .session_pool import SessionPool
 from .timed_adapter import TimedAdapter, within
-from .words import Words
+from .words import SECRETS, Words
 
 __all__ = ["ServiceClient", "Submitted"]
 
@@ -71,9 +70,7 @@ class ServiceClient:
         self.dialect = speaks(account)
         self.timeout = timeout
         self._api_key = api_key
-        # Each session is lent to one call at a time, because sessions are not thread-safe. Both values are in one attribute,
-        # so that threads in a newly forked process never mix old and new values.
-        self._idle: tuple[int, deque[requests.Session]] = (os.getpid(), deque())
+        self._sessions = SessionPool(_new_session)
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
@@ -115,27 +112,49 @@ class ServiceClient:
             )
         return self.dialect.read_look_up(self._send(self.dialect.look_up(job_id)))
 
-    def call(self, method: str, path: str, content: Mapping[str, Any] | None = None, *, words: Words) -> dict[str, Any]:
+    def secrets(self, method: str, content: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """Read, set or delete the account's webhook secrets. Returns the JSON object of the service's answer.
+
+        Args:
+            method: "GET", "POST" or "DELETE".
+            content: the new secrets, for "POST". Error texts do not show them.
+
+        Raises:
+            ConfigurationError: the dialect has no such call.
+            SubmitRefused: the service refused the call permanently.
+            ServiceUnavailable: the service did not do it now, or nobody can tell.
+        """
+        if not self.dialect.secrets_path:
+            raise ConfigurationError(f"The dialect {self.dialect.name!r} (ezthrottle_dialect) has no webhook secrets.")
+        hidden = tuple((content or {}).values())
+        return self.call(method, self.dialect.secrets_path, content, words=SECRETS, hidden=hidden)
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        content: Mapping[str, Any] | None = None,
+        *,
+        words: Words,
+        hidden: tuple[str, ...] = (),
+    ) -> dict[str, Any]:
         """Make another call of the service's API, and return the JSON object of its answer.
 
         Args:
             content: the JSON object of the call, or None.
             words: how error texts speak of the call.
+            hidden: what no error text may show.
 
         Raises:
             SubmitRefused: the service refused the call permanently.
             ServiceUnavailable: the service did not do it now, or nobody can tell.
         """
-        answer = self._send(self.dialect.request(method, path, content, words=words))
+        answer = self._send(self.dialect.request(method, path, content, words=words), hidden=hidden)
         return read_object(self.dialect.unwrap(answer))
 
     def close(self) -> None:
         """Close the idle connections. Calls in progress finish. A later call opens new connections."""
-        pid, idle = self._idle
-        if pid == os.getpid():
-            with suppress(IndexError):  # another thread may take the last session
-                while True:
-                    idle.pop().close()
+        self._sessions.close()
 
     def __enter__(self) -> Self:
         return self
@@ -148,11 +167,11 @@ class ServiceClient:
     def __repr__(self) -> str:
         return f"<ServiceClient {self.dialect!r}>"
 
-    def _send(self, call: ServiceRequest) -> ServiceAnswer:
+    def _send(self, call: ServiceRequest, hidden: tuple[str, ...] = ()) -> ServiceAnswer:
         try:
             with (
                 within(sum(self.timeout)),
-                self._session() as session,
+                self._sessions.lend() as session,
                 session.request(
                     call.method,
                     call.url,
@@ -170,25 +189,11 @@ class ServiceClient:
                     text=_read(response),
                     now=now,
                     asked=parse_retry_after(response.headers.get("Retry-After", ""), now),
-                    secret=self._api_key,
+                    secrets=(self._api_key, *hidden),
                     words=call.words,
                 )
         except _TROUBLE as exc:
             raise no_answer(call.party, call.words, exc) from exc
-
-    @contextmanager
-    def _session(self) -> Iterator[requests.Session]:
-        if self._idle[0] != os.getpid():
-            self._idle = (os.getpid(), deque())  # a connection must not be shared with the parent process
-        idle = self._idle[1]
-        try:
-            session = idle.pop()
-        except IndexError:
-            session = _new_session()
-        try:
-            yield session
-        finally:
-            idle.append(session)
 
 
 def _new_session() -> requests.Session:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import ssl
 from dataclasses import replace
 from typing import Any
@@ -9,7 +10,13 @@ from typing import Any
 import requests
 import urllib3
 
-from celery_ezthrottle.errors import EZThrottleError, ServiceUnavailable, SubmitRefused
+from celery_ezthrottle.errors import (
+    AuthenticationError,
+    EZThrottleError,
+    QuotaExceededError,
+    ServiceUnavailable,
+    SubmitRefused,
+)
 
 from .service_answer import JobState, ServiceAnswer, Submitted
 from .words import Words
@@ -84,7 +91,7 @@ def read_proxy(answer: ServiceAnswer, party: str) -> ServiceAnswer:
     if inner is not None:
         _check_status(inner)
     if answer.retry_at is not None:
-        raise _not_now(answer, "is over its quota", maybe_accepted=False)
+        raise _not_now(answer, "is over its quota", maybe_accepted=False, kind=QuotaExceededError)
     raise SubmitRefused(
         f"{answer.party} did not allow {answer.words.what}{answer.said}: {answer.words.nothing}; check the account and its plan.",
         inner.status if inner else answer.status,
@@ -127,7 +134,7 @@ def _check_status(answer: ServiceAnswer) -> None:
     if 200 <= status <= 299:
         return
     if status == 429:
-        raise _not_now(answer, "is over its quota (HTTP 429)", maybe_accepted=False)
+        raise _not_now(answer, "is over its quota (HTTP 429)", maybe_accepted=False, kind=QuotaExceededError)
     if status in _FOR_NOW or 500 <= status <= 599:
         raise _not_now(answer, f"failed for now (HTTP {status})", maybe_accepted=status not in _NOT_TAKEN)
     if 300 <= status <= 499:
@@ -135,14 +142,16 @@ def _check_status(answer: ServiceAnswer) -> None:
     raise _nonsense(answer, "a meaning that HTTP knows")
 
 
-def _not_now(answer: ServiceAnswer, what: str, *, maybe_accepted: bool) -> EZThrottleError:
+def _not_now(
+    answer: ServiceAnswer, what: str, *, maybe_accepted: bool, kind: type[ServiceUnavailable] = ServiceUnavailable
+) -> EZThrottleError:
     words = answer.words
-    return ServiceUnavailable(
+    return kind(
         f"{answer.party} {what}{answer.said}: {words.maybe if maybe_accepted else words.no}; "
         f"{words.again.format(later=' later')}.",
         answer.status,
         answer.shown,
-        answer.retry_at,
+        _milliseconds(answer.retry_at),
         maybe_accepted,
     )
 
@@ -158,7 +167,8 @@ def _refused(answer: ServiceAnswer) -> EZThrottleError:
     remedy = remedies.get(answer.status, "correct what was sent; the attribute body holds the answer")
     if answer.status < 400:
         remedy = "redirects are not followed, correct that URL"
-    return SubmitRefused(
+    kind = AuthenticationError if answer.status in {401, 403} else SubmitRefused
+    return kind(
         f"{answer.party} refused {answer.words.what} (HTTP {answer.status}){answer.said}: {answer.words.nothing}; {remedy}.",
         answer.status,
         answer.shown,
@@ -171,6 +181,10 @@ def _nonsense(answer: ServiceAnswer, wanted: str) -> EZThrottleError:
         f"{answer.words.again.format(later='')}.",
         answer.status,
         answer.shown,
-        answer.retry_at,
+        _milliseconds(answer.retry_at),
         maybe_accepted=True,
     )
+
+
+def _milliseconds(at: float | None) -> int | None:
+    return None if at is None else math.ceil(at * 1000)

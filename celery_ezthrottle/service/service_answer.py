@@ -56,7 +56,7 @@ class ServiceAnswer:
         text: the body.
         now: when the answer came, as Unix time in seconds.
         asked: the time that ``Retry-After`` names, as Unix time in seconds, or None.
-        secret: the API key. It is removed from every text that is shown.
+        secrets: the API key, and other secrets that were sent. They are removed from every text that is shown.
         words: how error texts speak of the call.
     """
 
@@ -65,7 +65,7 @@ class ServiceAnswer:
     text: str = field(repr=False)
     now: float
     asked: float | None = None
-    secret: str = field(default="", repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
     words: Words = JOB
 
     @property
@@ -92,7 +92,7 @@ class ServiceAnswer:
 
     @property
     def shown(self) -> str:
-        """The body as errors keep it: without the API key, cut to 2,000 characters."""
+        """The body as errors keep it: without secrets, cut to 2,000 characters."""
         return self.clean(self.text)[:_MAX_BODY]
 
     @property
@@ -105,7 +105,8 @@ class ServiceAnswer:
         return f" ({line.strip()})" if line.strip() else ""
 
     def clean(self, text: str) -> str:
-        """Return ``text`` without the API key, in a form that every log and result backend can write."""
-        for secret in {self.secret, json.dumps(self.secret)[1:-1]} - {""}:
-            text = text.replace(secret, "[api key]")
+        """Return ``text`` without secrets, in a form that every log and result backend can write."""
+        for number, secret in enumerate(self.secrets):
+            for form in {secret, json.dumps(secret)[1:-1]} - {""}:
+                text = text.replace(form, "[secret]" if number else "[api key]")
         return text.encode(errors="replace").decode()

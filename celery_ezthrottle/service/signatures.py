@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import Protocol
 
-from celery_ezthrottle.errors import ConfigurationError, EZThrottleError
+from celery_ezthrottle.errors import ConfigurationError, WebhookVerificationError
 
 __all__ = [
     "SIGNATURE_HEADER", "BadSignature", "BodyCheck", "SignatureCheck", "Unsigned", "check_clock", "mac_token", "sign",
@@ -24,16 +24,21 @@ _URL_MAC_LENGTH = 32  # hex digits: 128 bits
 TIMESTAMP = re.compile(r"[0-9]{1,15}")
 
 
-class BadSignature(EZThrottleError):
+class BadSignature(WebhookVerificationError):
     """A webhook does not prove that EZThrottle sent it. The receiver must answer 401 and keep nothing of it.
 
     Attributes:
         reason: what is wrong. It contains no part of a secret or of a MAC.
+        code: the same in one word, as the EZThrottle SDK has it.
     """
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
+    def __init__(self, reason: str, code: str = "") -> None:
+        super().__init__(reason, code)
         self.reason = reason
+        self.code = code
+
+    def __str__(self) -> str:
+        return self.reason
 
 
 def sign(secret: str, body: bytes, timestamp: int) -> str:
@@ -148,7 +153,8 @@ class SignatureCheck:
         if not matched:
             raise BadSignature(
                 "The signature matches none of the webhook secrets: set the secret that the EZThrottle account signs with, "
-                "and see that nothing between changes the body."
+                "and see that nothing between changes the body.",
+                "signature_mismatch",
             )
 
     def clock(self, now: float, tolerance: float) -> None:
@@ -208,16 +214,18 @@ def _keys(secrets: Sequence[str]) -> list[bytes]:
 def _parse(header: str | None) -> tuple[str, list[str]]:
     """Return the timestamp as text, because the MAC covers that text, and every ``v1`` value in lower case."""
     if not header:
-        raise BadSignature(f"The header {SIGNATURE_HEADER} is missing: webhooks are only accepted signed.")
+        raise BadSignature(
+            f"The header {SIGNATURE_HEADER} is missing: webhooks are only accepted signed.", "no_signature_header"
+        )
     if not header.isascii():
-        raise BadSignature(f"The header {SIGNATURE_HEADER} has characters other than ASCII.")
+        raise BadSignature(f"The header {SIGNATURE_HEADER} has characters other than ASCII.", "malformed_header")
     entries = [entry.strip().partition("=") for entry in header.split(",")]
     timestamps = [value for name, _, value in entries if name == "t"]
     signatures = [value.lower() for name, _, value in entries if name == "v1"]
     if len(timestamps) != 1 or not TIMESTAMP.fullmatch(timestamps[0]):
-        raise BadSignature(f"The header {SIGNATURE_HEADER} needs exactly one t=<Unix seconds>.")
+        raise BadSignature(f"The header {SIGNATURE_HEADER} needs exactly one t=<Unix seconds>.", "malformed_timestamp")
     if not signatures:
-        raise BadSignature(f"The header {SIGNATURE_HEADER} has no v1=<hex>.")
+        raise BadSignature(f"The header {SIGNATURE_HEADER} has no v1=<hex>.", "missing_v1_signature")
     return timestamps[0], signatures
 
 

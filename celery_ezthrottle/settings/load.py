@@ -22,7 +22,7 @@ from .validate import report
 if TYPE_CHECKING:
     from celery import Celery
 
-__all__ = ["load_settings", "lookup"]
+__all__ = ["is_configured", "load_settings", "lookup"]
 
 #: Default of ``max_forwards`` where the service does not try a limited call again by itself. All of them take some four minutes.
 FORWARDS = 10
@@ -66,6 +66,12 @@ def load_settings(app: Celery, *, environ: Mapping[str, str] | None = None) -> S
     if not settings.service_tries_again and "max_forwards" not in values:
         return replace(settings, max_forwards=FORWARDS)
     return settings
+
+
+def is_configured(app: Celery, *, environ: Mapping[str, str] | None = None) -> bool:
+    """Whether a receiver is configured: the tasks of ``app`` may be suspended."""
+    environ = os.environ if environ is None else environ
+    return all(lookup(app, environ, name)[0] for name in ("webhook_url", "webhook_secret"))
 
 
 def lookup(app: Celery, environ: Mapping[str, str], name: str) -> tuple[Any, str]:

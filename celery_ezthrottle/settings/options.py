@@ -89,6 +89,9 @@ class Options:
     #: The same for calls whose method is not safe, such as POST, and the statuses at which the service tries them again; None =
     #: those of ``forward_on``, and those of the service.
     forward_unsafe_on: Collection[int] | None = setting(None, STATUSES)
+    #: Which calls are submitted to the service instead of being sent from here. "limited": none; a call is forwarded when it has
+    #: failed. "first": the first call that the service can take. "all": each call that it can take.
+    submit: str = setting("limited", choice("limited", "first", "all"))
     #: When a call that failed with a network error is forwarded. "safe": if the request was certainly not sent, its method is
     #: idempotent, or it has an ``Idempotency-Key`` header. "always". "never".
     forward_on_network_error: str = setting("safe", choice("safe", "always", "never"))

@@ -146,14 +146,17 @@ class _Execution:
         """Suspend the task if its body was stopped at a call that must not be sent.
 
         Raises:
-            OutcomeUnknown: the task cannot be suspended.
+            OutcomeUnknown, JobFailed: the task cannot be suspended.
         """
         call = self.run.recorder.to_forward
         if call is None:
             return
         assert isinstance(call.error, Exception)  # noqa: S101 -- the recorder has set it
-        if self._obstacle(call) is None:
+        why = self._obstacle(call)
+        if why is None:
             suspend(self.run, call, call.error, self._arguments())
+        elif why:
+            add_note(call.error, f"Not forwarded: {why}.")
         self.run.leave()
         self.run.save_journal()
         raise call.error from None

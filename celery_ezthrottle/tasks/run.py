@@ -202,12 +202,15 @@ class Run:
         if not self._save():
             self._stop_taken_over()  # before it makes the next call
 
+    def journal(self) -> bytes:
+        """What a later run of the task needs of this one."""
+        return journal.dump_entries((*self.recorder.replay.kept, *self.recorder.entries()))
+
     def _save(self) -> bool:
         """Save the journal. Returns False if another run has the task; True also when the store is out of reach."""
-        kept = journal.dump_entries((*self.recorder.replay.kept, *self.recorder.entries()))
         act = functools.partial(
             self.store.save_journal,
-            *(self.task.request.id, self.id, self.resumed_from, kept),
+            *(self.task.request.id, self.id, self.resumed_from, self.journal()),
             retries=self.order,
         )
         try:

@@ -38,6 +38,7 @@ from proj.more_tasks import refund, fetch
 from proj.report import charge_then_count
 from proj.threaded_tasks import fetch_all
 from proj.async_tasks import fetch_at_once
+from proj.fast_tasks import quote
 from proj.revoking import revoke
 from proj.web import app as mounted
 from proj.asgi import application as beside
@@ -45,6 +46,7 @@ assert charge_then_count([4, 5]).get(timeout=30) == 2
 print(charge_all([1, 2, 3]).get(timeout=30), refund.delay(7).get(timeout=30), fetch.delay("/v1/list").get(timeout=30)["path"])
 assert len(fetch_all.delay(["/v1/one", "/v1/two"]).get(timeout=30)) == 2
 assert [found["n"] for found in fetch_at_once.delay(["/v1/three", "/v1/four", "/v1/five"]).get(timeout=30)] == [1, 2, 1]
+assert quote.delay("ACME").get(timeout=30)["n"] == 1
 async def ask(site):
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(site), base_url="http://site") as client:
         return [(await client.get(path)).status_code for path in ("/ezthrottle/webhook", "/other")]
@@ -92,7 +94,8 @@ def test_the_project_of_the_readme_runs(lab: Lab, path: str, tmp_path: Path) -> 
     celery = package / "celery.py"
     celery.write_text(
         celery.read_text().replace(
-            '["proj.tasks"]', '["proj.tasks", "proj.more_tasks", "proj.threaded_tasks", "proj.async_tasks"]'
+            '["proj.tasks"]',
+            '["proj.tasks", "proj.more_tasks", "proj.threaded_tasks", "proj.async_tasks", "proj.fast_tasks"]',
         )
     )
     environment = {

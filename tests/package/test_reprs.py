@@ -16,8 +16,10 @@ import celery_ezthrottle
 from celery_ezthrottle._common.validators import Kind
 from celery_ezthrottle.broker.confirmed_publish import _Broker
 from celery_ezthrottle.checks.findings import Finding
+from celery_ezthrottle.client.ezthrottle import EZThrottle
 from celery_ezthrottle.continuations.job_result import JobResult
 from celery_ezthrottle.continuations.submissions import _Waiting
+from celery_ezthrottle.errors import ForwardToEZThrottle
 from celery_ezthrottle.gateway import GatewayConfig, exchange, rows
 from celery_ezthrottle.http.call import Call, _Released
 from celery_ezthrottle.http.fingerprint import fingerprint
@@ -27,6 +29,7 @@ from celery_ezthrottle.http.library import SentRequest
 from celery_ezthrottle.http.message_view import MessageView
 from celery_ezthrottle.http.requests_adapter import REQUESTS
 from celery_ezthrottle.http.stored_answer import StoredError, StoredResponse
+from celery_ezthrottle.policy.forward_request import ForwardRequest
 from celery_ezthrottle.receiver.payload import Payload
 from celery_ezthrottle.receiver.reply import Reply
 from celery_ezthrottle.service.account import Account
@@ -130,10 +133,13 @@ SECRETIVE: list[Any] = [
         body="canary in body",
     ),
     Submitted("j", "", duplicate=False, answer={"echo": "canary in answer"}),
-    ServiceAnswer(party="The proxy", status=400, text="canary in text", now=1.0, secret="canary in secret"),
+    ServiceAnswer(party="The proxy", status=400, text="canary in text", now=1.0, secrets=("canary in secret",)),
     JOB,
     _Waiting("c", "t", "proj.charge", JOB, 1.0, 2.0, 3.0),
     Webhook("https://app.example.com/hook?token=canary+in+webhook"),
+    ForwardRequest({"url": URL, "headers": {"Authorization": "canary in headers"}}, RuntimeError("canary in error")),
+    ForwardToEZThrottle(url=URL, headers={"Authorization": "canary in headers"}, body="canary in body"),
+    EZThrottle("canary in api_key"),
     RESPONSE,
     StoredResponse(status_code=200, history=(RESPONSE,)),
     ERROR,

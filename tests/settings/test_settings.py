@@ -405,6 +405,7 @@ def test_every_setting_can_come_from_both_places(app: Celery) -> None:
         "forward_on": ("429", {429}),
         "forward_unsafe_on": ("429,503", {429, 503}),
         "idempotency_header": ('{"public": "Idempotency-Key"}', {"public": "Idempotency-Key"}),
+        "submit": ("first", "first"),
         "forward_on_network_error": ("never", "never"),
         "keep_answers": ("retries", "retries"),
         "region_policy": ("strict", "strict"),

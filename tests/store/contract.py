@@ -10,7 +10,7 @@ from .housekeeping import CountsContract, HealthContract, LeadContract, NonceCon
 from .leasing import HoldContract, LeaseContract
 from .running import FinishContract, JournalContract, StartContract
 from .tasks import CloseRunContract, EndContract, TaskContract
-from .unclaimed import UnclaimedBoundsContract, UnclaimedContract
+from .unclaimed import ResultContract, UnclaimedBoundsContract, UnclaimedContract
 from .waiting import (
     BindContract,
     PostponeContract,
@@ -35,6 +35,7 @@ class StoreContract(
     DeliverContract,
     RebindContract,
     CrowdContract,
+    ResultContract,
     UnclaimedContract,
     UnclaimedBoundsContract,
     ClaimContract,

@@ -195,6 +195,10 @@ class Machine(RuleBasedStateMachine):
         id_ = pick(self.withdrawn[::-1], index)
         assert self.both("withdraw", id_) or id_ in self.data.continuations  # a suspension came again, late
 
+    @rule(job_id=JOBS)
+    def result(self, job_id: str) -> None:
+        self.both("result", job_id)
+
     # Outcomes -----------------------------------------------------------------------------------------------------
 
     @rule(index=INDEX, job_id=JOBS, result=RESULTS, named=st.booleans())

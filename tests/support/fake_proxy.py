@@ -29,6 +29,8 @@ class FakeProxy(ThreadingHTTPServer):
         self.headers: dict[str, str] = {}
         self.requests: list[tuple[str, dict[str, str], bytes]] = []
         self.connections: list[socket.socket] = []
+        #: Called one by one, each before a request is answered.
+        self.turns: list[Callable[[], None]] = []
         self.act: Callable[[Handler], None] | None = None
         self.url = f"http://127.0.0.1:{self.server_port}"
 
@@ -61,6 +63,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.server.requests.append((f"{self.command} {self.path}", dict(self.headers), body))
+        if self.server.turns:
+            self.server.turns.pop(0)()
         if self.server.act is not None:
             self.server.act(self)
             return
@@ -72,7 +76,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
-    do_GET = do_DELETE = do_POST  # noqa: N815 -- names of the base class
+    do_GET = do_DELETE = do_PATCH = do_PURGE = do_POST  # noqa: N815 -- names of the base class
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         pass

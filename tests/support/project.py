@@ -39,6 +39,7 @@ app.conf.update(
         "tests.support.ending_tasks",
         "tests.support.answered_tasks",
         "tests.support.varying_tasks",
+        "tests.support.submitted_tasks",
         "tests.support.unsafe_tasks",
         "tests.support.unseen_tasks",
         "tests.support.httpx_tasks",
