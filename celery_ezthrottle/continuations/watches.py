@@ -33,6 +33,14 @@ def is_watch(id_: str | None) -> TypeGuard[str]:
     """Return whether the id of a webhook URL is that of a watch, and not of a continuation."""
     return id_ is not None and _WATCH.fullmatch(id_) is not None
 
+
+def dump_watch(watch_id: str) -> bytes:
+    """The stored form, in the place of a job."""
+    return json.dumps({"watch": watch_id}).encode()
+
+
+def watch_of(job: bytes) -> str | None:
+    """The watch id if ``job``, of a continuation, is a watch; None if it is a job."""
     if not job.startswith(b'{"watch"'):
         return None
     found: str = json.loads(job)["watch"]

@@ -110,8 +110,8 @@ def test_it_says_when_to_come_back(proxy: FakeProxy, client: ServiceClient, name
 # Keys
 
 
-def key_of(proxy: FakeProxy, job: Job, **account: Any) -> str:
-    with ServiceClient("", url=proxy.url, dialect="local", **account) as client:
+def key_of(proxy: FakeProxy, job: Job, *, namespace: str = "", user_id: str = "celery") -> str:
+    with ServiceClient("", url=proxy.url, dialect="local", namespace=namespace, user_id=user_id) as client:
         client.submit(job)
     return str(sent(proxy)["idempotent_key"])
 
