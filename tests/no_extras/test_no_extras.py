@@ -16,7 +16,10 @@ from celery_ezthrottle.cli import ezthrottle
 EXTRAS = ("httpx2", "starlette", "uvicorn")
 NEEDS_AN_EXTRA = {
     "celery_ezthrottle._common.http_protocol",
-    *(f"celery_ezthrottle.gateway.{name}" for name in ("app", "delivery", "dispatcher", "exchange")),
+    *(
+        f"celery_ezthrottle.gateway.{name}"
+        for name in ("api", "app", "attempts", "delivery", "dispatcher", "exchange", "webhook_secrets")
+    ),
 }
 
 pytestmark = pytest.mark.skipif(
