@@ -19,14 +19,13 @@ from celery_ezthrottle._common.log import logger
 from celery_ezthrottle.broker import parked_message
 from celery_ezthrottle.broker.confirmed_publish import NotPublished
 from celery_ezthrottle.errors import ServiceUnavailable, StoreError
-from celery_ezthrottle.http import journal
 from celery_ezthrottle.service.client import ServiceClient
 from celery_ezthrottle.service.job import Job
 from celery_ezthrottle.settings.app_settings import Settings
 from celery_ezthrottle.settings.load import load_settings
 from celery_ezthrottle.store.finish_batch import FinishBatch
 from celery_ezthrottle.store.protocol import Store
-from celery_ezthrottle.store.records import Claim, StartOutcome, SuspendOutcome, Suspension, Verdict
+from celery_ezthrottle.store.records import Claim, SuspendOutcome, Suspension, Verdict
 from celery_ezthrottle.store.redis.store import RedisStore
 from celery_ezthrottle.store.retrying import retry_briefly
 from celery_ezthrottle.store.states import State
@@ -163,46 +162,6 @@ class Continuations:
             logger.warning("Job %s was delivered again with another result; the first one stays.", job_id)
         resume_waiters(self, kept_as, delivery)
         return delivery.verdict
-
-    def keep_answer(self, continuation_id: str, run_id: str, task_id: str, *, leased: bool = True) -> None:
-        """Save the answer that a run was resumed with in the journal of its task, for a retry that the run itself cannot prepare.
-
-        Args:
-            leased: another run takes over if this run dies.
-
-        Raises:
-            StoreError: the store is out of reach.
-        """
-        now = time.time()
-        lease = now + self.settings.lease if leased else None
-        found = self.store.start(continuation_id, run_id, now, lease=lease)
-        if found.outcome is StartOutcome.STARTED:
-            result = job_result.read(
-                found.result, found.failure, elapsed=max(0.0, found.delivered_at - found.suspended_at)
-            )
-            entries = journal.for_resume(
-                journal.load_entries(found.journal),
-                result.answer,
-                send_again=bool(result.lost),
-                is_final=result.never_taken,
-            )
-            self.store.save_journal(task_id, run_id, continuation_id, journal.dump_entries(entries))
-
-    def end_unbegun(self, continuation_id: str, run_id: str, task_id: str, *, runs_again: bool) -> None:
-        """End the continuation that ``run_id`` was to resume: the run has ended before it began. No-op when another run holds it.
-
-        Args:
-            run_id: of the run. It holds the continuation, or has never held it.
-            runs_again: Celery will run the task again, as a retry. The retry gets the answer.
-
-        Raises:
-            StoreError: the store is out of reach.
-        """
-        if runs_again:
-            self.keep_answer(continuation_id, run_id, task_id)
-        else:
-            self.store.start(continuation_id, run_id, time.time(), lease=None)
-        self.store.finish(continuation_id, run_id, keep_journal=runs_again)
 
     def finish_soon(self, continuation_id: str, run_id: str) -> None:
         """Report, together with others, that a run whose message was acknowledged early has ended the task."""
