@@ -30,7 +30,6 @@ from celery_ezthrottle.store.redis.store import RedisStore
 from celery_ezthrottle.store.retrying import retry_briefly
 from celery_ezthrottle.store.states import State
 
-from . import job_result
 from .submissions import Submissions
 from .waiters import resume_waiters
 from .watches import is_watch, watch_of
