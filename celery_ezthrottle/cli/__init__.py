@@ -14,6 +14,7 @@ from .cancel import cancel
 from .check import check
 from .gateway import gateway
 from .l8 import l8
+from .region import region
 from .sweep import sweep
 from .webhook import webhook
 
@@ -26,5 +27,5 @@ def ezthrottle() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
 
 
-for command in (webhook, gateway, check, sweep, cancel, l8):
+for command in (webhook, gateway, region, check, sweep, cancel, l8):
     ezthrottle.add_command(command)

@@ -91,7 +91,11 @@ class EZThrottle(Jobs, WebhookSecrets):
             ConfigurationError: a setting is missing or wrong. The text names it.
         """
         app = app or get_current_app()
-        settings = Continuations.of(app).settings
+        return cls.from_settings(Continuations.of(app).settings, app=app)
+
+    @classmethod
+    def from_settings(cls, settings: Settings, *, app: Celery | None = None) -> Self:
+        """Create a client with ``settings``; see :meth:`from_app`."""
         client = cls.__new__(cls)
         client._set_up(ServiceClient.from_settings(settings), app, settings.webhook_secrets)
         return client

@@ -12,7 +12,8 @@ from celery_ezthrottle.continuations import job_result
 from celery_ezthrottle.continuations.build_job import webhook_url as url_of_watch
 from celery_ezthrottle.continuations.manager import Continuations
 from celery_ezthrottle.continuations.watches import new_watch
-from celery_ezthrottle.errors import ConfigurationError, InvalidJob, ResultTimeout, ServiceUnavailable
+from celery_ezthrottle.errors import ConfigurationError, ResultTimeout, ServiceUnavailable
+from celery_ezthrottle.service import job_validation
 from celery_ezthrottle.service.client import ServiceClient
 from celery_ezthrottle.service.job import Job
 from celery_ezthrottle.settings.validate import receiver_problems, report
@@ -74,7 +75,7 @@ class Jobs:
             "url": url,
             "method": method,
             "headers": headers or {},
-            "body": _text(body),
+            "body": job_validation.text_of(body),
             "metadata": metadata or {},
             "webhooks": list(webhooks or ()),
             "webhook_quorum": webhook_quorum,
@@ -187,12 +188,3 @@ class Jobs:
             if exc.maybe_accepted or exc.status_code is not None:
                 raise
         return fallback()
-
-
-def _text(body: str | bytes | None) -> str | None:
-    if not isinstance(body, bytes | bytearray):
-        return body
-    try:
-        return body.decode()
-    except UnicodeDecodeError:
-        raise InvalidJob("body is not UTF-8: the wire carries only text; encode it, as with base64.") from None

@@ -11,10 +11,11 @@ from uuid import uuid4
 from celery_ezthrottle._common.retry_after import parse_retry_after
 from celery_ezthrottle.errors import InvalidJob
 from celery_ezthrottle.http.call import Call
-from celery_ezthrottle.http.fingerprint import is_safe
+from celery_ezthrottle.http.fingerprint import exact_digest, is_safe
 from celery_ezthrottle.http.journal import Entry
 from celery_ezthrottle.http.library import SentRequest
 from celery_ezthrottle.policy.callables import ask
+from celery_ezthrottle.policy.forward_request import ForwardRequest
 from celery_ezthrottle.service.dialects import dialect_named
 from celery_ezthrottle.service.job import Job
 from celery_ezthrottle.service.signatures import mac_token
@@ -23,7 +24,7 @@ from celery_ezthrottle.settings.options import Options
 
 from .back_off import back_off
 
-__all__ = ["build_job", "not_before", "webhook_url"]
+__all__ = ["build_handed_over", "build_job", "not_before", "webhook_url"]
 
 #: Headers that the sender computes anew, or that belong to one connection (RFC 9110, section 7.6.1).
 _NOT_FORWARDED = frozenset(
@@ -80,11 +81,7 @@ def build_job(
         )
     sent = call.last_sent
     ours = {"url": webhook_url(settings, continuation_id)}
-    fields: dict[str, Any] = {
-        name: value
-        for name in ("regions", "region_policy", "execution_mode", "webhook_quorum", "metadata")
-        if (value := getattr(options, name)) is not None
-    }
+    fields = _of_options(options)
     # What follows from forward_unsafe_on is nothing that a service without this field would need.
     policy = options.retry_policy_of(safe=is_safe(sent.method)) if "retry_policy" in has else options.retry_policy
     if policy is not None:
@@ -123,6 +120,48 @@ def _asked_for(call: Call, options: Options, now: float) -> float | None:
     due = parse_retry_after(call.response.headers.get("Retry-After", ""), now)
     # A job that begins after its task has given up would be executed for nobody.
     return due if due is not None and due < now + options.result_timeout else None
+
+
+def build_handed_over(
+    asked: ForwardRequest, options: Options, settings: Settings, *, continuation_id: str, task_id: str
+) -> Job:
+    """Build the job for a request that a task hands over. Its own fields have precedence over the options of the task.
+
+    Raises:
+        InvalidJob: the wire format or the dialect cannot carry the request.
+        ConfigurationError: the settings name a dialect that does not exist.
+    """
+    given = dict(asked.fields)
+    method, body = str(given.get("method", "GET")), given.get("body")
+    digest = exact_digest(
+        method, str(given["url"]), body.encode("utf-8", "surrogatepass") if isinstance(body, str) else None
+    )
+    given["webhooks"] = (
+        *options.webhooks,
+        *given.get("webhooks", ()),
+        {"url": webhook_url(settings, continuation_id)},
+    )
+    job = Job(
+        **{
+            **_of_options(options),
+            "retry_policy": options.retry_policy_of(safe=is_safe(method)),
+            "idempotent_key": f"celery-{task_id}-handed-over-{digest[:12]}",
+            **given,
+        }
+    )
+    if len((job.body or "").encode()) > settings.max_request_body:
+        raise InvalidJob("its request body is too large; raise ezthrottle_max_request_body")
+    dialect_named(settings.dialect).check(job)
+    return job
+
+
+def _of_options(options: Options) -> dict[str, Any]:
+    """The fields of a job that are options of its task, where they are set."""
+    return {
+        name: value
+        for name in ("regions", "region_policy", "execution_mode", "webhook_quorum", "metadata")
+        if (value := getattr(options, name)) is not None
+    }
 
 
 def webhook_url(settings: Settings, continuation_id: str) -> str:

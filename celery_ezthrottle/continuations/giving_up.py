@@ -26,7 +26,6 @@ _NOT_KNOWN = "Whether the request was executed is not known"
 
 def can_ask(continuations: Continuations, claim: Claim) -> bool:
     """Whether the service can be asked what became of the job of ``claim``."""
-    # Of a nested job that is watched, nobody here knows the id.
     return bool(claim.job_id) and not is_watch(claim.job_id) and continuations.client.can_look_up
 
 
@@ -61,7 +60,8 @@ def unknown_result(
     # The text does not show the key of the job, which may contain anything. It names the continuation in the job's webhook URL.
     job = f"the job whose webhook URL holds continuation {claim.id}"
     if is_watch(claim.job_id):
-        what, job = f"No result of the nested job that this step is came within {after}.", "that job"
+        what = f"No result of a nested job came within {after}."
+        job = f"the job whose webhook URL holds {claim.job_id}"
     elif claim.job_id:
         what, job = f"No result of job {claim.job_id} came within {after}.", "that job"
     elif refusal is None:

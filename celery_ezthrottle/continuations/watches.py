@@ -1,4 +1,4 @@
-"""Watches: ids of webhook URLs for results that no task is suspended for.
+"""Watches: ids of webhook URLs for results whose job no process of the waiting task has submitted.
 
 The URL is that of :func:`.build_job.webhook_url`, with the id of a watch in the place of a continuation's. The store keeps what
 comes there under the id of the watch, as if that were the id of a job. So whoever knows the watch finds the result, whatever id
@@ -24,23 +24,23 @@ def new_watch() -> str:
     return f"w-{uuid4().hex}"
 
 
+def watch_id_of(continuation_id: str, path: str) -> str:
+    """The watch id of a job that is nested in the job of a continuation, by its path there."""
+    return f"w-{hashlib.sha256(f'{continuation_id} {path}'.encode()).hexdigest()[:32]}"
+
+
 def is_watch(id_: str | None) -> TypeGuard[str]:
     """Return whether the id of a webhook URL is that of a watch, and not of a continuation."""
     return id_ is not None and _WATCH.fullmatch(id_) is not None
 
 
-def watch_id_of(continuation_id: str, path: str) -> str:
-    """Return the id of the watch of a job that is nested in the job of a continuation, by its path there."""
-    return f"w-{hashlib.sha256(f'{continuation_id} {path}'.encode()).hexdigest()[:32]}"
-
-
-def dump_watch(watch: str) -> bytes:
-    """Return the stored form of a watch, which a continuation has in the place of its job."""
-    return json.dumps({"watch": watch}).encode()
+def dump_watch(watch_id: str) -> bytes:
+    """The stored form, in the place of a job."""
+    return json.dumps({"watch": watch_id}).encode()
 
 
 def watch_of(job: bytes) -> str | None:
-    """Return the id of the watch that a continuation has in the place of its job; None if it has a job."""
+    """The watch id if ``job``, of a continuation, is a watch; None if it is a job."""
     if not job.startswith(b'{"watch"'):
         return None
     found: str = json.loads(job)["watch"]

@@ -10,6 +10,7 @@ from typing import Any
 
 from celery_ezthrottle._common.error_chain import all_behind
 from celery_ezthrottle.errors import InvalidJob
+from celery_ezthrottle.service.job_validation import text_of
 
 __all__ = ["ForwardRequest", "forward_request", "key_of_call"]
 
@@ -37,7 +38,7 @@ def forward_request(error: BaseException) -> ForwardRequest | None:
     It is known by the name of its class and by its attributes, so that one of the EZThrottle SDK is known too.
 
     Raises:
-        InvalidJob: it names no URL.
+        InvalidJob: it names no URL, or its body is not text.
     """
     if not any(cls.__name__ == _CLASS for cls in type(error).__mro__):
         return None
@@ -47,6 +48,7 @@ def forward_request(error: BaseException) -> ForwardRequest | None:
     }
     if not given["url"]:
         raise InvalidJob("url is missing in ForwardToEZThrottle: give it the URL of the request.")
+    given["body"] = text_of(given["body"])
     # An empty body is a body. Other empty values are defaults.
     fields = {name: value for name, value in given.items() if value or (name == "body" and value is not None)}
     return ForwardRequest(fields, _other_failure(error, getattr(error, "fallback_on_error", None)))

@@ -27,6 +27,7 @@ from celery_ezthrottle.policy.repeating import key_header
 from celery_ezthrottle.store.records import Resumption, StartOutcome
 from celery_ezthrottle.store.retrying import retry_briefly, retry_in_background
 
+from .handing_over import HandedOver, is_handed_over
 from .handoff import Revoked, why_idle
 from .run import Run
 from .sdk_retries import stops_retries
@@ -157,6 +158,10 @@ def claim(run: Run, continuation_id: str) -> tuple[Resumption, JobResult]:
 
 def _resume(run: Run, continuation_id: str) -> tuple[tuple[Entry, ...], str]:
     found, result = claim(run, continuation_id)
+    if is_handed_over(found.failure):
+        log_resumption(run, found, result.answer)
+        run.handed_over = HandedOver(job_result.told(found.result), result)
+        return journal.load_entries(found.journal), found.job_id
     entries = journal.for_resume(
         journal.load_entries(found.journal), result.answer, send_again=bool(result.lost), is_final=result.never_taken
     )

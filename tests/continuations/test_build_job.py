@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 import requests
 
-from celery_ezthrottle.continuations.build_job import build_job, not_before, webhook_url
+from celery_ezthrottle.continuations.build_job import build_handed_over, build_job, not_before, webhook_url
 from celery_ezthrottle.errors import InvalidJob
 from celery_ezthrottle.http.call import Call
 from celery_ezthrottle.http.fingerprint import fingerprint
 from celery_ezthrottle.http.journal import Entry
 from celery_ezthrottle.http.requests_adapter import REQUESTS
+from celery_ezthrottle.policy.forward_request import ForwardRequest
 from celery_ezthrottle.service.dialects.dialect import JOB_FIELDS
 from celery_ezthrottle.service.dialects.proxy import Proxy
 from celery_ezthrottle.service.job import Job, RetryPolicy, Webhook
@@ -357,3 +358,60 @@ def test_what_nobody_asked_for_is_left_out_where_the_dialect_lacks_it(monkeypatc
     assert job_of(prepared(), response=limited(**{"Retry-After": "30"})).retry_at is None
     with pytest.raises(InvalidJob, match="cannot express regions"):
         job_of(prepared(), regions=("iad",))
+
+
+# A request that is handed over
+
+
+def handed_over(fields: Mapping[str, Any], **options: Any) -> Job:
+    return build_handed_over(
+        ForwardRequest(fields), Options(**options), SETTINGS, continuation_id="c0ffee", task_id="task-1"
+    )
+
+
+URL = "https://api.example.com/v1"
+
+
+def test_a_request_that_is_handed_over_goes_before_the_options() -> None:
+    options: dict[str, Any] = {"regions": ("iad",), "metadata": {"of": "the task"}, "region_policy": "strict"}
+    job = handed_over({"url": URL, "metadata": {"of": "the error"}, "webhooks": [{"url": "https://b/"}]}, **options)
+    assert (job.method, job.regions, job.metadata, job.region_policy) == (
+        "GET",
+        ("iad",),
+        {"of": "the error"},
+        "strict",
+    )
+    assert [webhook.url for webhook in job.webhooks] == ["https://b/", webhook_url(SETTINGS, "c0ffee")]
+    careful = handed_over({"url": URL, "method": "post"}, forward_unsafe_on=frozenset({429}))
+    assert careful.retry_policy == RetryPolicy(retry_codes=(429,), reroute_codes=(429,))
+
+
+def test_the_key_of_a_request_that_is_handed_over_is_the_same_in_each_run() -> None:
+    one, again, other, own = (
+        handed_over(fields).idempotent_key
+        for fields in (
+            {"url": URL, "body": "ü"},
+            {"url": URL, "body": "ü", "metadata": {"a": 1}},
+            {"url": URL, "body": ""},
+            {"url": URL, "idempotent_key": "order-7"},
+        )
+    )
+    assert one == again
+    assert other not in {one, None}
+    assert (one or "").startswith("celery-task-1-")
+    assert own == "order-7"
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"method": "P O"}, "method must be"),
+        ({"body": 5}, "body must be a string"),
+        ({"body": "\ud800"}, "body holds half a surrogate pair"),
+        ({"body": "x" * 1_048_577}, "its request body is too large"),
+        ({"webhooks": [{}]}, r"webhooks\[0\].url is missing"),
+    ],
+)
+def test_a_request_that_cannot_be_handed_over(fields: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidJob, match=said):
+        handed_over({"url": URL, **fields})

@@ -147,6 +147,19 @@ def test_a_job_that_is_not_taken_now_is_postponed(world: World, maybe: bool) -> 
     assert (claim.state, claim.attempts, claim.maybe_accepted) == (State.STORED, 1, maybe)
 
 
+def test_the_service_may_say_when_it_is_called_again(world: World) -> None:
+    at = time.time() + 50
+
+    def service() -> None:
+        raise ServiceUnavailable("busy", retry_at=int(at * 1000))
+
+    world.service = service
+    world.suspend("a")
+    world.settled()
+    assert world.store.claim("a", at - 1, at) is None
+    assert world.store.claim("a", at + 1, at + 2) is not None
+
+
 def refuse() -> None:
     raise SubmitRefused("The proxy refused the job (HTTP 401): nothing was submitted; check ezthrottle_api_key.")
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import fields
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,7 @@ from proj.report import charge_then_count
 from proj.threaded_tasks import fetch_all
 from proj.async_tasks import fetch_at_once
 from proj.fast_tasks import quote
+from proj.handed_over import pay
 from proj.revoking import revoke
 from proj.web import app as mounted
 from proj.asgi import application as beside
@@ -47,6 +49,8 @@ print(charge_all([1, 2, 3]).get(timeout=30), refund.delay(7).get(timeout=30), fe
 assert len(fetch_all.delay(["/v1/one", "/v1/two"]).get(timeout=30)) == 2
 assert [found["n"] for found in fetch_at_once.delay(["/v1/three", "/v1/four", "/v1/five"]).get(timeout=30)] == [1, 2, 1]
 assert quote.delay("ACME").get(timeout=30)["n"] == 1
+paid = pay.delay(7).get(timeout=30)
+assert (paid["status"], paid["status_code"], paid["executed_locally"]) == ("success", 200, False)
 async def ask(site):
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(site), base_url="http://site") as client:
         return [(await client.get(path)).status_code for path in ("/ezthrottle/webhook", "/other")]
@@ -76,6 +80,13 @@ def commands(page: str = "") -> list[str]:
     ]
 
 
+def outputs(page: str, command: str) -> list[list[str]]:
+    """What a page shows below each command that begins like that."""
+    lines = [line for name, text in blocks("console") if name == page for line in text.splitlines()]
+    starts = [number for number, line in enumerate(lines) if line.startswith("$ ")] + [len(lines)]
+    return [lines[start + 1 : end] for start, end in pairwise(starts) if lines[start].startswith(f"$ {command}")]
+
+
 def test_every_block_is_of_a_kind_that_is_tested() -> None:
     kinds = {kind for page in PAGES for kind, _ in BLOCK.findall(page.read_text())}
     assert kinds == {"python", "console", "text"}
@@ -95,7 +106,7 @@ def test_the_project_of_the_readme_runs(lab: Lab, path: str, tmp_path: Path) -> 
     celery.write_text(
         celery.read_text().replace(
             '["proj.tasks"]',
-            '["proj.tasks", "proj.more_tasks", "proj.threaded_tasks", "proj.async_tasks", "proj.fast_tasks"]',
+            '["proj.tasks", "proj.more_tasks", "proj.threaded_tasks", "proj.async_tasks", "proj.fast_tasks", "proj.handed_over"]',
         )
     )
     environment = {
@@ -117,6 +128,7 @@ def test_the_project_of_the_readme_runs(lab: Lab, path: str, tmp_path: Path) -> 
     lab.upstream.plan(f"{path}/v1/charges", 200, 429)
     lab.upstream.plan(f"{path}/v1/refunds", 429, 503)
     lab.upstream.plan(f"{path}/v1/list", 503)
+    lab.upstream.plan(f"{path}/v1/payments", 429)
     lab.upstream.plan(f"{path}/v1/two", 429)
     lab.upstream.plan(f"{path}/v1/four", 429)
     lab.upstream.plan(f"{path}/v1/waits", 503)
@@ -152,8 +164,8 @@ def test_a_trial_with_the_gateway_works_as_written(lab: Lab, path: str, tmp_path
     (package / "__init__.py").touch()
     for name in ("celery.py", "tasks.py"):
         (package / name).write_text(next(text for _, text in blocks("python") if text.startswith(f"# proj/{name}")))
-    ports = {"8085": str(free_port()), "8086": str(free_port())}
-    written = [re.sub("808[56]", lambda found: ports[found[0]], command) for command in commands("gateway.md")]
+    ports = {port: str(free_port()) for port in ("8085", "8086", "8087")}
+    written = [re.sub("808[567]", lambda found: ports[found[0]], command) for command in commands("gateway.md")]
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("EZTHROTTLE_")},
         "CELERY_BROKER_URL": f"{lab.redis_url}/6",
@@ -164,6 +176,7 @@ def test_a_trial_with_the_gateway_works_as_written(lab: Lab, path: str, tmp_path
     }
     ready = {"gateway": "gateway listening on", "webhook": "receiver listening on", "worker": "trial@test ready"}
     lab.upstream.plan(f"{path}/v1/charges", 429)
+    asked: list[str] = []
 
     def run(*words: str, **others: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -177,16 +190,20 @@ def test_a_trial_with_the_gateway_works_as_written(lab: Lab, path: str, tmp_path
         )
 
     with ExitStack() as stack:
-        for command in (command for command in written if command.startswith("celery")):
-            kind = next(word for word in command.split() if word in ready)
+        for number, command in enumerate(command for command in written if command.startswith("celery")):
+            kind = next((word for word in command.split() if word in ready), "")
+            if not kind:
+                asked.append(run("-m", *shlex.split(command)).stdout)
+                continue
             words = shlex.split(command) + (["-l", "INFO", "-n", "trial@test", "-c", "1"] if kind == "worker" else [])
             stack.enter_context(
-                lab.command(f"trial-{kind}", words, ready=ready[kind], environment=environment, cwd=tmp_path)
+                lab.command(f"trial-{number}-{kind}", words, ready=ready[kind], environment=environment, cwd=tmp_path)
             )
         done = run("-c", "from proj.tasks import charge; print(charge.delay(7).get(timeout=30))")
         found = run("-m", "celery", "-A", "proj", "ezthrottle", "check").stdout
         without = run("-m", "celery", "-A", "proj", "ezthrottle", "check", EZTHROTTLE_FORWARD_HOSTS="").stdout
     assert done.stdout.strip() == f"{path}/v1/charges 2", done.stderr
+    assert [answer.splitlines() for answer in asked] == outputs("gateway.md", "celery -A proj ezthrottle region")
     tried, forwarded = lab.upstream.received(f"{path}/v1/charges")
     assert tried.headers["Idempotency-Key"] == forwarded.headers["Idempotency-Key"] == "charge-7"
     assert ("error:" in found, "forward_hosts" in found) == (False, False)

@@ -21,7 +21,10 @@ NEEDS_AN_EXTRA = {
     "celery_ezthrottle._common.http_protocol",
     "celery_ezthrottle.receiver.l8",
     "celery_ezthrottle.service.l8",
-    *(f"celery_ezthrottle.gateway.{name}" for name in ("app", "delivery", "dispatcher", "exchange")),
+    *(
+        f"celery_ezthrottle.gateway.{name}"
+        for name in ("api", "app", "attempts", "delivery", "dispatcher", "exchange", "webhook_secrets")
+    ),
 }
 
 pytestmark = pytest.mark.skipif(

@@ -42,6 +42,7 @@ app.conf.update(
         "tests.support.submitted_tasks",
         "tests.support.unsafe_tasks",
         "tests.support.unseen_tasks",
+        "tests.support.handing_tasks",
         "tests.support.httpx_tasks",
         "tests.support.local_tasks",
         "tests.canvases.probes",
