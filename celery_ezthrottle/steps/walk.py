@@ -197,7 +197,7 @@ class Walk:
             self._record(outcome)
             self._end(succeeded=False)
         else:
-            self._failed(outcome, nested=0)
+            self._failed(outcome, nested=0, by_job=False)
 
     def job_ended(self, outcome: Outcome) -> None:
         """Tell how the job ended, or the nested job that is watched."""
@@ -207,7 +207,37 @@ class Walk:
             self._record(outcome)
             self._end(succeeded=True, by_job=True)
         else:
-            self._failed(outcome, nested=len(self._cut().fallbacks))
+            self._failed(outcome, nested=len(self._cut().fallbacks), by_job=True)
+
+    def not_taken(self, outcome: Outcome) -> None:
+        """Tell that EZThrottle has not taken the job: neither its request nor anything that is nested in it will be executed.
+
+        Args:
+            outcome: of the attempt before, as far as there was one, with what was wrong as its error.
+        """
+        self._expect(local=False)
+        self._failed(outcome, nested=0, by_job=False)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a job is under way, as far as we know, or a nested job is watched."""
+        return bool(self._state["out"]) and self._state["end"] is None
+
+    def leaves_all(self, submit: Submit) -> bool:
+        """Whether nothing is left to the client after the job of ``submit``, whatever its outcome."""
+        at = self._state["at"]
+        lead = self._attempts[at]
+        children = {name for name, _ in self._spec.after()}
+        if lead.path:
+            children |= {f"{lead.path}.{name}" for name, _ in lead.step.after()}
+        is_last = len(self._attempts) == at + 1 + len(submit.fallbacks)
+        tried = (self._attempts[each].step for each in self._state["tried"])
+        return (
+            is_last
+            and not submit.watched
+            and children <= {submit.on_success, submit.on_failure}
+            and all(step.on_failure is None for step in tried)
+        )
 
     def _expect(self, *, local: bool) -> int:
         at: int = self._state["at"]
@@ -215,10 +245,9 @@ class Walk:
             raise ValueError("the walk does not wait for this: ask next() what it waits for")
         return at
 
-    def _failed(self, outcome: Outcome, *, nested: int) -> None:
+    def _failed(self, outcome: Outcome, *, nested: int, by_job: bool) -> None:
         """Note a failure, and go to the first attempt behind it, and behind what was nested in its job, that it triggers."""
         at = self._state["at"]
-        by_job = not self._attempts[at].local
         self._record(outcome)
         if self._attempts[at].path:
             self._state["tried"].append(at)

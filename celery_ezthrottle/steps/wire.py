@@ -14,13 +14,13 @@ from .cut import Cut, attempts, cut, first_cut, nested_children
 from .spec import StepSpec, join, trigger_on_wire
 from .walk import Submit
 
-__all__ = ["job_of", "to_wire", "too_deep"]
+__all__ = ["job_of", "lead_of", "to_wire", "too_deep"]
 
 
 def job_of(
     submit: Submit,
     step: StepSpec,
-    webhook_for: Callable[[str], str],
+    webhook_for: Callable[[str], str] | None,
     *,
     task_id: str | None = None,
     lead: StepSpec | None = None,
@@ -29,7 +29,8 @@ def job_of(
 
     Args:
         step: the step that the walk runs.
-        webhook_for: gives the URL of our webhook for ``submit.path``, and for each path in ``submit.watched``.
+        webhook_for: gives the URL of our webhook for ``submit.path``, and for each path in ``submit.watched``. None = there is
+            no webhook of ours.
         task_id: of what the keys of the strategy "task" are made.
         lead: the step at ``submit.path`` with its request made of the previous result (:func:`.previous.fill`); None = as it is.
 
@@ -38,11 +39,16 @@ def job_of(
             needs a task id and there is none.
     """
     at = next(i for i, each in enumerate(attempts(step)) if each.path == submit.path and not each.local)
-    ours = {path: webhook_for(path) for path in (submit.path, *submit.watched)}
+    ours = {} if webhook_for is None else {path: webhook_for(path) for path in (submit.path, *submit.watched)}
     wire = _Wire(ours, task_id).job(step, cut(step, at), "", lead=lead)
     if submit.on_failure_timeout_ms is not None:
         wire["on_failure_timeout_ms"] = submit.on_failure_timeout_ms
     return Job.from_wire(wire)
+
+
+def lead_of(step: StepSpec, submit: Submit) -> StepSpec:
+    """Return the step whose request leads the job."""
+    return next(each.step for each in attempts(step) if each.path == submit.path)
 
 
 def to_wire(step: StepSpec) -> dict[str, Any]:
