@@ -9,10 +9,11 @@ from typing import Any
 import celery
 
 from celery_ezthrottle.errors import ConfigurationError
+from celery_ezthrottle.steps.actions import Call, Ended, Submit
 from celery_ezthrottle.steps.previous import NOTHING, fill
 from celery_ezthrottle.steps.results import step_result
 from celery_ezthrottle.steps.spec import StepSpec
-from celery_ezthrottle.steps.walk import Call, Ended, Submit, Walk
+from celery_ezthrottle.steps.walk import Walk
 from celery_ezthrottle.steps.wire import job_of, lead_of
 
 from .local_call import send

@@ -11,8 +11,8 @@ import requests
 import urllib3
 
 from celery_ezthrottle.service.timed_adapter import TimedAdapter, within
+from celery_ezthrottle.steps.actions import Outcome
 from celery_ezthrottle.steps.spec import StepSpec
-from celery_ezthrottle.steps.walk import Outcome
 
 __all__ = ["send"]
 

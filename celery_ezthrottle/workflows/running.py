@@ -12,10 +12,11 @@ from celery_ezthrottle.continuations.build_job import webhook_url
 from celery_ezthrottle.continuations.watches import dump_watch, watch_id_of
 from celery_ezthrottle.errors import EZThrottleError, StepFailed, StoreError
 from celery_ezthrottle.service.job import Job
+from celery_ezthrottle.steps.actions import Call, Ended, Outcome, Submit, Watch
 from celery_ezthrottle.steps.previous import fill
 from celery_ezthrottle.steps.results import step_result
 from celery_ezthrottle.steps.spec import StepSpec
-from celery_ezthrottle.steps.walk import Call, Ended, Outcome, Submit, Walk, Watch
+from celery_ezthrottle.steps.walk import Walk
 from celery_ezthrottle.steps.wire import job_of, lead_of
 from celery_ezthrottle.tasks.handoff import usable_handoff
 from celery_ezthrottle.tasks.outermost import stop_again

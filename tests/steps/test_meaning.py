@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, note, settings
 
 from celery_ezthrottle.steps.plan import plan
-from celery_ezthrottle.steps.spec import PERFORMANCE, StepSpec
+from celery_ezthrottle.steps.spec import StepSpec
 
 from .client_model import Client
 from .interpreter import Interpreter
