@@ -14,48 +14,91 @@ from .http.install import install as _install_adapters
 from .worker.signals import connect as _connect_signals
 
 if TYPE_CHECKING:
+    from .client.auto_forward import auto_forward
+    from .client.ezthrottle import EZThrottle
+    from .client.verifying import (
+        try_verify_with_secrets,
+        verify_webhook_signature,
+        verify_webhook_signature_strict,
+    )
     from .continuations.cancel import cancel
     from .errors import (
+        AuthenticationError,
         ConfigurationError,
         EZThrottleError,
+        ForwardToEZThrottle,
         InvalidJob,
         JobFailed,
         OutcomeUnknown,
+        QuotaExceededError,
         ReplayMismatch,
+        ResultTimeout,
         ServiceUnavailable,
+        StepFailed,
         StoreError,
         SubmitRefused,
+        WebhookVerificationError,
     )
     from .http.message_view import message_view
-    from .service.client import EZThrottle
-    from .tasks.decorator import EZThrottleTask, frugal
+    from .steps.plan import plan
+    from .steps.previous import step_function
+    from .tasks.decorator import EZThrottleTask, frugal, performance
+    from .workflows.step import IdempotentStrategy, Step, StepType
 
     __version__: str
+    TimeoutError = ResultTimeout  # noqa: A001 -- the SDK's name
 
+# Without TimeoutError, which would hide the built-in one after ``import *``.
 __all__ = [
+    "AuthenticationError",
     "ConfigurationError",
     "EZThrottle",
     "EZThrottleError",
     "EZThrottleTask",
+    "ForwardToEZThrottle",
+    "IdempotentStrategy",
     "InvalidJob",
     "JobFailed",
     "OutcomeUnknown",
+    "QuotaExceededError",
     "ReplayMismatch",
+    "ResultTimeout",
     "ServiceUnavailable",
+    "Step",
+    "StepFailed",
+    "StepType",
     "StoreError",
     "SubmitRefused",
+    "WebhookVerificationError",
+    "auto_forward",
     "cancel",
     "frugal",
     "message_view",
+    "performance",
+    "plan",
+    "step_function",
+    "try_verify_with_secrets",
+    "verify_webhook_signature",
+    "verify_webhook_signature_strict",
 ]
 
 #: The module of each name. The other names are errors.
 _HOMES = {
-    "EZThrottle": "service.client",
+    "EZThrottle": "client.ezthrottle",
     "EZThrottleTask": "tasks.decorator",
+    "IdempotentStrategy": "workflows.step",
+    "Step": "workflows.step",
+    "StepType": "workflows.step",
+    "auto_forward": "client.auto_forward",
     "cancel": "continuations.cancel",
     "frugal": "tasks.decorator",
     "message_view": "http.message_view",
+    "performance": "tasks.decorator",
+    "plan": "steps.plan",
+    "step_function": "steps.previous",
+    "try_verify_with_secrets": "client.verifying",
+    "verify_webhook_signature": "client.verifying",
+    "verify_webhook_signature_strict": "client.verifying",
 }
 
 
@@ -64,6 +107,8 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         value: Any = version("celery-ezthrottle")
+    elif name == "TimeoutError":  # the SDK's name
+        value = __getattr__("ResultTimeout")
     elif name in __all__:
         value = getattr(import_module(f"{__name__}.{_HOMES.get(name, 'errors')}"), name)
     else:

@@ -23,8 +23,9 @@ from celery_ezthrottle.http.call import Call
 from celery_ezthrottle.http.requests_adapter import REQUESTS
 from celery_ezthrottle.policy.hosts import is_loopback_host, is_public_host
 from celery_ezthrottle.policy.repeating import AMBIGUOUS
-from celery_ezthrottle.service.client import EZThrottle
+from celery_ezthrottle.service.client import ServiceClient
 from celery_ezthrottle.settings.app_settings import Settings
+from celery_ezthrottle.settings.dialects import DIALECTS
 from celery_ezthrottle.settings.load import lookup
 from celery_ezthrottle.settings.names import misplaced, nearest
 from celery_ezthrottle.settings.options import OPTION_NAMES, Options, resolve
@@ -56,7 +57,7 @@ def of_settings(settings: Settings, app: Celery) -> Iterator[Finding]:
     yield from map(warning, misplaced(app, (spec.name for spec in fields(Settings))))
     try:
         validate(settings, app)
-        EZThrottle.from_settings(settings)
+        ServiceClient.from_settings(settings)
     except ConfigurationError as exc:
         yield from of_error(exc)
         return
@@ -65,6 +66,7 @@ def of_settings(settings: Settings, app: Celery) -> Iterator[Finding]:
         return
     yield from _of_urls(settings)
     yield from _of_secrets(settings)
+    yield from _of_l8(settings)
     if settings.max_response > settings.max_journal:
         yield warning(
             f"ezthrottle_max_response ({settings.max_response}) is above ezthrottle_max_journal ({settings.max_journal}): a "
@@ -84,15 +86,20 @@ def of_settings(settings: Settings, app: Celery) -> Iterator[Finding]:
 
 
 def _of_urls(settings: Settings) -> Iterator[Finding]:
-    for name, what in (
-        ("webhook_url", "the answers"),
-        ("tracktags_url", "the API key and the requests"),
-        ("url", "the requests"),
+    needs = DIALECTS[settings.dialect]
+    for name, value, what in (
+        ("webhook_url", settings.webhook_url, "the answers"),
+        ("tracktags_url", settings.proxy_url, "the API key and the requests"),
+        (
+            "url",
+            settings.service_url,
+            "the requests" if not needs.api_key or needs.proxy else "the API key and the requests",
+        ),
     ):
-        url = urlsplit(getattr(settings, name))
+        url = urlsplit(value)
         if url.scheme == "http" and is_public_host(url.hostname or ""):
             yield warning(f"ezthrottle_{name} is http:// on a public host: {what} travel unencrypted; use https://.")
-    receiver, service = (urlsplit(url).hostname or "" for url in (settings.webhook_url, settings.url))
+    receiver, service = (urlsplit(url).hostname or "" for url in (settings.webhook_url, settings.service_url))
     if is_public_host(service) and not is_public_host(receiver):
         yield warning(
             f"ezthrottle_webhook_url names {receiver}, which the service at {service} cannot reach: every suspended task would "
@@ -115,6 +122,17 @@ def _of_secrets(settings: Settings) -> Iterator[Finding]:
             "ezthrottle_webhook_secret_secondary equals ezthrottle_webhook_secret: only one secret is accepted; set it to the "
             "secret that is being replaced, or remove it."
         )
+
+
+def _of_l8(settings: Settings) -> Iterator[Finding]:
+    if settings.accepts_unsigned:
+        is_public = is_public_host(urlsplit(settings.webhook_url).hostname or "")
+        yield (warning if is_public else note)(
+            'The dialect "local" without L8: webhooks are not signed, and only the token in their URL proves them. Who sees such '
+            "a URL can give its task any answer; set ezthrottle_l8_private_key (`celery -A proj ezthrottle l8 keygen` makes one)."
+        )
+    elif settings.l8_private_key and settings.dialect != "local":
+        yield warning(f"ezthrottle_l8_private_key has no effect with the dialect {settings.dialect!r}: remove it.")
 
 
 def _of_celery(app: Celery) -> Iterator[Finding]:
@@ -226,8 +244,12 @@ def _of_unset_hosts(settings: Settings, app: Celery) -> Iterator[Finding]:
     """Yield a warning where EZThrottle is on this machine, as in a first trial, and nobody chose the hosts to forward to."""
     if set(settings.forward_hosts) != {"public"} or lookup(app, os.environ, "forward_hosts")[0] is not None:
         return
-    for name in ("tracktags_url", "url", "webhook_url"):
-        if is_loopback_host(urlsplit(getattr(settings, name)).hostname or ""):
+    for name, url in (
+        ("tracktags_url", settings.proxy_url),
+        ("url", settings.service_url),
+        ("webhook_url", settings.webhook_url),
+    ):
+        if is_loopback_host(urlsplit(url).hostname or ""):
             yield warning(
                 f"ezthrottle_{name} is on this machine, and forward_hosts is not set: calls to an API on this machine or in a "
                 'private network are not forwarded; list its host, as in ezthrottle_forward_hosts = ["public", "127.0.0.1"], or '

@@ -13,6 +13,7 @@ import click
 from .cancel import cancel
 from .check import check
 from .gateway import gateway
+from .l8 import l8
 from .region import region
 from .sweep import sweep
 from .webhook import webhook
@@ -26,5 +27,5 @@ def ezthrottle() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
 
 
-for command in (webhook, gateway, region, check, sweep, cancel):
+for command in (webhook, gateway, region, check, sweep, cancel, l8):
     ezthrottle.add_command(command)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from celery_ezthrottle.errors import OutcomeUnknown
 from celery_ezthrottle.http.stored_answer import (
     AS_DECLARED,
     OUTCOME_UNKNOWN,
@@ -20,7 +21,13 @@ from celery_ezthrottle.http.stored_answer import (
 from .delivered_body import NotExact, content_of
 from .delivered_headers import headers_of
 
-__all__ = ["JobResult", "cancelled", "never_taken", "not_kept", "of_job", "read", "refused", "unknown"]
+__all__ = [
+    "JOB_FAILED", "JobResult", "Told", "cancelled", "never_taken", "not_kept", "of_job", "payload_of", "read", "refused",
+    "told", "unknown",
+]  # fmt: skip
+
+#: Name of the error when the service has no response.
+JOB_FAILED = "JobFailed"
 
 _LOOK_IT_UP = "Before running the task again, look it up upstream."
 
@@ -35,6 +42,7 @@ class JobResult:
         cancelled: the task was revoked while it was suspended, so the call gets no answer.
         lost: a sentence that says why the answer is not what the upstream sent; "" when it is. The task then sends a safe call
             again; ``answer`` is for the others.
+        never_taken: the service did not take the job: ``answer`` is how the call failed before. It is not forwarded again.
     """
 
     answer: StoredAnswer
@@ -42,6 +50,45 @@ class JobResult:
     note: str = ""
     cancelled: bool = False
     lost: str = ""
+    never_taken: bool = False
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a result says by itself. A step needs no more: it has no call that could be answered.
+
+    Attributes:
+        taken: the service has executed the job, or may have. If not, nothing of it was sent.
+        status: the service's word for the outcome, such as "success" or "failed"; None when it gave none.
+        status_code: the HTTP status of the response, or None.
+        body: the text of the response, or None.
+        job_id: the service's id of the job, or None.
+        reason: why there is no response, or no success; None when nothing is known.
+    """
+
+    taken: bool = True
+    status: str | None = None
+    status_code: int | None = None
+    body: str | None = field(default=None, repr=False)
+    job_id: str | None = None
+    reason: str | None = None
+
+
+def told(result: bytes) -> Told:
+    """Read what a result says by itself."""
+    data = json.loads(result)
+    if data["kind"] == "never_taken":
+        return Told(taken=False, reason=data["note"])
+    if data["kind"] != "job":
+        return Told(status=data.get("status"), reason=data.get("text"))
+    response = data["response"] or {}
+    return Told(
+        status=data["status"],
+        status_code=response.get("status_code"),
+        body=response.get("body"),
+        job_id=data["job_id"],
+        reason=data["reason"],
+    )
 
 
 def of_job(job_id: str, status: str, response: dict[str, Any] | None, reason: str | None) -> bytes:
@@ -73,13 +120,15 @@ def unknown(text: str) -> bytes:
     return _dump({"kind": "unknown", "text": text})
 
 
-def not_kept(lost: str) -> bytes:
+def not_kept(lost: str, status: str | None = None) -> bytes:
     """The service delivered a result that cannot be kept.
 
     Args:
         lost: a sentence that names the job and says why.
+        status: the service's word for the outcome, or None when that was not kept either.
     """
-    return _dump({"kind": "unknown", "text": f"{lost} The request was executed. {_LOOK_IT_UP}", "lost": lost})
+    text = f"{lost} The request was executed. {_LOOK_IT_UP}"
+    return _dump({"kind": "unknown", "text": text, "lost": lost, "status": status})
 
 
 def cancelled() -> bytes:
@@ -100,7 +149,7 @@ def read(result: bytes, failure: bytes, *, elapsed: float) -> JobResult:
         before = load_answer(failed) or StoredError(
             name="RequestException", text="the call failed before it was to be forwarded"
         )
-        return JobResult(before, given_up=False, note=data["note"])
+        return JobResult(before, given_up=False, note=data["note"], never_taken=True)
     if data["kind"] == "cancelled":
         return JobResult(StoredError(name="RequestException", text="revoked"), given_up=True, cancelled=True)
     if data["kind"] == "unknown":
@@ -113,8 +162,25 @@ def read(result: bytes, failure: bytes, *, elapsed: float) -> JobResult:
         return JobResult(StoredError(name=OUTCOME_UNKNOWN, text=f"{lost} {_LOOK_IT_UP}"), given_up=True, lost=lost)
     if data["response"] is None:
         text = f"EZThrottle gave job {data['job_id']} up without a response: {data['reason'] or 'no reason given'}"
-        return JobResult(StoredError(name="JobFailed", text=text), given_up=True)
+        return JobResult(StoredError(name=JOB_FAILED, text=text), given_up=True)
     return _delivered(data, failed, elapsed)
+
+
+def payload_of(result: bytes) -> dict[str, Any]:
+    """What the webhook said: ``job_id``, ``status``, ``response`` and ``error``.
+
+    ``response`` is None, or a dict with ``status_code``, ``headers`` and ``body``. ``error`` is None, or the service's reason.
+
+    Args:
+        result: made by :func:`of_job` or :func:`not_kept`.
+
+    Raises:
+        OutcomeUnknown: what the webhook brought could not be kept. The request was executed.
+    """
+    data = json.loads(result)
+    if data["kind"] != "job":
+        raise OutcomeUnknown(data["text"])
+    return {"job_id": data["job_id"], "status": data["status"], "response": data["response"], "error": data["reason"]}
 
 
 def _because(reason: str | None) -> str:

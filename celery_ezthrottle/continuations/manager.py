@@ -20,7 +20,7 @@ from celery_ezthrottle.broker import parked_message
 from celery_ezthrottle.broker.confirmed_publish import NotPublished
 from celery_ezthrottle.errors import ServiceUnavailable, StoreError
 from celery_ezthrottle.http import journal
-from celery_ezthrottle.service.client import EZThrottle
+from celery_ezthrottle.service.client import ServiceClient
 from celery_ezthrottle.service.job import Job
 from celery_ezthrottle.settings.app_settings import Settings
 from celery_ezthrottle.settings.load import load_settings
@@ -34,11 +34,12 @@ from celery_ezthrottle.store.states import State
 from . import job_result
 from .submissions import Submissions
 from .waiters import resume_waiters
+from .watches import is_watch, watch_of
 
 if TYPE_CHECKING:
     from celery import Celery
 
-__all__ = ["Continuations", "back_off", "finish_work"]
+__all__ = ["Continuations", "back_off", "finish_work", "open_store"]
 
 #: A published message whose run has not started is published again after this many leases, then after twice as many, and so on.
 REPUBLISH_AFTER = 5
@@ -46,6 +47,17 @@ REPUBLISH_AT_MOST_EVERY = 6 * 3600.0  # seconds
 MAX_BACKOFF = 60.0  # seconds
 #: Longest wait for the jobs that are not submitted yet, in seconds, when a process ends.
 DRAIN = 5.0
+
+
+def open_store(settings: Settings) -> Store:
+    """A store with connections of its own, which are made when they are first used."""
+    return RedisStore.from_url(
+        settings.store,
+        prefix=settings.key_prefix,
+        max_unclaimed=settings.max_unclaimed,
+        max_unclaimed_bytes=settings.max_unclaimed_bytes,
+        **settings.store_options,
+    )
 
 
 #: Where an app keeps its continuations. Not in a table of ours: they know their app, and would keep it alive.
@@ -64,14 +76,7 @@ class Continuations:
 
     @cached_property
     def store(self) -> Store:
-        settings = self.settings
-        return RedisStore.from_url(
-            settings.store,
-            prefix=settings.key_prefix,
-            max_unclaimed=settings.max_unclaimed,
-            max_unclaimed_bytes=settings.max_unclaimed_bytes,
-            **settings.store_options,
-        )
+        return open_store(self.settings)
 
     @cached_property
     def finish_batch(self) -> FinishBatch:
@@ -82,8 +87,8 @@ class Continuations:
         return Submissions(self)
 
     @cached_property
-    def client(self) -> EZThrottle:
-        return EZThrottle.from_settings(self.settings)
+    def client(self) -> ServiceClient:
+        return ServiceClient.from_settings(self.settings)
 
     @classmethod
     def of(cls, app: Celery) -> Continuations:
@@ -99,9 +104,15 @@ class Continuations:
                 _apps.add(app)
             return found
 
-    def suspend(self, suspension: Suspension, job: Job, task_name: str) -> SuspendOutcome:
+    def suspend(
+        self, suspension: Suspension, job: Job | None, task_name: str, *, not_before: float | None = None
+    ) -> SuspendOutcome:
         """Suspend the task of a run: store its continuation. Soon, a thread submits ``job``, which ``suspension.job`` holds in
-        stored form. If the service refuses it, the task is resumed with its own error.
+        stored form. If the service refuses it, the task is resumed with its own error. If ``job`` is None, ``suspension.job`` is
+        a watch (see :mod:`.watches`): the task waits for that.
+
+        Args:
+            not_before: a sweep submits the job at that time, in Unix seconds; None = a thread submits it now.
 
         Returns:
             - SUSPENDED: the task is suspended.
@@ -116,8 +127,20 @@ class Continuations:
         outcome = retry_briefly(lambda: self.store.suspend(suspension, self.settings.max_suspended))
         if outcome is SuspendOutcome.SUSPENDED:
             reach("suspend.stored")
-            self.submissions.add(suspension, job, task_name)
+            if (watch := watch_of(suspension.job)) is not None:
+                self._bind_soon(suspension.id, watch)
+            elif not_before is not None:  # until then, the continuation is as after a submission that was not taken
+                due = min(not_before, suspension.submit_deadline)
+                self.store.postpone(suspension.id, due, maybe_accepted=False)
+            elif job is not None:
+                self.submissions.add(suspension, job, task_name)
         return outcome
+
+    def _bind_soon(self, continuation_id: str, watch: str) -> None:
+        try:
+            self.bind(continuation_id, watch)
+        except StoreError as exc:
+            logger.warning("Continuation %s is bound to what it watches by a sweep: %s", continuation_id, exc)
 
     def deliver(self, continuation_id: str | None, job_id: str, result: bytes) -> Verdict:
         """Keep the result of a job, then resume the tasks that wait for it, for up to 5 s.
@@ -125,16 +148,20 @@ class Continuations:
         The result is durable once this returns: a sweep resumes the tasks that are left, and publishes the messages that could
         not be published here.
 
+        Args:
+            continuation_id: the id that the webhook's URL proves: of a continuation, or of a watch (:mod:`.watches`); or None.
+
         Raises:
             StoreError: nothing was kept.
         """
         reach("deliver.begin")
         now = time.time()
-        delivery = self.store.deliver(continuation_id, job_id, result, now, now + self.settings.lease)
+        named, kept_as = (None, continuation_id) if is_watch(continuation_id) else (continuation_id, job_id)
+        delivery = self.store.deliver(named, kept_as, result, now, now + self.settings.lease)
         reach("deliver.stored")
         if delivery.verdict is Verdict.CONTRADICTING:
             logger.warning("Job %s was delivered again with another result; the first one stays.", job_id)
-        resume_waiters(self, job_id, delivery)
+        resume_waiters(self, kept_as, delivery)
         return delivery.verdict
 
     def keep_answer(self, continuation_id: str, run_id: str, task_id: str, *, leased: bool = True) -> None:
@@ -154,7 +181,10 @@ class Continuations:
                 found.result, found.failure, elapsed=max(0.0, found.delivered_at - found.suspended_at)
             )
             entries = journal.for_resume(
-                journal.load_entries(found.journal), result.answer, send_again=bool(result.lost)
+                journal.load_entries(found.journal),
+                result.answer,
+                send_again=bool(result.lost),
+                is_final=result.never_taken,
             )
             self.store.save_journal(task_id, run_id, continuation_id, journal.dump_entries(entries))
 
@@ -204,7 +234,7 @@ class Continuations:
             submitted = self.client.submit(job)
         except ServiceUnavailable as exc:
             now = time.time()
-            due = max(now + back_off(attempts), exc.retry_at or 0.0)
+            due = max(now + back_off(attempts), (exc.retry_at or 0) / 1000)
             self.store.postpone(continuation_id, min(due, submit_deadline), maybe_accepted=exc.maybe_accepted)
             logger.warning("Continuation %s will be submitted again in %.0f s: %s", continuation_id, due - now, exc)
             return

@@ -14,7 +14,9 @@ from celery_ezthrottle.store.records import Claim
 from celery_ezthrottle.store.states import State
 
 from . import job_result
+from .giving_up import can_ask, settle_unknown, unknown_result
 from .manager import back_off
+from .watches import watch_of
 
 if TYPE_CHECKING:
     from .manager import Continuations
@@ -34,9 +36,10 @@ def sweep(continuations: Continuations, limit: int = LIMIT) -> int:
     """Do one pass over what is due when it begins. Returns how many continuations were acted on.
 
     The pass has two parts. First it does what needs no call to the service, even if other continuations are due for longer.
-    Then it submits jobs, the longest due first, at most ``limit``. Each part begins nothing more after 5 s, or after a twelfth
-    of ``ezthrottle_lease`` if that is less. The jobs that are left are postponed without a call, as if the service had not
-    taken them. So a service that hangs costs a pass only one attempt.
+    Then it submits jobs, the longest due first, at most ``limit``, and asks about jobs whose deadline is over. Each part begins
+    nothing more after 5 s, or after a twelfth of ``ezthrottle_lease`` if that is less. The jobs that are left are postponed
+    without a call, as if the service had not taken them; the tasks whose deadline is over end without the service being asked.
+    So a service that hangs costs a pass only one attempt.
 
     Raises:
         StoreError: the store is out of reach.
@@ -45,6 +48,7 @@ def sweep(continuations: Continuations, limit: int = LIMIT) -> int:
     patience = min(PATIENCE, lease / 12)
     acted = put_off = 0
     jobs: list[Claim] = []
+    over: list[Claim] = []
     ends = time.monotonic() + patience
     # What is due at ``began``, not at the current time: nothing is claimed twice in one pass.
     while claims := continuations.store.claim_due(began, time.time() + lease, AT_ONCE):
@@ -56,19 +60,23 @@ def sweep(continuations: Continuations, limit: int = LIMIT) -> int:
                 else:
                     _put_off(continuations, claim)
                     put_off += 1
+            elif _is_over(claim, time.time()) and can_ask(continuations, claim) and len(over) < limit:
+                over.append(claim)
             elif time.monotonic() < ends:  # otherwise it is due again when its claim is over
                 _try(continuations, claim)
                 acted += 1
         if time.monotonic() >= ends:
             break
     ends = time.monotonic() + patience
-    for number, claim in enumerate(jobs):
+    for number, claim in enumerate([*jobs, *over]):
         if number == 0 or time.monotonic() < ends:
-            _try(continuations, claim)
+            _try(continuations, claim, asking=True)
             acted += 1
-        else:
+        elif claim.state is State.STORED:
             _put_off(continuations, claim)
             put_off += 1
+        else:
+            _end_silently(continuations, claim)
     if put_off:
         logger.warning("More jobs are due than can be submitted now: %d wait for a later sweep.", put_off)
     return acted
@@ -76,7 +84,20 @@ def sweep(continuations: Continuations, limit: int = LIMIT) -> int:
 
 def _needs_service(claim: Claim, now: float) -> bool:
     """Whether acting on the claim means to call the service. Once this is False, it stays False."""
-    return claim.state is State.STORED and now < (claim.deadline if claim.maybe_accepted else claim.submit_deadline)
+    if claim.state is not State.STORED or watch_of(claim.job) is not None:
+        return False
+    return now < (claim.deadline if claim.maybe_accepted else claim.submit_deadline)
+
+
+def _is_over(claim: Claim, now: float) -> bool:
+    """Whether the service has taken the job, and the task waits no longer for its result."""
+    return claim.state is State.SUBMITTED and now >= claim.deadline
+
+
+def _end_silently(continuations: Continuations, claim: Claim) -> None:
+    """End the wait for a result. There is no time to ask the service, and none to publish: the next pass does that."""
+    now = time.time()
+    continuations.store.settle(claim.id, unknown_result(claim, now - claim.suspended_at), now)
 
 
 def _put_off(continuations: Continuations, claim: Claim) -> None:
@@ -86,18 +107,21 @@ def _put_off(continuations: Continuations, claim: Claim) -> None:
     continuations.store.postpone(claim.id, min(now + back_off(claim.attempts), last), maybe_accepted=False)
 
 
-def _try(continuations: Continuations, claim: Claim) -> None:
+def _try(continuations: Continuations, claim: Claim, *, asking: bool = False) -> None:
     try:
-        _act(continuations, claim, time.time())
+        _act(continuations, claim, time.time(), asking=asking)
     except StoreError:
         raise
     except Exception:  # noqa: BLE001 -- logged; a claim that fails must not keep the others waiting
         logger.exception("Continuation %s could not be swept; it is due again.", claim.id)
 
 
-def _act(continuations: Continuations, claim: Claim, now: float) -> None:
+def _act(continuations: Continuations, claim: Claim, now: float, *, asking: bool) -> None:
     waited = now - claim.suspended_at
-    if _needs_service(claim, now):
+    watch = watch_of(claim.job) if claim.state is State.STORED else None
+    if watch is not None:
+        continuations.bind(claim.id, watch)
+    elif _needs_service(claim, now):
         _ask_service(continuations, claim, now)
     elif claim.state in {State.DELIVERED, State.PUBLISHED}:
         continuations.publish(claim)
@@ -105,7 +129,7 @@ def _act(continuations: Continuations, claim: Claim, now: float) -> None:
         note = f"EZThrottle did not take the request within {waited:.0f} s; the call is as it was before."
         continuations.settle(claim.id, job_result.never_taken(note))
     elif now >= claim.deadline:
-        _settle_unknown(continuations, claim, waited)
+        settle_unknown(continuations, claim, waited, asking=asking)
 
 
 def _ask_service(continuations: Continuations, claim: Claim, now: float) -> None:
@@ -115,10 +139,10 @@ def _ask_service(continuations: Continuations, claim: Claim, now: float) -> None
         if now < claim.submit_deadline:
             continuations.submit(claim.id, job_of(claim), claim.attempts, claim.submit_deadline)
         elif not _is_taken(continuations, claim):
-            _settle_unknown(continuations, claim, waited)
+            settle_unknown(continuations, claim, waited)
     except SubmitRefused as refusal:
         if claim.maybe_accepted:
-            _settle_unknown(continuations, claim, waited, refusal)
+            settle_unknown(continuations, claim, waited, refusal)
         else:
             continuations.settle(claim.id, job_result.refused(str(refusal)))
 
@@ -140,21 +164,3 @@ def _is_taken(continuations: Continuations, claim: Claim) -> bool:
         return False
     continuations.bind(claim.id, submitted.job_id)
     return True
-
-
-def _settle_unknown(
-    continuations: Continuations, claim: Claim, waited: float, refusal: SubmitRefused | None = None
-) -> None:
-    """No result will come, and the request may have been executed. Tell the task how to find that out."""
-    after = f"{waited:.0f} s"
-    # The text does not show the key of the job, which may contain anything. It names the continuation in the job's webhook URL.
-    job = f"the job whose webhook URL holds continuation {claim.id}"
-    if claim.job_id:
-        what, job = f"No result of job {claim.job_id} came within {after}.", "that job"
-    elif refusal is None:
-        what = f"EZThrottle may have taken the request, and named no job within {after}."
-    else:
-        what = f"EZThrottle may have taken the request, named no job, and refused it after {after}: {refusal}"
-    remedy = f"before running the task again, look up {job} at the service, or the request upstream."
-    text = f"{what} Whether the request was executed is not known: {remedy}"
-    continuations.settle(claim.id, job_result.unknown(text))

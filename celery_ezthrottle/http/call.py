@@ -10,10 +10,12 @@ from enum import Enum
 from functools import cached_property
 from typing import Any
 
+from celery_ezthrottle.errors import JobFailed
+
 from .fingerprint import Fingerprint, fingerprint, is_safe
 from .journal import Entry
 from .library import Library, SentRequest
-from .stored_answer import StoredAnswer
+from .stored_answer import StoredAnswer, StoredError
 
 __all__ = ["Call", "Source"]
 
@@ -130,6 +132,8 @@ class Call:
         """Return the answer in its stored form; None when there is nothing to store."""
         if self._released is not None:
             return self._released.answer
+        if isinstance(self.error, JobFailed):  # of a call that was to be submitted
+            return StoredError(name="JobFailed", text=str(self.error))
         if self.response is not None:
             return self.library.store_response(self.response)
         return self.library.store_error(self.error) if self.error is not None else None

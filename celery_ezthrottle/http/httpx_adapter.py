@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from types import ModuleType
 from typing import Any
@@ -77,6 +77,16 @@ class Httpx:
     def last_request(self, call: Call) -> Any:
         request = httpx_responses.request_of(call.response if call.response is not None else call.error)
         return call.request if request is None else request
+
+    def before_wire(self, call: Call, at_wire: Callable[[Any], None]) -> None:
+        first = call.request
+
+        def at_hop(request: Any) -> None:
+            # The authentication may send other requests before this one.
+            if (request.method, request.url) == (first.method, first.url):
+                at_wire(request)
+
+        call.arguments["hops"].at_hop = at_hop
 
     def response_of(self, call: Call, error: BaseException) -> Any | None:
         if isinstance(error, self.module.HTTPStatusError):

@@ -88,20 +88,27 @@ class Sending:
     Attributes:
         response: the response that came last; None when the last request failed, and when the client has returned it.
         redirects: the URLs of the redirects that have come, and where each leads: a URL that may be relative or invalid.
+        at_hop: called with each single request before it is sent; None = nothing is called.
     """
 
     def __init__(self, client: Any) -> None:
         self.client = client
         self.response: Any = None
+        self.at_hop: Callable[[Any], None] | None = None
         self.redirects: list[tuple[Any, str]] = []
 
     def hop(self, request: Any, send: Callable[[Any], Any]) -> Any:
-        self.response = None
+        self._begin(request)
         return self._noted(send(request))
 
     async def hop_async(self, request: Any, send: Callable[[Any], Any]) -> Any:
-        self.response = None
+        self._begin(request)
         return self._noted(await send(request))
+
+    def _begin(self, request: Any) -> None:
+        self.response = None
+        if self.at_hop is not None:
+            self.at_hop(request)
 
     def _noted(self, response: Any) -> Any:
         self.response = response

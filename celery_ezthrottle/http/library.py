@@ -5,7 +5,7 @@ The recorder, the journal, the policy and the code that builds jobs read request
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -58,6 +58,12 @@ class Library(Protocol):
 
     def last_request(self, call: Call) -> Any:
         """Return the request of the last hop of ``call``."""
+
+    def before_wire(self, call: Call, at_wire: Callable[[Any], None]) -> None:
+        """Call ``at_wire`` with the request of ``call`` as it goes on the wire, before it is sent. It may raise, to stop that.
+
+        Called before the library's own ``send``. If only that adds the authentication, ``at_wire`` is called from there.
+        """
 
     def response_of(self, call: Call, error: BaseException) -> Any | None:
         """Return the response to ``call`` for which a hook or handler of the user raised ``error``.

@@ -21,7 +21,7 @@ from .journal import Entry
 from .library import Library
 from .replay import NO_REPLAY, Match, Replay
 from .run_calls import RunCalls
-from .stored_answer import StoredAnswer, StoredError, StoredResponse, is_temporary
+from .stored_answer import StoredError, was_given_up
 
 __all__ = ["ForwardNow", "Recorder", "begin_recording", "current", "recording"]
 
@@ -47,6 +47,7 @@ class Recorder(RunCalls):
         on_ended: called after each call that was sent and has returned or raised an Exception. Never by two threads at once.
         stops_retries: returns whether a call that was just sent and answered must not be sent again by the client library's own
             retries. None: never.
+        submits: returns whether a call that would go on the wire now is not sent, but submitted to the service. None: never.
         max_request: largest body in bytes that is read from a form with files (multipart) in order to recognize the request.
         keys: gives unsafe calls their idempotency keys; None for none.
         thread: id of the thread of the body; None = the current thread.
@@ -61,6 +62,7 @@ class Recorder(RunCalls):
         stable: Callable[[], frozenset[bytes]] = frozenset,
         on_ended: Callable[[Call], None] | None = None,
         stops_retries: Callable[[Call], bool] | None = None,
+        submits: Callable[[Call], bool] | None = None,
         max_request: int = 0,
         keys: IdempotencyKeys | None = None,
         thread: int | None = None,
@@ -71,6 +73,7 @@ class Recorder(RunCalls):
         self._stable = stable
         self._on_ended = on_ended
         self._stops_retries = stops_retries
+        self._submits = submits
         self._max_request = max_request
         self._keys = keys
         self._ending = threading.RLock()
@@ -175,11 +178,28 @@ class Recorder(RunCalls):
         self.to_forward = call
         raise ForwardNow
 
+    def _at_wire(self, call: Call, submits: Callable[[Call], bool], request: Any) -> None:
+        """``request`` of ``call`` would go on the wire now. Stop the body there if it is submitted instead."""
+        call.request = request
+        if not submits(call):
+            return
+        call.source = Source.SERVICE
+        with self._lock:
+            self.to_forward = self.to_forward or call  # a resumed run makes the other ones of several at once
+        raise ForwardNow
+
     def _sent(self, call: Call, send: Callable[[Any], Any]) -> Flow[Any]:
         response = None
         try:
+            if self._submits is not None and not self._is_closed:
+                call.library.before_wire(call, partial(self._at_wire, call, self._submits))
             with recording(None):
                 response = call.response = yield partial(send, call.request)
+        except ForwardNow:
+            call.error = JobFailed(
+                "The call is submitted to EZThrottle only, and could not be submitted: it was not sent."
+            )
+            raise
         except BaseException as exc:
             call.error = exc
             hooked = call.library.response_of(call, exc)
@@ -211,7 +231,7 @@ class Recorder(RunCalls):
     def _answered(self, call: Call, entry: Entry, owner: Any) -> Flow[Any]:
         call.source = Source.SERVICE if entry.forwards else Source.JOURNAL
         call.entry, call.forwards = entry, entry.forwards
-        if entry.forwards and call.fingerprint is not None and _was_given_up(entry.answer):
+        if entry.forwards and call.fingerprint is not None and was_given_up(entry.answer):
             self._given_up[call.fingerprint.exact] = call
         try:
             if isinstance(entry.answer, StoredError):
@@ -257,11 +277,6 @@ class Recorder(RunCalls):
 
 def _is_response_of(call: Call, response: object) -> bool:
     return response is not None and call.response is response
-
-
-def _was_given_up(answer: StoredAnswer | None) -> bool:
-    """Return whether the service retried the call and gave up. It does not retry other statuses, such as 401."""
-    return not isinstance(answer, StoredResponse) or is_temporary(answer.status_code)
 
 
 def current() -> Recorder | None:

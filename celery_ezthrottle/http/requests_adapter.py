@@ -11,6 +11,7 @@ import copy
 import functools
 import re
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import requests
@@ -68,6 +69,9 @@ class _Requests:
             return call.response.request
         request = getattr(call.error, "request", None)
         return request if isinstance(request, requests.PreparedRequest) else call.request
+
+    def before_wire(self, call: Call, at_wire: Callable[[Any], None]) -> None:
+        at_wire(call.request)  # a prepared request has its authentication
 
     def response_of(self, call: Call, error: BaseException) -> requests.Response | None:  # noqa: ARG002
         response = getattr(error, "response", None)

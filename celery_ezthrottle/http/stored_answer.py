@@ -17,6 +17,7 @@ __all__ = [
     "is_temporary",
     "load_answer",
     "load_hops",
+    "was_given_up",
 ]
 
 #: Encoding of a stored response whose text is to be decoded as the library finds it in the headers.
@@ -71,6 +72,11 @@ class StoredError:
 
 
 StoredAnswer = StoredResponse | StoredError
+
+
+def was_given_up(answer: StoredAnswer | None) -> bool:
+    """Return whether the service has retried the call and given up. It does not retry other statuses, such as 401."""
+    return not isinstance(answer, StoredResponse) or is_temporary(answer.status_code)
 
 
 def dump_answer(answer: StoredAnswer | None) -> Any:

@@ -6,7 +6,7 @@ import json
 import re
 from typing import Self
 
-from celery_ezthrottle.service.signatures import SignatureCheck
+from celery_ezthrottle.service.signatures import BodyCheck
 
 from .reply import Refused
 from .room import Room
@@ -25,7 +25,7 @@ class Incoming:
     """A webhook whose head was accepted. Its body comes in pieces. Use it in a ``with`` block, which then gives its room back.
 
     Args:
-        continuation_id: proved by the token in the URL; None when there is no token.
+        continuation_id: proved by the token in the URL, or the id of a watch; None when there is no token.
         signature: the check of the body.
         most: size in bytes up to which the body is held.
         room: has to have room for what is held.
@@ -35,7 +35,7 @@ class Incoming:
         is_too_large: the body is larger than ``most``.
     """
 
-    def __init__(self, continuation_id: str | None, signature: SignatureCheck, most: int, room: Room) -> None:
+    def __init__(self, continuation_id: str | None, signature: BodyCheck, most: int, room: Room) -> None:
         self.continuation_id = continuation_id
         self.signature = signature
         self.body = bytearray()

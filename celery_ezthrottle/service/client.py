@@ -1,18 +1,13 @@
-"""The client that submits jobs to EZThrottle over pooled connections."""
+"""The client that calls the service over pooled connections: it submits jobs, and looks them up."""
 
 from __future__ import annotations
 
-import json
-import os
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from contextlib import suppress
 from http.cookiejar import DefaultCookiePolicy
 from types import TracebackType
-from typing import Self
-from urllib.parse import urlsplit
+from typing import Any, Self
 
 import requests
 import urllib3
@@ -20,12 +15,18 @@ import urllib3
 from celery_ezthrottle._common.retry_after import parse_retry_after
 from celery_ezthrottle.errors import ConfigurationError
 from celery_ezthrottle.settings.app_settings import Settings
+from celery_ezthrottle.settings.dialects import DIALECTS
 
+from .account import Account
+from .dialects import ServiceRequest, dialect_named
 from .job import Job
-from .submit_response import SubmitResponse, Submitted, no_answer, read_job, read_proxy
+from .read_answer import no_answer, read_object
+from .service_answer import JobState, ServiceAnswer, Submitted
+from .session_pool import SessionPool
 from .timed_adapter import TimedAdapter, within
+from .words import SECRETS, Words
 
-__all__ = ["EZThrottle", "Submitted"]
+__all__ = ["ServiceClient", "Submitted"]
 
 _MAX_ANSWER = 1024 * 1024  # bytes; a normal answer has a few hundred
 _CHUNK = 16 * 1024  # bytes; small, because content that a server compresses unasked can grow up to 1,000 times
@@ -33,7 +34,7 @@ _CHUNK = 16 * 1024  # bytes; small, because content that a server compresses una
 _TROUBLE = (OSError, urllib3.exceptions.HTTPError)
 
 
-class EZThrottle:
+class ServiceClient:
     """Submits jobs to EZThrottle. Threads may share a client. After a fork each process opens its own connections.
 
     Connections stay open between calls. Redirects, cookies, ``.netrc`` and the proxies of the environment are not used, so
@@ -41,9 +42,11 @@ class EZThrottle:
 
     Args:
         api_key: the API key of the account.
-        url: base URL of EZThrottle itself.
+        url: base URL of EZThrottle itself; "" = that of the dialect.
         tracktags_url: base URL of the proxy that authenticates submissions.
-        dialect: how jobs are submitted; "proxy" is the only one.
+        dialect: how jobs are submitted: "proxy", "direct" or "local".
+        user_id: whose jobs they are; for "local" only, as ``namespace``.
+        namespace: sets the keys of these jobs apart from those of others.
         timeout: seconds to wait for a connection, and for each part of the answer; 5 and 15 by default. All of a submission
             takes as long as both together at most.
 
@@ -58,23 +61,28 @@ class EZThrottle:
         url: str = Settings.url,
         tracktags_url: str = Settings.tracktags_url,
         dialect: str = Settings.dialect,
+        user_id: str = "celery",
+        namespace: str = "",
         timeout: tuple[float, float] = (5.0, 15.0),
     ) -> None:
-        if dialect not in _DIALECTS:
-            raise ConfigurationError(f"ezthrottle_dialect is {dialect!r}: it must be one of {', '.join(_DIALECTS)}.")
-        self.url = _base_url("url", url)
-        self.tracktags_url = _base_url("tracktags_url", tracktags_url)
-        self.dialect = dialect
+        speaks = dialect_named(dialect)
+        account = Account(api_key, url or DIALECTS[dialect].default_url, tracktags_url, user_id, namespace)
+        self.dialect = speaks(account)
         self.timeout = timeout
-        self._api_key = _checked_key(api_key)
-        # Each session is lent to one call at a time, because sessions are not thread-safe. Both values are in one attribute,
-        # so that threads in a newly forked process never mix old and new values.
-        self._idle: tuple[int, deque[requests.Session]] = (os.getpid(), deque())
+        self._api_key = api_key
+        self._sessions = SessionPool(_new_session)
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
         """Create a client for the account and the URLs of ``settings``."""
-        return cls(settings.api_key, url=settings.url, tracktags_url=settings.tracktags_url, dialect=settings.dialect)
+        return cls(
+            settings.api_key,
+            url=settings.url,
+            tracktags_url=settings.tracktags_url,
+            dialect=settings.dialect,
+            user_id=settings.user_id or "celery",
+            namespace=settings.key_prefix,
+        )
 
     def submit(self, job: Job) -> Submitted:
         """Submit ``job`` to EZThrottle, with one try. The same job may be submitted again under the same idempotent key.
@@ -83,16 +91,70 @@ class EZThrottle:
             SubmitRefused: the job was refused permanently. Nothing was submitted.
             ServiceUnavailable: the job was not taken now, or nobody can tell: see ``retry_at`` and ``maybe_accepted``.
         """
-        call = _DIALECTS[self.dialect](self, job)
-        return call.read(self._post(call))
+        self.dialect.check(job)
+        return self.dialect.read_submission(self._send(self.dialect.submission(job)))
+
+    @property
+    def can_look_up(self) -> bool:
+        """Whether the service tells the state of a job. See :meth:`look_up`."""
+        return self.dialect.can_look_up
+
+    def look_up(self, job_id: str) -> JobState | None:
+        """Ask for the state of a job. Returns None when the service does not have it (any more).
+
+        Raises:
+            ConfigurationError: the dialect cannot look up jobs; see ``can_look_up``.
+            SubmitRefused, ServiceUnavailable: the service did not tell.
+        """
+        if not self.can_look_up:
+            raise ConfigurationError(
+                f"The dialect {self.dialect.name!r} (ezthrottle_dialect) has no way to look up a job: use another one."
+            )
+        return self.dialect.read_look_up(self._send(self.dialect.look_up(job_id)))
+
+    def secrets(self, method: str, content: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """Read, set or delete the account's webhook secrets. Returns the JSON object of the service's answer.
+
+        Args:
+            method: "GET", "POST" or "DELETE".
+            content: the new secrets, for "POST". Error texts do not show them.
+
+        Raises:
+            ConfigurationError: the dialect has no such call.
+            SubmitRefused: the service refused the call permanently.
+            ServiceUnavailable: the service did not do it now, or nobody can tell.
+        """
+        if not self.dialect.secrets_path:
+            raise ConfigurationError(f"The dialect {self.dialect.name!r} (ezthrottle_dialect) has no webhook secrets.")
+        hidden = tuple((content or {}).values())
+        return self.call(method, self.dialect.secrets_path, content, words=SECRETS, hidden=hidden)
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        content: Mapping[str, Any] | None = None,
+        *,
+        words: Words,
+        hidden: tuple[str, ...] = (),
+    ) -> dict[str, Any]:
+        """Make another call of the service's API, and return the JSON object of its answer.
+
+        Args:
+            content: the JSON object of the call, or None.
+            words: how error texts speak of the call.
+            hidden: what no error text may show.
+
+        Raises:
+            SubmitRefused: the service refused the call permanently.
+            ServiceUnavailable: the service did not do it now, or nobody can tell.
+        """
+        answer = self._send(self.dialect.request(method, path, content, words=words), hidden=hidden)
+        return read_object(self.dialect.unwrap(answer))
 
     def close(self) -> None:
         """Close the idle connections. Calls in progress finish. A later call opens new connections."""
-        pid, idle = self._idle
-        if pid == os.getpid():
-            with suppress(IndexError):  # another thread may take the last session
-                while True:
-                    idle.pop().close()
+        self._sessions.close()
 
     def __enter__(self) -> Self:
         return self
@@ -103,16 +165,17 @@ class EZThrottle:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<EZThrottle {self.url} via {self.tracktags_url}, dialect {self.dialect}>"
+        return f"<ServiceClient {self.dialect!r}>"
 
-    def _post(self, call: _SubmitRequest) -> SubmitResponse:
+    def _send(self, call: ServiceRequest, hidden: tuple[str, ...] = ()) -> ServiceAnswer:
         try:
             with (
                 within(sum(self.timeout)),
-                self._session() as session,
-                session.post(
+                self._sessions.lend() as session,
+                session.request(
+                    call.method,
                     call.url,
-                    data=call.body.encode(),
+                    data=None if call.body is None else call.body.encode(),
                     headers=call.headers,
                     timeout=self.timeout,
                     allow_redirects=False,
@@ -120,64 +183,17 @@ class EZThrottle:
                 ) as response,
             ):
                 now = time.time()
-                return SubmitResponse(
+                return ServiceAnswer(
                     party=call.party,
                     status=response.status_code,
                     text=_read(response),
                     now=now,
                     asked=parse_retry_after(response.headers.get("Retry-After", ""), now),
-                    secret=self._api_key,
+                    secrets=(self._api_key, *hidden),
+                    words=call.words,
                 )
         except _TROUBLE as exc:
-            raise no_answer(call.party, exc) from exc
-
-    @contextmanager
-    def _session(self) -> Iterator[requests.Session]:
-        if self._idle[0] != os.getpid():
-            self._idle = (os.getpid(), deque())  # a connection must not be shared with the parent process
-        idle = self._idle[1]
-        try:
-            session = idle.pop()
-        except IndexError:
-            session = _new_session()
-        try:
-            yield session
-        finally:
-            idle.append(session)
-
-
-@dataclass(frozen=True)
-class _SubmitRequest:
-    """One submission in the format of a dialect. ``party`` names the receiver in error texts; ``read`` reads its answer."""
-
-    party: str
-    url: str
-    headers: dict[str, str] = field(repr=False)
-    body: str = field(repr=False)
-    read: Callable[[SubmitResponse], Submitted]
-
-
-def _through_proxy(client: EZThrottle, job: Job) -> _SubmitRequest:
-    json_type = {"Content-Type": "application/json"}
-    envelope = {
-        "scope": "customer",
-        "metric_name": "",
-        "target_url": f"{client.url}/api/v1/jobs",
-        "method": "POST",
-        "headers": json_type,
-        "body": json.dumps(job.to_wire()),
-    }
-    behind = f"EZThrottle at {client.url} (ezthrottle_url)"
-    return _SubmitRequest(
-        party=f"The proxy at {client.tracktags_url} (ezthrottle_tracktags_url)",
-        url=f"{client.tracktags_url}/api/v1/proxy",
-        headers={"Authorization": f"Bearer {client._api_key}", **json_type},
-        body=json.dumps(envelope),
-        read=lambda answer: read_job(read_proxy(answer, behind)),
-    )
-
-
-_DIALECTS: dict[str, Callable[[EZThrottle, Job], _SubmitRequest]] = {"proxy": _through_proxy}
+            raise no_answer(call.party, call.words, exc) from exc
 
 
 def _new_session() -> requests.Session:
@@ -199,28 +215,3 @@ def _read(response: requests.Response) -> str:
             if len(content) > _MAX_ANSWER:
                 break
     return content.decode("utf-8-sig", errors="replace")
-
-
-def _checked_key(api_key: str) -> str:
-    if not api_key or not api_key.strip():
-        raise ConfigurationError("ezthrottle_api_key is not set: set it to the API key of your EZThrottle account.")
-    if not api_key.isprintable() or max(api_key) > "\xff":
-        raise ConfigurationError(
-            "ezthrottle_api_key holds a line break or a character that no HTTP header can carry: copy the key again."
-        )
-    return api_key
-
-
-def _base_url(name: str, url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        # User info in the URL would make requests replace our Authorization header.
-        fine = parts.scheme in {"http", "https"} and "@" not in parts.netloc and not parts.query and not parts.fragment
-        requests.Request("POST", url).prepare()
-    except ValueError:  # InvalidURL and MissingSchema are ValueErrors
-        fine = False
-    if not fine or any(character.isspace() for character in url):
-        raise ConfigurationError(
-            f"ezthrottle_{name} must be an http:// or https:// URL without user info, query and fragment: correct it."
-        )
-    return url.rstrip("/")

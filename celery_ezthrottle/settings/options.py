@@ -89,6 +89,9 @@ class Options:
     #: The same for calls whose method is not safe, such as POST, and the statuses at which the service tries them again; None =
     #: those of ``forward_on``, and those of the service.
     forward_unsafe_on: Collection[int] | None = setting(None, STATUSES)
+    #: Which calls are submitted to the service instead of being sent from here. "limited": none; a call is forwarded when it has
+    #: failed. "first": the first call that the service can take. "all": each call that it can take.
+    submit: str = setting("limited", choice("limited", "first", "all"))
     #: When a call that failed with a network error is forwarded. "safe": if the request was certainly not sent, its method is
     #: idempotent, or it has an ``Idempotency-Key`` header. "always". "never".
     forward_on_network_error: str = setting("safe", choice("safe", "always", "never"))
@@ -133,7 +136,7 @@ class Options:
     #: Whether the resumed body runs with ``request.retries = max_retries`` after the service has given up.
     exhaust_retries: bool = setting(True, FLAG)
     #: How often one call is forwarded while its delivered answer is still limited. Use more than 1 only for a service that does
-    #: not retry by itself.
+    #: not retry by itself. With the dialect "local", which does not, the default is 10.
     max_forwards: int = setting(1, COUNT)
     #: How long the answers of calls are kept. "resume": for the runs that are resumed; a retry by Celery begins again. "retries":
     #: a retry also keeps the answers of unsafe calls that succeeded, and of the safe calls before them.
@@ -141,6 +144,11 @@ class Options:
     #: Whether a resumed run sends an unsafe call that looks like an earlier call with another body. If False, the call raises
     #: ReplayMismatch.
     send_unmatched: bool = setting(False, FLAG)
+
+    @property
+    def merges_equal_jobs(self) -> bool:
+        """Whether the service takes equal jobs without a key for one job. The settings of the app know."""
+        return True
 
     def statuses(self, *, safe: bool) -> Collection[int]:
         """Return the statuses at which a call is forwarded, by whether its method is safe."""
@@ -204,7 +212,7 @@ def resolve(given: Mapping[str, Any], defaults: Options, parameters: Sequence[st
                 "lower the first or raise the second."
             )
         options = replace(options, submit_timeout=options.result_timeout)
-    if options.max_forwards > 1 and options.idempotency == "hash":
+    if options.max_forwards > 1 and options.idempotency == "hash" and defaults.merges_equal_jobs:
         raise ConfigurationError(
             'max_forwards is above 1 and idempotency is "hash": the service would take the second forward of a call for the '
             'first and deliver its result again; use "task", "unique", a string or a callable.'

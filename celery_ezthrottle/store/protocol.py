@@ -149,6 +149,9 @@ class Store(Protocol):
     def deliver_rest(self, job_id: str, now: float, until: float) -> Woken:
         """Wake more of the continuations that the result of a job has not reached yet (see ``deliver``)."""
 
+    def result(self, job_id: str) -> bytes | None:
+        """The first result of a job, while it is kept (see ``deliver`` and ``finish``); None when it is not. Nothing changes."""
+
     def claim(self, continuation_id: str, now: float, until: float) -> Claim | None:
         """Claim one continuation if something is due for it: it is due again at ``until``. None if nothing is due.
 
@@ -243,6 +246,13 @@ class Store(Protocol):
 
     def note_receiver(self, now: float) -> None:
         """A receiver has started, and its clock says ``now``."""
+
+    def take_nonce(self, nonce: str, until: float) -> bool:
+        """Take a nonce of a handshake, which may be used once. It is remembered until ``until`` or longer.
+
+        Returns:
+            False when it was taken before.
+        """
 
     def health(self) -> Health:
         """What the store reports about itself, as far as its server permits."""

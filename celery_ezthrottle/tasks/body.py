@@ -24,6 +24,7 @@ from celery_ezthrottle.policy.callables import OptionFailed
 from celery_ezthrottle.policy.unseen import unseen
 from celery_ezthrottle.policy.wanted import candidates
 
+from .handing_over import HandedOver, asked_to_forward, hand_over
 from .handoff import usable_handoff
 from .notes import add_note
 from .outermost import stop_again
@@ -112,17 +113,22 @@ class _Execution:
 
     def __call__(self) -> Any:
         if not is_fresh(self.task, self._begun_with[2]):
-            _ = self.run  # claims what it resumes, or stops here
+            run = self.run  # claims what it resumes, or stops here
+            if run.handed_over is not None:
+                return self._end_handed_over(run.handed_over)
         token = active.set(self)
         try:
             with recording(self.recorder):
                 returned = self._body(*self._args, **self._kwargs)
         except BaseException as exc:
             self._end(token)
-            if isinstance(exc, Exception):
+            leaving = self._hand_over(exc)
+            if isinstance(leaving, Exception):
                 if self._run is not None:
-                    self._left_with(exc)
-                self._warn_of_unseen(exc)
+                    self._left_with(leaving)
+                self._warn_of_unseen(leaving)
+            if leaving is not exc:
+                raise leaving from None
             raise
         self._end(token)
         return returned if self._run is None else self._returned(returned)
@@ -133,6 +139,27 @@ class _Execution:
         if self._run is not None:
             self._run.recorder.close()
             self._forward_now()
+
+    def _hand_over(self, leaving: BaseException) -> BaseException:
+        """Suspend the task if the error that leaves the body asks to hand a request over. Returns the error to go on with."""
+        asked = asked_to_forward(leaving)
+        if asked is None:
+            return leaving
+        if asked.refused is not None:
+            return asked.refused
+        assert isinstance(leaving, Exception)  # noqa: S101 -- as ``asked_to_forward`` has seen
+        self.run.recorder.close()
+        hand_over(self.run, asked, leaving)
+        return leaving
+
+    def _end_handed_over(self, found: HandedOver) -> dict[str, Any]:
+        self._has_ended = True
+        self.run.leave()
+        try:
+            return found.end()
+        except Exception:
+            self.run.save_journal()
+            raise
 
     def _returned(self, returned: Any) -> Any:
         if self.wanted_retry is not None:
@@ -146,14 +173,17 @@ class _Execution:
         """Suspend the task if its body was stopped at a call that must not be sent.
 
         Raises:
-            OutcomeUnknown: the task cannot be suspended.
+            OutcomeUnknown, JobFailed: the task cannot be suspended.
         """
         call = self.run.recorder.to_forward
         if call is None:
             return
         assert isinstance(call.error, Exception)  # noqa: S101 -- the recorder has set it
-        if self._obstacle(call) is None:
+        why = self._obstacle(call)
+        if why is None:
             suspend(self.run, call, call.error, self._arguments())
+        elif why:
+            add_note(call.error, f"Not forwarded: {why}.")
         self.run.leave()
         self.run.save_journal()
         raise call.error from None

@@ -11,12 +11,13 @@ from celery import Task
 from celery.local import Proxy
 from celery.utils.imports import symbol_by_name
 
+from celery_ezthrottle.errors import ConfigurationError
 from celery_ezthrottle.settings.options import OPTION_NAMES, Options, validate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["EZThrottleTask", "frugal", "given_to", "is_frugal"]
+__all__ = ["EZThrottleTask", "frugal", "given_to", "is_frugal", "mark_frugal", "performance"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -67,6 +68,34 @@ def frugal(function: Callable[..., Any] | None = None, /, **options: Any) -> Any
     return _wrap(function, given=options)
 
 
+@overload
+def performance(function: Callable[P, R], /) -> Callable[P, R]: ...
+@overload
+def performance(*, calls: str = ..., **options: Any) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+def performance(function: Callable[..., Any] | None = None, /, *, calls: str = "first", **options: Any) -> Any:
+    """Make a task whose HTTP calls are submitted to EZThrottle instead of being sent from the worker. The body is unchanged.
+
+    The task is suspended at once, and resumed with the answer: the body sees the response of the service as if it had made the
+    call. A call that the service cannot take, for example to a host that is not public, is sent from the worker, as in a frugal
+    task, and so are the calls that are not submitted::
+
+        @app.task
+        @performance(regions=["iad", "lax"], execution_mode="race")
+        def charge(order_id): ...
+
+    Args:
+        calls: "first" (the default): the first call is submitted. "all": each call is, one after the other.
+        options: those of :func:`frugal`. ``@performance(calls=...)`` is ``@frugal(submit=...)``.
+
+    Raises:
+        TypeError, ConfigurationError: as :func:`frugal`.
+    """
+    if calls not in {"first", "all"}:
+        raise ConfigurationError(f'calls must be "first" or "all", not {calls!r}.')
+    made = frugal(**{"submit": calls} | options)
+    return made if function is None else made(function)
+
+
 @functools.cache
 def _executor() -> Callable[..., Any]:
     # Imported at the first run: a process that only sends tasks does not need it.
@@ -97,8 +126,13 @@ def _wrap(function: Any, *, given: Mapping[str, Any]) -> Any:
 
     # Celery makes its argument check from this signature. Otherwise it would see (*args, **kwargs).
     run.__signature__ = signature  # type: ignore[attr-defined]
-    setattr(run, _MARK, options)
-    return run
+    return mark_frugal(run, options)
+
+
+def mark_frugal(function: Callable[P, R], options: Mapping[str, Any]) -> Callable[P, R]:
+    """Mark the body of a task: its worker lets its runs suspend."""
+    setattr(function, _MARK, options)
+    return function
 
 
 class EZThrottleTask(Task):  # type: ignore[type-arg]

@@ -14,7 +14,7 @@ from celery_ezthrottle._common.log import logger
 from celery_ezthrottle.broker.headers import TAKES_OVER
 from celery_ezthrottle.broker.parked_message import text_of
 from celery_ezthrottle.continuations import job_result
-from celery_ezthrottle.continuations.job_result import JobResult
+from celery_ezthrottle.continuations.job_result import JOB_FAILED, JobResult
 from celery_ezthrottle.errors import StoreError
 from celery_ezthrottle.http import journal
 from celery_ezthrottle.http.fingerprint import varying
@@ -22,16 +22,18 @@ from celery_ezthrottle.http.idempotency_keys import IdempotencyKeys
 from celery_ezthrottle.http.journal import Entry
 from celery_ezthrottle.http.recorder import Recorder
 from celery_ezthrottle.http.replay import Replay
-from celery_ezthrottle.http.stored_answer import StoredResponse, is_temporary
+from celery_ezthrottle.http.stored_answer import StoredAnswer, StoredResponse, is_temporary
 from celery_ezthrottle.policy.repeating import key_header
 from celery_ezthrottle.store.records import Resumption, StartOutcome
 from celery_ezthrottle.store.retrying import retry_briefly, retry_in_background
 
+from .handing_over import HandedOver, is_handed_over
 from .handoff import Revoked, why_idle
 from .run import Run
 from .sdk_retries import stops_retries
+from .submitting import submits
 
-__all__ = ["StableValues", "begin"]
+__all__ = ["StableValues", "begin", "claim", "log_resumption", "look_up"]
 
 
 def begin(run: Run, *, thread: int) -> None:
@@ -58,6 +60,7 @@ def begin(run: Run, *, thread: int) -> None:
         stable=StableValues(run.handoff["message"]),
         on_ended=run.keep_answer if run.has_lease else None,
         stops_retries=functools.partial(stops_retries, run),
+        submits=submits(run),
         max_request=settings.max_request_body,
         thread=thread,
         keys=_keys(run) if run.options.idempotency_header else None,
@@ -85,24 +88,39 @@ class StableValues:
         return self._found
 
 
-def _look_up(run: Run) -> tuple[Entry, ...]:
+def look_up(run: Run) -> bytes | None:
+    """Return the journal that the store has of the task of a run that resumes nothing; None if it has none.
+
+    Raises:
+        celery.exceptions.Ignore: this run has nothing to do.
+        StoreError: the store could not be asked.
+    """
     record = retry_briefly(lambda: run.store.task(run.task.request.id))
     if record is None:
-        return ()
+        return None
     idle = why_idle(record, run.order, redelivered=run.handoff["redelivered"])
     if idle is not None:
         run.stop(idle)
     run.forwards = record.forwards
     if record.ended is not None:
-        return ()  # a task id that is used again
+        return None  # a task id that is used again
     run.has_record = True
-    entries = journal.load_entries(record.journal)
+    return record.journal
+
+
+def _look_up(run: Run) -> tuple[Entry, ...]:
+    entries = journal.load_entries(look_up(run) or b"")
     if run.handoff["record"] == TAKES_OVER:
         return journal.for_resume(entries)
     return journal.for_retry(entries, keep_answers=run.options.keep_answers == "retries")
 
 
-def _resume(run: Run, continuation_id: str) -> tuple[tuple[Entry, ...], str]:
+def claim(run: Run, continuation_id: str) -> tuple[Resumption, JobResult]:
+    """Claim the continuation that ``run`` resumes. Return what is kept of it, and the result of its job.
+
+    Raises:
+        celery.exceptions.Ignore: this run has nothing to do.
+    """
     reach("resume.begin")
     store, lease = run.store, run.settings.lease
 
@@ -135,7 +153,18 @@ def _resume(run: Run, continuation_id: str) -> tuple[tuple[Entry, ...], str]:
         run.stop(Revoked("revoked"))
     run.has_record, run.forwards = True, found.forward
     run.note = result.note
-    entries = journal.for_resume(journal.load_entries(found.journal), result.answer, send_again=bool(result.lost))
+    return found, result
+
+
+def _resume(run: Run, continuation_id: str) -> tuple[tuple[Entry, ...], str]:
+    found, result = claim(run, continuation_id)
+    if is_handed_over(found.failure):
+        log_resumption(run, found, result.answer)
+        run.handed_over = HandedOver(job_result.told(found.result), result)
+        return journal.load_entries(found.journal), found.job_id
+    entries = journal.for_resume(
+        journal.load_entries(found.journal), result.answer, send_again=bool(result.lost), is_final=result.never_taken
+    )
     forwarded = journal.forwarded_entry(entries)
     # No entry is left of a call that was sent again by a run that died.
     answer = forwarded.answer if forwarded is not None else None if result.lost else result.answer
@@ -143,19 +172,29 @@ def _resume(run: Run, continuation_id: str) -> tuple[tuple[Entry, ...], str]:
         lost = f"{result.lost} The task sends the call again." if answer is None else result.lost
         logger.warning("Task %s: %s", run.task.request.id, lost)
         run.note = lost if answer is None else run.note
-    answered = answer.status_code if isinstance(answer, StoredResponse) else answer.name if answer else "nothing"
-    waited = max(0.0, time.time() - found.suspended_at)
-    logger.info("Task %s is resumed after %.1f s, answered %s.", run.task.request.id, waited, answered)
-    was_retried = answer and result.given_up and _was_retried(run, result, forwarded)
+    log_resumption(run, found, answer)
+    # A service that does not try again leaves it to the run to forward the call again.
+    given_up = result.given_up or not (run.settings.service_tries_again or result.never_taken)
+    was_retried = answer and given_up and _was_retried(run, result, forwarded)
     if run.options.exhaust_retries and was_retried and not _may_forward_again(run, result, forwarded):
         run.exhaust_retries()
     return entries, found.job_id
 
 
+def log_resumption(run: Run, found: Resumption, answer: StoredAnswer | None) -> None:
+    """Log that the task of ``run`` is resumed, and what its call is answered."""
+    answered = answer.status_code if isinstance(answer, StoredResponse) else answer.name if answer else "nothing"
+    waited = max(0.0, time.time() - found.suspended_at)
+    logger.info("Task %s is resumed after %.1f s, answered %s.", run.task.request.id, waited, answered)
+
+
 def _was_retried(run: Run, result: JobResult, forwarded: Entry | None) -> bool:
-    """Whether the service has tried the call again. An answer such as 401 or 404 is the first one of its kind: it has not."""
+    """Whether the call was tried again in vain. An answer such as 401 or 404 is the first one of its kind: it was not."""
+    by_service = run.settings.service_tries_again
     if not isinstance(result.answer, StoredResponse):
-        return True
+        return by_service or result.answer.name != JOB_FAILED
+    if not by_service and run.options.max_forwards == 1:
+        return False
     policy = run.options.retry_policy_of(safe=_is_safe(forwarded)) or {}
     given = [codes for name in ("retry_codes", "reroute_codes") if (codes := policy.get(name)) is not None]
     status = result.answer.status_code

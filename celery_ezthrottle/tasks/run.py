@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from celery.exceptions import Ignore
 
@@ -21,6 +21,9 @@ from celery_ezthrottle.settings.app_settings import Settings
 from celery_ezthrottle.settings.options import Options, resolve
 from celery_ezthrottle.store.protocol import Store
 from celery_ezthrottle.store.retrying import retry_briefly
+
+if TYPE_CHECKING:
+    from .handing_over import HandedOver
 
 __all__ = ["Run", "is_fresh", "options_of"]
 
@@ -54,6 +57,7 @@ class Run:
         may_be_parked_as: id of a continuation that the store may or may not have, because it did not answer; or None.
         stopped: the exception that stopped this run, or None.
         note: a note for the error that leaves the body, or "".
+        handed_over: what became of the request that an earlier run has handed over. This run ends with it. Or None.
     """
 
     recorder: Recorder
@@ -74,6 +78,7 @@ class Run:
         self.may_be_parked_as: str | None = None
         self.stopped: Ignore | None = None
         self.note = ""
+        self.handed_over: HandedOver | None = None
         self._is_ready_for_retry = False
         seen = vars(request)
         seen[_RUN_OF_REQUEST] = self
@@ -202,12 +207,15 @@ class Run:
         if not self._save():
             self._stop_taken_over()  # before it makes the next call
 
+    def journal(self) -> bytes:
+        """What a later run of the task needs of this one."""
+        return journal.dump_entries((*self.recorder.replay.kept, *self.recorder.entries()))
+
     def _save(self) -> bool:
         """Save the journal. Returns False if another run has the task; True also when the store is out of reach."""
-        kept = journal.dump_entries((*self.recorder.replay.kept, *self.recorder.entries()))
         act = functools.partial(
             self.store.save_journal,
-            *(self.task.request.id, self.id, self.resumed_from, kept),
+            *(self.task.request.id, self.id, self.resumed_from, self.journal()),
             retries=self.order,
         )
         try:

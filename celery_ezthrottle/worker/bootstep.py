@@ -17,7 +17,8 @@ from celery_ezthrottle.checks.runtime import warn_at_start
 from celery_ezthrottle.continuations.manager import Continuations
 from celery_ezthrottle.continuations.sweep import sweep
 from celery_ezthrottle.errors import ConfigurationError, StoreError
-from celery_ezthrottle.service.client import EZThrottle
+from celery_ezthrottle.service.client import ServiceClient
+from celery_ezthrottle.settings.load import is_configured
 from celery_ezthrottle.settings.options import resolve
 from celery_ezthrottle.settings.validate import validate
 from celery_ezthrottle.tasks.adopt import adopt
@@ -50,13 +51,14 @@ class EZThrottleStep(bootsteps.StartStopStep):
         self._threads: list[threading.Thread] = []
         self._name = uuid4().hex
         self._store_was_lost_at = 0.0
+        _register_steps(worker.app)
         tasks = [task for task in worker.app.tasks.values() if is_frugal(task)]
         self.enabled = bool(tasks)
         if self.enabled:
             try:
                 self.continuations = Continuations.of(worker.app)
                 validate(self.continuations.settings, worker.app)
-                EZThrottle.from_settings(self.continuations.settings)  # raises when the client cannot be made
+                ServiceClient.from_settings(self.continuations.settings)  # raises when the client cannot be made
                 for task in tasks:
                     resolve(given_to(task), self.continuations.settings)
                 warn_at_start(self.continuations, worker.app)
@@ -121,3 +123,14 @@ class EZThrottleStep(bootsteps.StartStopStep):
         except Exception:  # noqa: BLE001 -- logged; if the thread ended, tasks would wait for ever
             logger.exception("%s failed; it goes on.", threading.current_thread().name)
         return None
+
+
+def _register_steps(app: Any) -> None:
+    """Register the task that runs steps: another process may send steps, and the modules of this worker need not name any.
+
+    Not in a worker that has nothing to do with this package: it has no settings of it, and no frugal task.
+    """
+    if any(map(is_frugal, app.tasks.values())) or is_configured(app):
+        from celery_ezthrottle.workflows import task
+
+        app.tasks.setdefault(task.TASK_NAME, task.run_step)

@@ -18,7 +18,7 @@ from celery_ezthrottle.continuations import sweep as sweep_module
 from celery_ezthrottle.continuations.manager import Continuations
 from celery_ezthrottle.errors import ServiceUnavailable, SubmitRefused
 from celery_ezthrottle.service.job import Job
-from celery_ezthrottle.service.submit_response import Submitted
+from celery_ezthrottle.service.service_answer import JobState, Submitted
 from celery_ezthrottle.settings.app_settings import Settings
 from celery_ezthrottle.store.protocol import Store
 from celery_ezthrottle.store.records import StartOutcome, SuspendOutcome
@@ -68,7 +68,12 @@ class Look:
 
 
 class World(Look):
-    """What a pass meets. ``service`` is what comes of a submission; it hangs for ``takes`` seconds of the clock first."""
+    """What a pass meets. ``service`` is what comes of a submission; it hangs for ``takes`` seconds of the clock first.
+
+    A look-up hangs as long, and comes to ``states``.
+    """
+
+    can_look_up = False
 
     def __init__(self, app: Celery, url: str, client: redis.Redis, clock: Clock) -> None:
         self.client, self.clock = client, clock
@@ -78,6 +83,7 @@ class World(Look):
         self.takes = 0.0
         self.service: Callable[[], None] = lambda: None
         self.asked: list[str] = []
+        self.states: dict[str, str] = {}
         self.published_before: int | None = None  # the service was asked
 
     def submit(self, job: Job) -> Submitted:
@@ -89,6 +95,13 @@ class World(Look):
         self.clock.now += self.takes
         self.service()
         return Submitted(f"j-{job.idempotent_key}", "queued", duplicate=False)
+
+    def look_up(self, job_id: str) -> JobState | None:
+        """As the client does."""
+        self.asked.append(job_id)
+        self.clock.now += self.takes
+        self.service()
+        return JobState(job_id, self.states[job_id]) if job_id in self.states else None
 
     def hangs(self, takes: float) -> None:
         def give_up() -> None:

@@ -9,12 +9,15 @@ from typing import Any
 import pytest
 import requests
 
-from celery_ezthrottle.continuations.build_job import build_job, webhook_url
+from celery_ezthrottle.continuations.build_job import build_handed_over, build_job, not_before, webhook_url
 from celery_ezthrottle.errors import InvalidJob
 from celery_ezthrottle.http.call import Call
 from celery_ezthrottle.http.fingerprint import fingerprint
 from celery_ezthrottle.http.journal import Entry
 from celery_ezthrottle.http.requests_adapter import REQUESTS
+from celery_ezthrottle.policy.forward_request import ForwardRequest
+from celery_ezthrottle.service.dialects.dialect import JOB_FIELDS
+from celery_ezthrottle.service.dialects.proxy import Proxy
 from celery_ezthrottle.service.job import Job, RetryPolicy, Webhook
 from celery_ezthrottle.service.signatures import mac_token, split_token
 from celery_ezthrottle.settings.app_settings import Settings
@@ -38,12 +41,13 @@ def job_of(
     arguments: Mapping[str, Any] | None = None,
     response: requests.Response | None = None,
     forwards: int = 0,
+    settings: Settings = SETTINGS,
     **options: Any,
 ) -> Job:
     return build_job(
         Call(REQUESTS, request, {}, response=response, forwards=forwards),
         Options(**options),
-        SETTINGS,
+        settings,
         continuation_id="c0ffee",
         task_id="task-1",
         forward=forward,
@@ -253,6 +257,40 @@ def test_a_call_that_is_forwarded_again_is_a_new_job(idempotency: Any) -> None:
     assert len({job.idempotent_key for job in keys}) == 3
 
 
+LOCAL = replace(SETTINGS, dialect="local", url="http://127.0.0.1:4000")
+
+
+def held_until(settings: Settings, forwards: int, headers: Mapping[str, str], **options: Any) -> float | None:
+    response = limited(**headers)
+    call = Call(REQUESTS, response.request, {}, response=response, forwards=forwards)
+    return not_before(call, Options(**options), settings, NOW)
+
+
+def test_a_job_is_held_here_where_the_service_cannot_be_told_to_wait() -> None:
+    asked = {"Retry-After": "30"}
+    assert job_of(limited().request, response=limited(**asked), settings=LOCAL).retry_at is None
+    for forwards in (0, 1):
+        assert held_until(LOCAL, forwards, asked) == NOW + 30
+        assert held_until(SETTINGS, forwards, asked) is None
+    assert held_until(LOCAL, 0, {}) is None
+    assert held_until(LOCAL, 0, asked, result_timeout=30.0) is None
+
+
+def test_a_call_that_is_forwarded_again_and_again_is_held_for_longer_and_longer() -> None:
+    """Its answer comes without headers."""
+    longest = [2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]
+    held = [(held_until(LOCAL, forwards, {}) or NOW) - NOW for forwards in range(1, 8)]
+    assert all(most / 2 <= seconds <= most for seconds, most in zip(held, longest, strict=True))
+    assert held_until(SETTINGS, 1, {}) is None
+
+
+@pytest.mark.parametrize("method", ["POST", "GET"])
+def test_what_follows_for_the_service_from_forward_unsafe_on_is_nothing_for_one_that_tries_once(method: str) -> None:
+    assert job_of(prepared(method), settings=LOCAL, forward_unsafe_on={429}).retry_policy is None
+    with pytest.raises(InvalidJob, match="cannot express retry_policy"):
+        job_of(prepared(method), settings=LOCAL, retry_policy={"max_retries": 1})
+
+
 # What options add
 
 
@@ -313,3 +351,67 @@ def test_the_webhook_url_carries_the_continuation_with_a_mac(url: str, expected:
 def test_the_mac_is_made_with_the_primary_secret() -> None:
     settings = replace(SETTINGS, webhook_secret_secondary="another secret, just as long")
     assert webhook_url(settings, "c0ffee") == webhook_url(SETTINGS, "c0ffee")
+
+
+def test_what_nobody_asked_for_is_left_out_where_the_dialect_lacks_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Proxy, "job_fields", JOB_FIELDS - {"retry_at", "regions"})
+    assert job_of(prepared(), response=limited(**{"Retry-After": "30"})).retry_at is None
+    with pytest.raises(InvalidJob, match="cannot express regions"):
+        job_of(prepared(), regions=("iad",))
+
+
+# A request that is handed over
+
+
+def handed_over(fields: Mapping[str, Any], **options: Any) -> Job:
+    return build_handed_over(
+        ForwardRequest(fields), Options(**options), SETTINGS, continuation_id="c0ffee", task_id="task-1"
+    )
+
+
+URL = "https://api.example.com/v1"
+
+
+def test_a_request_that_is_handed_over_goes_before_the_options() -> None:
+    options: dict[str, Any] = {"regions": ("iad",), "metadata": {"of": "the task"}, "region_policy": "strict"}
+    job = handed_over({"url": URL, "metadata": {"of": "the error"}, "webhooks": [{"url": "https://b/"}]}, **options)
+    assert (job.method, job.regions, job.metadata, job.region_policy) == (
+        "GET",
+        ("iad",),
+        {"of": "the error"},
+        "strict",
+    )
+    assert [webhook.url for webhook in job.webhooks] == ["https://b/", webhook_url(SETTINGS, "c0ffee")]
+    careful = handed_over({"url": URL, "method": "post"}, forward_unsafe_on=frozenset({429}))
+    assert careful.retry_policy == RetryPolicy(retry_codes=(429,), reroute_codes=(429,))
+
+
+def test_the_key_of_a_request_that_is_handed_over_is_the_same_in_each_run() -> None:
+    one, again, other, own = (
+        handed_over(fields).idempotent_key
+        for fields in (
+            {"url": URL, "body": "ü"},
+            {"url": URL, "body": "ü", "metadata": {"a": 1}},
+            {"url": URL, "body": ""},
+            {"url": URL, "idempotent_key": "order-7"},
+        )
+    )
+    assert one == again
+    assert other not in {one, None}
+    assert (one or "").startswith("celery-task-1-")
+    assert own == "order-7"
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"method": "P O"}, "method must be"),
+        ({"body": 5}, "body must be a string"),
+        ({"body": "\ud800"}, "body holds half a surrogate pair"),
+        ({"body": "x" * 1_048_577}, "its request body is too large"),
+        ({"webhooks": [{}]}, r"webhooks\[0\].url is missing"),
+    ],
+)
+def test_a_request_that_cannot_be_handed_over(fields: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidJob, match=said):
+        handed_over({"url": URL, **fields})

@@ -145,11 +145,75 @@ def test_a_job_of_which_nothing_is_heard_is_named_with_the_wait_and_the_remedy(w
 
     sweep(world.continuations)
 
-    assert world.asked == []  # nobody can look up a job that was taken
+    assert world.asked == []  # with this dialect, nobody can look up a job that was taken
     assert world.resume("c1") == {
         "kind": "unknown",
         "text": f"No result of job j1 came within 60 s. {NOT_KNOWN} that job at the service, or the request upstream.",
     }
+
+
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [
+        ("queued", "The service says that the job is 'queued', so the request may still be executed: before"),
+        ("in_flight", "The service says that the job is 'in_flight', so the request may still be executed: before"),
+        (
+            "completed",
+            "The service says that the job is completed, so the request was executed and its webhook was lost",
+        ),
+        ("failed", "The service says that the job has failed. Whether upstream has executed the request is not known"),
+        (None, f"The service does not have the job (any more). {NOT_KNOWN}"),
+    ],
+)
+def test_the_service_is_asked_before_a_task_gives_up(world: World, status: str | None, told: str) -> None:
+    world.can_look_up = True
+    world.states = {"j1": status} if status else {}
+    world.park("c1", timeout=60)
+    world.store.bind("c1", "j1", world.clock.now)
+    world.clock.now += 58
+    assert sweep(world.continuations) == 0
+    world.clock.now += 1
+
+    sweep(world.continuations)
+
+    assert (world.asked, world.published) == (["j1"], 1)
+    outcome = world.resume("c1")
+    assert outcome["kind"] == "unknown"  # whatever it says: nothing is sent again
+    assert outcome["text"].startswith(f"No result of job j1 came within 60 s. {told}")
+    assert "look up that job at the service" in outcome["text"]
+
+
+def test_a_service_that_tells_nothing_keeps_no_task_waiting(world: World) -> None:
+    world.can_look_up = True
+    world.park("c1", timeout=60)
+    world.store.bind("c1", "j1", world.clock.now)
+    world.refuses()
+    world.clock.now += 59
+
+    sweep(world.continuations)
+
+    assert f"The service could not be asked about it. {NOT_KNOWN}" in world.resume("c1")["text"]
+
+
+def test_a_crowd_that_gives_up_does_not_wait_for_a_service_that_hangs(world: World) -> None:
+    """The service is asked once, after the submissions; the limit leaves some out from the start."""
+    world.can_look_up = True
+    over = [world.park(f"over{number}", timeout=60) for number in range(15)]
+    for id_ in over:
+        world.store.bind(id_, f"j-{id_}", world.clock.now)
+    world.clock.now += 60
+    world.hangs(READ)
+
+    sweep(world.continuations, limit=12)
+    assert (world.asked, world.published) == (["j-over0"], 4)
+    sweep(world.continuations, limit=12)  # publishes what had no time
+
+    assert world.published == 15
+    assert {world.outcome_of(id_) for id_ in over} == {"unknown"}
+    job, late = world.park("job"), world.park("late", timeout=0.5)
+    world.store.bind(late, "j-late", world.clock.now)
+    sweep(world.continuations)
+    assert world.asked == ["j-over0", job]
 
 
 @pytest.mark.parametrize(("waits", "submissions"), [(40, 1), (60, 0)], ids=["asked once more", "its deadline"])

@@ -18,12 +18,16 @@ import pytest
 from celery_ezthrottle.settings.app_settings import Settings
 from celery_ezthrottle.settings.options import OPTION_NAMES
 from celery_ezthrottle.store.states import TRANSITIONS, State
+from tests.support.fake_local import FakeLocal
 from tests.support.lab import Lab
 from tests.support.servers import free_port
+from tests.support.upstream import running
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+SHOWN_CHECK = "celery -A proj ezthrottle check"
 
 #: Runs where a user's project is: charges three orders of which one is limited, and revokes what waits.
 USE = """
@@ -35,6 +39,8 @@ from proj.more_tasks import refund, fetch
 from proj.report import charge_then_count
 from proj.threaded_tasks import fetch_all
 from proj.async_tasks import fetch_at_once
+from proj.fast_tasks import quote
+from proj.handed_over import pay
 from proj.revoking import revoke
 from proj.web import app as mounted
 from proj.asgi import application as beside
@@ -42,6 +48,9 @@ assert charge_then_count([4, 5]).get(timeout=30) == 2
 print(charge_all([1, 2, 3]).get(timeout=30), refund.delay(7).get(timeout=30), fetch.delay("/v1/list").get(timeout=30)["path"])
 assert len(fetch_all.delay(["/v1/one", "/v1/two"]).get(timeout=30)) == 2
 assert [found["n"] for found in fetch_at_once.delay(["/v1/three", "/v1/four", "/v1/five"]).get(timeout=30)] == [1, 2, 1]
+assert quote.delay("ACME").get(timeout=30)["n"] == 1
+paid = pay.delay(7).get(timeout=30)
+assert (paid["status"], paid["status_code"], paid["executed_locally"]) == ("success", 200, False)
 async def ask(site):
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(site), base_url="http://site") as client:
         return [(await client.get(path)).status_code for path in ("/ezthrottle/webhook", "/other")]
@@ -96,7 +105,8 @@ def test_the_project_of_the_readme_runs(lab: Lab, path: str, tmp_path: Path) -> 
     celery = package / "celery.py"
     celery.write_text(
         celery.read_text().replace(
-            '["proj.tasks"]', '["proj.tasks", "proj.more_tasks", "proj.threaded_tasks", "proj.async_tasks"]'
+            '["proj.tasks"]',
+            '["proj.tasks", "proj.more_tasks", "proj.threaded_tasks", "proj.async_tasks", "proj.fast_tasks", "proj.handed_over"]',
         )
     )
     environment = {
@@ -118,6 +128,7 @@ def test_the_project_of_the_readme_runs(lab: Lab, path: str, tmp_path: Path) -> 
     lab.upstream.plan(f"{path}/v1/charges", 200, 429)
     lab.upstream.plan(f"{path}/v1/refunds", 429, 503)
     lab.upstream.plan(f"{path}/v1/list", 503)
+    lab.upstream.plan(f"{path}/v1/payments", 429)
     lab.upstream.plan(f"{path}/v1/two", 429)
     lab.upstream.plan(f"{path}/v1/four", 429)
     lab.upstream.plan(f"{path}/v1/waits", 503)
@@ -200,6 +211,53 @@ def test_a_trial_with_the_gateway_works_as_written(lab: Lab, path: str, tmp_path
         "warning: Task proj.tasks.charge: ezthrottle_tracktags_url is on this machine, and forward_hosts is not set"
         in without
     )
+
+
+def test_a_server_of_ones_own_works_as_written(lab: Lab, path: str, tmp_path: Path) -> None:
+    """The commands of the page, in their order, with a fake of that server. Only the ports are free ones."""
+    package = tmp_path / "proj"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    for name in ("celery.py", "tasks.py"):
+        (package / name).write_text(next(text for _, text in blocks("python") if text.startswith(f"# proj/{name}")))
+    server = FakeLocal()
+    with ExitStack() as stack:
+        url = stack.enter_context(running(server.respond))
+        ports = {"8085": str(free_port()), "4000": url.rpartition(":")[2]}
+        written = [re.sub(r"\b(8085|4000)\b", lambda found: ports[found[0]], each) for each in commands("local.md")]
+        exports = [command.removeprefix("export ") for command in written if command.startswith("export ")]
+        environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("EZTHROTTLE_")},
+            "CELERY_BROKER_URL": f"{lab.redis_url}/7",
+            "CELERY_RESULT_BACKEND": f"{lab.redis_url}/7",
+            "PAYMENTS_API": f"{lab.upstream.url}{path}",
+            "PYTHONPATH": str(tmp_path),
+            **dict(export.split("=", 1) for export in exports if not export.endswith("=...")),
+        }
+        lab.upstream.plan(f"{path}/v1/charges", 429, 503)
+
+        def run(*words: str) -> str:
+            command = [sys.executable, *words]
+            return subprocess.run(
+                command, check=False, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60
+            ).stdout
+
+        keygen, receiver, worker, check = (c for c in [*written, SHOWN_CHECK] if c.startswith("celery"))
+        without = run("-m", *shlex.split(check))
+        name, _, key = run("-m", *shlex.split(keygen)).strip().partition("=")
+        assert f"{name}=..." in exports
+        environment[name] = key
+        for title, command, ready in (
+            ("local-receiver", receiver, "receiver listening on"),
+            ("local-worker", f"{worker} -l INFO -n local@test -c 1", "local@test ready"),
+        ):
+            words = shlex.split(command)
+            stack.enter_context(lab.command(title, words, ready=ready, environment=environment, cwd=tmp_path))
+        charged = run("-c", "from proj.tasks import charge; print(charge.delay(7).get(timeout=30))")
+        found = run("-m", *shlex.split(check))
+    assert charged.strip() == f"{path}/v1/charges 3"
+    assert [job.webhooks for job in server.jobs(f"{path}/v1/charges")] == [[200], [200]]
+    assert ("webhooks are not signed" in without, "webhooks are not signed" in found) == (True, False)
 
 
 def test_make_knows_the_targets() -> None:

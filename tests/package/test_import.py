@@ -59,7 +59,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="module 'celery_ezthrottle' has no attribute 'nothing'"):
         _ = celery_ezthrottle.nothing
     with pytest.raises(ImportError):
-        from celery_ezthrottle import performance  # noqa: F401
+        from celery_ezthrottle import slow  # noqa: F401
 
 
 def test_the_old_path_of_the_receiver_works() -> None:

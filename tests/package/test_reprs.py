@@ -16,8 +16,10 @@ import celery_ezthrottle
 from celery_ezthrottle._common.validators import Kind
 from celery_ezthrottle.broker.confirmed_publish import _Broker
 from celery_ezthrottle.checks.findings import Finding
+from celery_ezthrottle.client.ezthrottle import EZThrottle
 from celery_ezthrottle.continuations.job_result import JobResult
 from celery_ezthrottle.continuations.submissions import _Waiting
+from celery_ezthrottle.errors import ForwardToEZThrottle
 from celery_ezthrottle.gateway import GatewayConfig, acts, dispatcher, exchange, rows, workflow
 from celery_ezthrottle.gateway.attempts import Attempt
 from celery_ezthrottle.gateway.endings import Ending
@@ -31,12 +33,17 @@ from celery_ezthrottle.http.library import SentRequest
 from celery_ezthrottle.http.message_view import MessageView
 from celery_ezthrottle.http.requests_adapter import REQUESTS
 from celery_ezthrottle.http.stored_answer import StoredError, StoredResponse
+from celery_ezthrottle.policy.forward_request import ForwardRequest
 from celery_ezthrottle.receiver.payload import Payload
 from celery_ezthrottle.receiver.reply import Reply
-from celery_ezthrottle.service.client import EZThrottle, _SubmitRequest
+from celery_ezthrottle.service.account import Account
+from celery_ezthrottle.service.client import ServiceClient
+from celery_ezthrottle.service.dialects import ServiceRequest
 from celery_ezthrottle.service.job import Job, RetryPolicy, Trigger, Webhook
-from celery_ezthrottle.service.submit_response import SubmitResponse, Submitted
+from celery_ezthrottle.service.service_answer import JobState, ServiceAnswer, Submitted
+from celery_ezthrottle.service.words import Words
 from celery_ezthrottle.settings.app_settings import Settings
+from celery_ezthrottle.settings.dialects import Needs
 from celery_ezthrottle.settings.options import Options
 from celery_ezthrottle.store import records
 from celery_ezthrottle.store.states import State, Transition
@@ -120,18 +127,25 @@ SECRETIVE: list[Any] = [
     ),
     Options(webhooks=(HOOK,), metadata={"tenant": "canary in metadata"}),
     GatewayConfig("canary in api_key", "canary in webhook_secret"),
-    EZThrottle("canary in api_key"),
-    _SubmitRequest(
+    ServiceClient("canary in api_key"),
+    ServiceClient("canary in api_key", dialect="direct"),
+    ServiceClient("canary in api_key").dialect,
+    Account("canary in api_key", "https://ez.example.com", "https://tracktags.example.com"),
+    ServiceRequest(
         party="The proxy",
+        method="POST",
         url="https://tracktags.example.com",
         headers={"Authorization": "Bearer canary in headers"},
         body="canary in body",
-        read=lambda answer: Submitted("j", "", duplicate=False),
     ),
-    SubmitResponse(party="The proxy", status=400, text="canary in text", now=1.0, secret="canary in secret"),
+    Submitted("j", "", duplicate=False, answer={"echo": "canary in answer"}),
+    ServiceAnswer(party="The proxy", status=400, text="canary in text", now=1.0, secrets=("canary in secret",)),
     JOB,
     _Waiting("c", "t", "proj.charge", JOB, 1.0, 2.0, 3.0),
     Webhook("https://app.example.com/hook?token=canary+in+webhook"),
+    ForwardRequest({"url": URL, "headers": {"Authorization": "canary in headers"}}, RuntimeError("canary in error")),
+    ForwardToEZThrottle(url=URL, headers={"Authorization": "canary in headers"}, body="canary in body"),
+    EZThrottle("canary in api_key"),
     RESPONSE,
     StoredResponse(status_code=200, history=(RESPONSE,)),
     ERROR,
@@ -182,15 +196,17 @@ HARMLESS = {
     _Broker,
     records.Counts,
     Finding,
+    JobState,
     Kind,
+    Needs,
     records.Health,
     Reply,
     RetryPolicy,
-    Submitted,
     Transition,
     Tried,
     Trigger,
     dispatcher._Current,
+    Words,
     rows.Added,
     rows.Effects,
     rows.Quorum,

@@ -6,11 +6,11 @@ from .cancelling import CancelContract
 from .claiming import ClaimContract, PublishedContract
 from .crowds import CrowdContract
 from .delivery import DeliverContract, RebindContract
-from .housekeeping import CountsContract, HealthContract, LeadContract
+from .housekeeping import CountsContract, HealthContract, LeadContract, NonceContract
 from .leasing import HoldContract, LeaseContract
 from .running import FinishContract, JournalContract, StartContract
 from .tasks import CloseRunContract, EndContract, TaskContract
-from .unclaimed import UnclaimedBoundsContract, UnclaimedContract
+from .unclaimed import ResultContract, UnclaimedBoundsContract, UnclaimedContract
 from .waiting import (
     BindContract,
     PostponeContract,
@@ -35,6 +35,7 @@ class StoreContract(
     DeliverContract,
     RebindContract,
     CrowdContract,
+    ResultContract,
     UnclaimedContract,
     UnclaimedBoundsContract,
     ClaimContract,
@@ -48,6 +49,7 @@ class StoreContract(
     EndContract,
     CloseRunContract,
     LeadContract,
+    NonceContract,
     HealthContract,
     CountsContract,
     StatesContract,

@@ -195,6 +195,10 @@ class Machine(RuleBasedStateMachine):
         id_ = pick(self.withdrawn[::-1], index)
         assert self.both("withdraw", id_) or id_ in self.data.continuations  # a suspension came again, late
 
+    @rule(job_id=JOBS)
+    def result(self, job_id: str) -> None:
+        self.both("result", job_id)
+
     # Outcomes -----------------------------------------------------------------------------------------------------
 
     @rule(index=INDEX, job_id=JOBS, result=RESULTS, named=st.booleans())
@@ -334,6 +338,10 @@ class Machine(RuleBasedStateMachine):
         self.both("end", task_id, retries)
 
     # Time, and who sweeps -------------------------------------------------------------------------------------------
+
+    @rule(nonce=st.sampled_from(["n1", "n2"]))
+    def a_nonce_is_taken(self, nonce: str) -> None:
+        self.both("take_nonce", nonce, self.now + 600)
 
     @rule(seconds=st.sampled_from([1, 61, 301, 3600, 13 * 3600, DAY]))
     def time_passes(self, seconds: int) -> None:

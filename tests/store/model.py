@@ -249,6 +249,11 @@ class ModelStore:
         woken = self._wake_left(job, CROWD, now, until, first=continuation_id)
         return DeliverOutcome(verdict=verdict, claims=woken.claims, rest=woken.rest)
 
+    @atomic
+    def result(self, job_id: str) -> bytes | None:
+        job = self._known("job", job_id)
+        return job.result if job else None
+
     def _left(self, job: Job) -> list[str]:
         """Those that the result of a job has not reached."""
         return [id_ for id_ in job.waiters if (waiter := self._one(id_)) and waiter.state in WAITING]
@@ -433,6 +438,12 @@ class ModelStore:
 
     def note_receiver(self, now: float) -> None:
         self._.receiver_clock = now - time.time()
+
+    @atomic
+    def take_nonce(self, nonce: str, until: float) -> bool:
+        taken = nonce in self._.nonces
+        self._.nonces.setdefault(nonce, until)
+        return not taken
 
     def health(self) -> Health:
         return Health(clock=time.time(), receiver_clock=self._.receiver_clock)

@@ -26,6 +26,38 @@ def is_kept(store: Store, job_id: str) -> bool:
     return store.bind(name, job_id, NOW) is State.DELIVERED
 
 
+class ResultContract(Contract):
+    @pytest.mark.parametrize("result", [b"result", b"", bytes(range(256))])
+    def test_a_result_is_read_and_stays(self, store: Store, bench: Bench, result: bytes) -> None:
+        assert store.result("j1") is None
+        deliver(store, None, "j1", result)
+        before = bench.snapshot()
+        assert [store.result("j1") for _ in range(2)] == [result] * 2
+        assert bench.snapshot() == before
+        assert is_kept(store, "j1")
+
+    @pytest.mark.parametrize("shared", [False, True])
+    def test_it_is_there_as_long_as_somebody_may_ask_for_it(self, store: Store, shared: bool) -> None:
+        reach(store, State.SUBMITTED, shared=shared)
+        assert store.result("j1") is None
+        deliver(store, "c1", "j1")
+        deliver(store, "c1", "j1", b"another")
+        store.start("c1", "r2", NOW, lease=None)
+        assert store.result("j1") == b"result"
+        store.finish("c1", "r2", keep_journal=False)
+        assert store.result("j1") == (b"result" if shared else None)
+
+    def test_an_outcome_of_our_own_is_no_result_of_the_job(self, store: Store) -> None:
+        reach(store, State.SUBMITTED)
+        store.settle("c1", b"given up", NOW)
+        assert store.result("j1") is None
+
+    def test_one_of_an_unknown_version_is_not_read(self, store: Store, bench: Bench) -> None:
+        deliver(store, None, "j1")
+        bench.disown("job", "j1")
+        assert store.result("j1") is None
+
+
 class UnclaimedContract(Contract):
     def test_what_nobody_waits_for_is_kept_and_measured(self, store: Store) -> None:
         assert deliver(store, None, "j1", b"12345") == (FIRST, [])

@@ -21,9 +21,9 @@ from celery_ezthrottle import frugal
 from celery_ezthrottle.broker.headers import RECORD_HEADER, RESUME_HEADER, TAKES_OVER
 from celery_ezthrottle.continuations import job_result
 from celery_ezthrottle.continuations.manager import Continuations
-from celery_ezthrottle.errors import JobFailed, OutcomeUnknown, StoreError, SubmitRefused
+from celery_ezthrottle.errors import ForwardToEZThrottle, JobFailed, OutcomeUnknown, StoreError, SubmitRefused
 from celery_ezthrottle.service.job import Job
-from celery_ezthrottle.service.submit_response import Submitted
+from celery_ezthrottle.service.service_answer import Submitted
 from celery_ezthrottle.store import finish_batch, retrying
 from celery_ezthrottle.store.records import SuspendOutcome, Suspension
 from celery_ezthrottle.store.redis.store import RedisStore
@@ -274,6 +274,44 @@ class TestRefusal:
         assert isinstance(world.take_over(resumed), Suspended)
         assert [world.upstream.by_worker(path) for path in ("/a", "/b")] == [1, 1]
         assert world.state is State.SUBMITTED
+
+
+class TestHandedOver:
+    """The body has raised ``ForwardToEZThrottle``. The resumed run ends with what came of it, also if it takes over."""
+
+    @pytest.mark.parametrize("dies_at", ["", "hold", "finish"])
+    @pytest.mark.parametrize(
+        ("result", "ends"),
+        [
+            (job_result.of_job("j", "success", ANSWER, None), ("success", 200, "{}")),
+            (job_result.of_job("j", "completed", {**ANSWER, "status_code": 500}, None), ("failed", 500, "{}")),
+            (job_result.of_job("j", "failed", ANSWER, "gave up"), ("failed", 200, "{}")),
+            (job_result.of_job("j", "failed", None, "gave up"), JobFailed),
+            (job_result.of_job("j", "completed", None, None), OutcomeUnknown),
+            (job_result.not_kept("The answer to job j was not kept."), OutcomeUnknown),
+            (job_result.unknown("nobody knows"), OutcomeUnknown),
+            (job_result.never_taken("not taken"), ForwardToEZThrottle),
+        ],
+    )
+    def test_the_task_ends_with_what_came_of_it(self, world: World, dies_at: str, result: bytes, ends: Any) -> None:
+        def ask(task: Any) -> object:
+            raise ForwardToEZThrottle("Busy", world.upstream.url + "/over", "POST", body="x")
+
+        world.then = ask
+        assert isinstance(world.run(), Suspended)
+        now = time.time()
+        (claim,) = world.store.deliver(None, "job of /over", result, now, now + 60).claims
+        if dies_at:
+            world.store.dies_at = dies_at
+            assert isinstance(world.run(resume=claim.id), Died)
+        found = world.take_over(claim.id) if dies_at else world.run(resume=claim.id)
+        if isinstance(ends, tuple):
+            assert (found["status"], found["status_code"], found["response"]) == ends
+            assert (found["job_id"], found["executed_locally"]) == ("j", False)
+        else:
+            assert isinstance(found, ends), found
+        assert getattr(found, "__notes__", []) == (["not taken"] if ends is ForwardToEZThrottle else [])
+        assert (world.begun, len(world.jobs), world.state) == (1, 1, State.DONE)
 
 
 class TestTakenOver:

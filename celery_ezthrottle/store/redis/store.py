@@ -11,6 +11,7 @@ The keys, all under the prefix::
     unclaimed            sorted set: results that nobody waits for, by the time at which they expire
     waking               set: ids of the jobs whose result has not reached all that wait for it
     counters             hash: counters of deliveries and of unclaimed results
+    n:<nonce>            string: a nonce that was taken
     leader, receiver     who sweeps, and how far the receiver's clock is ahead
 
 Every key expires. All decisions use the times that the caller passes; the clock of the server is used for lifetimes only.
@@ -24,9 +25,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import redis
-from redis.exceptions import ConnectionError as NoConnection
 from redis.exceptions import RedisClusterException, RedisError, ResponseError
-from redis.exceptions import TimeoutError as NoAnswer
 
 from celery_ezthrottle.errors import ConfigurationError, StoreError
 from celery_ezthrottle.store.records import (
@@ -44,9 +43,10 @@ from celery_ezthrottle.store.records import (
 )
 from celery_ezthrottle.store.states import State
 
-from .connect import address, connect
+from .connect import address, complaint, connect
 from .durability import problems
 from .scripts import ACTS, source
+from .stored_form import claim_of, joined
 
 if TYPE_CHECKING:
     from redis.commands.core import Script
@@ -121,7 +121,7 @@ class RedisStore:
     def suspend(self, parked: Suspension, limit: int) -> SuspendOutcome:
         values = {field.name: getattr(parked, field.name) for field in fields(Suspension)}
         values |= {"resumed_from": parked.resumed_from or "", "shared": int(parked.shared)}
-        values["message"] = _joined(parked.message, values.pop("envelope"))
+        values["message"] = joined(parked.message, values.pop("envelope"))
         return SuspendOutcome(self._act("suspend", *values.values(), limit).decode())
 
     def withdraw(self, continuation_id: str) -> bool:
@@ -151,18 +151,22 @@ class RedisStore:
         # Hashed here, because the whole server waits while a script runs.
         digest = blake2b(result, digest_size=16).digest()
         verdict, rest, *claims = self._act("deliver", continuation_id or "", job_id, result, digest, now, until)
-        return DeliverOutcome(verdict=Verdict(verdict.decode()), claims=tuple(map(_claim, claims)), rest=bool(rest))
+        return DeliverOutcome(verdict=Verdict(verdict.decode()), claims=tuple(map(claim_of, claims)), rest=bool(rest))
 
     def deliver_rest(self, job_id: str, now: float, until: float) -> Woken:
         rest, *claims = self._act("deliver_rest", job_id, now, until)
-        return Woken(claims=tuple(map(_claim, claims)), rest=bool(rest))
+        return Woken(claims=tuple(map(claim_of, claims)), rest=bool(rest))
+
+    def result(self, job_id: str) -> bytes | None:
+        found: bytes | None = self._act("result", job_id)
+        return found
 
     def claim(self, continuation_id: str, now: float, until: float) -> Claim | None:
         values = self._act("claim", continuation_id, now, until)
-        return values and _claim(values)
+        return values and claim_of(values)
 
     def claim_due(self, now: float, until: float, limit: int) -> Sequence[Claim]:
-        return [_claim(values) for values in self._act("claim_due", now, until, limit)]
+        return [claim_of(values) for values in self._act("claim_due", now, until, limit)]
 
     def published(self, continuation_id: str, due: float) -> None:
         self._act("published", continuation_id, due)
@@ -228,6 +232,9 @@ class RedisStore:
     def note_receiver(self, now: float) -> None:
         self._act("note_receiver", now)
 
+    def take_nonce(self, nonce: str, until: float) -> bool:
+        return bool(self._act("take_nonce", nonce, until))
+
     def health(self) -> Health:
         seconds, microseconds, ahead, memory, persistence = self._act("health")
         try:
@@ -235,7 +242,7 @@ class RedisStore:
         except ResponseError:  # managed servers forbid CONFIG
             save_points = None
         except (RedisError, RedisClusterException, OSError) as exc:
-            raise StoreError(_complaint(exc, address(self._client))) from exc
+            raise StoreError(complaint(exc, self._client)) from exc
         return Health(
             clock=int(seconds) + int(microseconds) / 1e6,
             receiver_clock=float(ahead) if ahead else None,
@@ -257,44 +264,4 @@ class RedisStore:
         try:
             return self._scripts[act](keys=[self._prefix], args=(*args, *self._bounds))
         except (RedisError, RedisClusterException, OSError) as exc:
-            raise StoreError(_complaint(exc, address(self._client))) from exc
-
-
-def _claim(values: Sequence[bytes]) -> Claim:
-    id_, state, facts, job_id, failure, attempts, publications, still_open, job, parked = values
-    deadline, _, _, _, suspended_at, submit_deadline, task_id = facts.split(b" ", 6)
-    message, envelope = _parted(parked)
-    return Claim(
-        id=id_.decode(),
-        task_id=task_id.decode(),
-        state=State(state.decode()),
-        job=job,
-        message=message,
-        envelope=envelope,
-        failure=failure,
-        job_id=job_id.decode(),
-        suspended_at=float(suspended_at),
-        submit_deadline=float(submit_deadline),
-        deadline=float(deadline),
-        attempts=int(attempts or 0),
-        publications=int(publications or 0),
-        maybe_accepted=state == b"stored" and int(still_open) > 0,
-    )
-
-
-def _joined(message: bytes, envelope: bytes) -> bytes:
-    """Two values as one, because each field of a hash costs memory beside its payload."""
-    return b"%d:%b%b" % (len(message), message, envelope)
-
-
-def _parted(joined: bytes) -> tuple[bytes, bytes]:
-    length, _, rest = joined.partition(b":")
-    return rest[: int(length or 0)], rest[int(length or 0) :]
-
-
-def _complaint(exc: Exception, address: str) -> str:
-    # The text of the cause may quote arguments, which are payload. It is not copied, and stays in the exception chain.
-    where, kind = f"The continuation store at {address}", type(exc).__name__
-    if isinstance(exc, (NoConnection, NoAnswer, OSError)):
-        return f"{where} cannot be reached ({kind}): check that this Redis is up and that ezthrottle_store names it."
-    return f"{where} refused an operation ({kind}): see the cause, and the log of this Redis."
+            raise StoreError(complaint(exc, self._client)) from exc

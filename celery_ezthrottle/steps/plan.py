@@ -1,0 +1,151 @@
+"""What becomes of a tree of steps: what runs where, and in how many jobs. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from celery_ezthrottle.errors import InvalidJob
+from celery_ezthrottle.service.job import MAX_DEPTH
+
+from .cut import Cut, all_cuts, first_cut, nested_children, nests
+from .endings import Ending, endings
+from .explain import lines
+from .spec import StepSpec, children_first, join
+from .wire import too_deep
+
+__all__ = ["Plan", "plan"]
+
+
+class HasSpec(Protocol):
+    """A builder of a step."""
+
+    @property
+    def spec(self) -> StepSpec: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A tree of steps that was checked, and how many jobs it takes.
+
+    Attributes:
+        spec: the tree.
+        jobs_at_most: the largest number of jobs that are submitted, whatever happens.
+        jobs_on_success: how many jobs are submitted when the first request of each step succeeds.
+    """
+
+    spec: StepSpec
+    jobs_at_most: int
+    jobs_on_success: int
+
+    def explain(self) -> str:
+        """Return the tree as text: one line for each step, with what it is to the step before, and where it runs."""
+        jobs = f"{self.jobs_on_success} when each step succeeds at once, {self.jobs_at_most} at most"
+        return "\n".join([f"Jobs: {jobs}.", *lines(self.spec)])
+
+
+def plan(step: HasSpec | StepSpec) -> Plan:
+    """Check a tree of steps, and plan its jobs.
+
+    Raises:
+        InvalidJob: more than ``MAX_DEPTH`` jobs would be nested in each other, or a fallback has an ``on_failure_timeout_ms``.
+            The text names the path of the step.
+    """
+    spec = step if isinstance(step, StepSpec) else step.spec
+    _check_fallbacks(spec)
+    _check_depth(spec)
+    most: dict[int, int] = {}
+    smooth: dict[int, int] = {}
+    for each in children_first(spec):
+        counts = [_jobs(ending, most) for ending in endings(each)]
+        most[id(each)] = max(counts)
+        smooth[id(each)] = _jobs(next(ending for ending in endings(each) if ending.succeeded), smooth)
+    return Plan(spec, most[id(spec)], smooth[id(spec)])
+
+
+def _jobs(ending: Ending, of_child: dict[int, int]) -> int:
+    """The jobs of a step that ends so. Those of a nested child are one less: its first job is a part of another one."""
+    return ending.jobs + sum(of_child[id(due.spec)] - due.nested for due in ending.due)
+
+
+@dataclass(frozen=True, eq=False)
+class _Place:
+    """A step in the tree. The path is made only when it is needed: all paths of a long chain would take much memory."""
+
+    spec: StepSpec
+    began: bool  # whether the client begins it; else it is nested
+    parent: _Place | None = None
+    name: str = ""
+
+    @property
+    def path(self) -> str:
+        names: list[str] = []
+        place: _Place | None = self
+        while place is not None:
+            names.append(place.name)
+            place = place.parent
+        return ".".join(filter(None, reversed(names)))
+
+
+def _check_fallbacks(spec: StepSpec) -> None:
+    seen = {id(spec)}
+    todo = [_Place(spec, began=True)]
+    while todo:
+        place = todo.pop()
+        for name, child in place.spec.children():
+            inner = _Place(child, True, place, name)
+            if name.startswith("fallback") and child.on_failure_timeout_ms is not None:
+                raise InvalidJob(
+                    f"{inner.path} has an on_failure_timeout_ms, but a fallback is a path of its step, and the time counts for "
+                    "the step: set it there."
+                )
+            if id(child) not in seen:
+                seen.add(id(child))
+                todo.append(inner)
+
+
+def _check_depth(spec: StepSpec) -> None:
+    heights: dict[int, int] = {}
+    for each in children_first(spec):
+        if nests(each):
+            heights[id(each)] = _height(each, first_cut(each), heights)
+    seen = {(id(spec), True)}
+    todo = [_Place(spec, began=True)]
+    while todo:
+        place = todo.pop()
+        for number, of in all_cuts(place.spec).items():
+            # The first job of a nested step is a part of another one.
+            if (number or place.began) and _height(place.spec, of, heights) > MAX_DEPTH:
+                raise too_deep(join(place.path, _first_too_deep(place.spec, of, heights)))
+        for due in (due for ending in endings(place.spec) for due in ending.due):
+            if (id(due.spec), not due.nested) not in seen:
+                seen.add((id(due.spec), not due.nested))
+                todo.append(_Place(due.spec, not due.nested, place, due.path))
+
+
+def _inside(step: StepSpec, of: Cut) -> Iterator[tuple[int, str, StepSpec]]:
+    """Yield level, path and step of each step whose first job is directly nested in a job. The level of its lead is 1."""
+    for path, child in nested_children(step, of):
+        yield 2, path, child
+    for level, fallback in enumerate(of.fallbacks, 2):
+        for name, child in fallback.step.after():
+            yield level + 1, f"{fallback.path}.{name}", child
+
+
+def _height(step: StepSpec, of: Cut, heights: dict[int, int]) -> int:
+    """How many jobs are nested in each other in a job."""
+    inside = (level - 1 + heights[id(child)] for level, _, child in _inside(step, of))
+    return max(1 + len(of.fallbacks), *inside, 1)
+
+
+def _first_too_deep(step: StepSpec, of: Cut, heights: dict[int, int]) -> str:
+    level, path = 1, ""
+    while level + len(of.fallbacks) <= MAX_DEPTH:
+        inner, name, step = next(
+            each for each in _inside(step, of) if level + each[0] - 2 + heights[id(each[2])] > MAX_DEPTH
+        )
+        level, path, of = level + inner - 1, join(path, name), first_cut(step)
+        if level > MAX_DEPTH:
+            return path
+    return join(path, of.fallbacks[MAX_DEPTH - level].path)

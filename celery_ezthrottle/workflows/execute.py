@@ -1,0 +1,102 @@
+"""Run a step outside of Celery, in the process of the caller, as the SDK does."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import Any
+
+import celery
+
+from celery_ezthrottle.errors import ConfigurationError
+from celery_ezthrottle.steps.previous import NOTHING, fill
+from celery_ezthrottle.steps.results import step_result
+from celery_ezthrottle.steps.spec import StepSpec
+from celery_ezthrottle.steps.walk import Call, Ended, Submit, Walk
+from celery_ezthrottle.steps.wire import job_of, lead_of
+
+from .local_call import send
+from .signatures import signature
+
+__all__ = ["execute", "execute_here"]
+
+
+def execute(step: StepSpec, client: Any, previous: Any = NOTHING) -> dict[str, Any]:
+    """Run ``step`` and the steps that follow it. Returns the result of the step.
+
+    What is sent from here is waited for. A job is submitted and not waited for: then ``status`` is the service's word, such as
+    "queued". If something must run in the client after that job, a Celery worker goes on with the step, and ``task_id`` says
+    which task does.
+
+    Args:
+        client: an :class:`~celery_ezthrottle.EZThrottle`, or whatever has its ``submit_job``.
+        previous: what a step that takes the previous result gets.
+
+    Returns:
+        The result, as in :func:`celery_ezthrottle.steps.results.step_result`, or of a job ``status``, ``job_id``,
+        ``executed_locally`` and ``step``. ``children`` has the results of the steps that ran after it.
+
+    Raises:
+        ConfigurationError: a worker would have to go on with the step, and this process has no Celery app.
+    """
+    results: list[dict[str, Any]] = []
+    todo: deque[tuple[StepSpec, Any, dict[str, Any] | None]] = deque([(step, previous, None)])
+    while todo:
+        each, given, parent = todo.popleft()
+        result, ended = _one(each, client, given)
+        results.append(result)
+        if parent is not None:
+            parent.setdefault("children", []).append(result)
+        if ended is not None:
+            todo.extend((child.spec, result, result) for child in ended.due)
+    return results[0]
+
+
+def execute_here(app: Any, step: StepSpec, previous: Any) -> dict[str, Any]:
+    """Run the task of a step where it cannot be suspended: in eager mode, or when it is called directly."""
+    from celery_ezthrottle.client.ezthrottle import EZThrottle  # only a job needs it
+
+    return execute(step, EZThrottle.from_app(app), previous)
+
+
+def _one(step: StepSpec, client: Any, previous: Any) -> tuple[dict[str, Any], Ended | None]:
+    walk = Walk.begin(step, time.time())
+    last: dict[str, Any] = {}
+    while True:
+        before = walk.dump()
+        action = walk.next(time.time())
+        if isinstance(action, Call):
+            outcome, text = send(fill(action.spec, previous), action.timeout_s)
+            last = {"status_code": outcome.status_code, "response": text, "error": outcome.error}
+            walk.called(outcome)
+        elif isinstance(action, Ended):
+            error = None if action.succeeded else last.get("error") or f"HTTP {last.get('status_code')}"
+            result = step_result(
+                step,
+                succeeded=action.succeeded,
+                executed_locally=True,
+                path=action.by or "",
+                **{**last, "error": error},
+            )
+            return result, action
+        else:
+            assert isinstance(action, Submit)  # noqa: S101 -- a walk that starts does not watch
+            if walk.leaves_all(action):
+                return _submit(step, action, client, previous), None
+            return _leave_to_a_worker(step, before, previous), None
+
+
+def _submit(step: StepSpec, action: Submit, client: Any, previous: Any) -> dict[str, Any]:
+    job = job_of(action, step, None, lead=fill(lead_of(step, action), previous))
+    return {**client.submit_job(**job.to_wire()), "executed_locally": False, "step": step.title}
+
+
+def _leave_to_a_worker(step: StepSpec, walk: dict[str, Any], previous: Any) -> dict[str, Any]:
+    app = celery.current_app
+    if app.main == "default" and not app.conf.broker_url:  # the app that Celery makes where there is none
+        raise ConfigurationError(
+            "The step is to be submitted, and something must run in the client after that: only a Celery worker can go on with "
+            "it. Call execute() or delay() in a process that has imported your Celery app."
+        )
+    sent = signature(step, walk=walk).apply_async(() if previous is NOTHING else (previous,))
+    return {"status": "queued", "job_id": None, "task_id": sent.id, "executed_locally": False, "step": step.title}

@@ -1,0 +1,84 @@
+"""Send the request of a step from this process."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from http.cookiejar import DefaultCookiePolicy
+
+import requests
+import urllib3
+
+from celery_ezthrottle.service.timed_adapter import TimedAdapter, within
+from celery_ezthrottle.steps.spec import StepSpec
+from celery_ezthrottle.steps.walk import Outcome
+
+__all__ = ["send"]
+
+# The errors of requests are OSErrors. requests also lets some errors of urllib3 through.
+_TROUBLE = (OSError, urllib3.exceptions.HTTPError)
+#: Of requests' errors those that say that the request itself is wrong. Nobody could send it.
+_WRONG = (
+    requests.exceptions.InvalidURL,
+    requests.exceptions.InvalidHeader,
+    requests.exceptions.MissingSchema,
+    requests.exceptions.InvalidSchema,
+)
+
+
+class _OfThread(threading.local):
+    """The session of a thread: its connections stay open from step to step. A forked process makes its own."""
+
+    pid: int | None = None
+    session: requests.Session
+
+
+_of_thread = _OfThread()
+
+
+def send(step: StepSpec, timeout: float) -> tuple[Outcome, str | None]:
+    """Send the request of ``step``. Return how it ended, and the text of the response or None.
+
+    Args:
+        timeout: seconds within which the whole answer must have come.
+
+    Raises:
+        requests.RequestException: the request itself is wrong, so that nobody could send it.
+    """
+    began = time.monotonic()
+    try:
+        with within(timeout):
+            response = _session().request(
+                step.method,
+                step.url,
+                headers=dict(step.headers),
+                data=None if step.body is None else step.body.encode(),
+                timeout=timeout,
+            )
+    except _WRONG:
+        raise
+    except _TROUBLE as exc:
+        elapsed = time.monotonic() - began
+        return Outcome(None, f"{type(exc).__name__} after {elapsed:.1f} s.", elapsed), None
+    return Outcome(response.status_code, elapsed=time.monotonic() - began), _text(response)
+
+
+def _session() -> requests.Session:
+    if _of_thread.pid != os.getpid():
+        _of_thread.pid, _of_thread.session = os.getpid(), requests.Session()
+        _of_thread.session.cookies.set_policy(
+            DefaultCookiePolicy(allowed_domains=[])
+        )  # one step knows nothing of another
+        for scheme in ("https://", "http://"):
+            _of_thread.session.mount(scheme, TimedAdapter())
+    return _of_thread.session
+
+
+def _text(response: requests.Response) -> str:
+    """The body in the charset that its ``Content-Type`` declares, else in UTF-8. What is no text there is replaced."""
+    declared = response.encoding if "charset" in response.headers.get("Content-Type", "").lower() else None
+    try:
+        return response.content.decode(declared or "utf-8", "replace")
+    except LookupError:  # nobody knows that charset
+        return response.content.decode("utf-8", "replace")

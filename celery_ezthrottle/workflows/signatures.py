@@ -1,0 +1,48 @@
+"""Steps as Celery's signatures. A message carries the step as JSON, and shows nothing of it but its title."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import celery
+
+from celery_ezthrottle.steps.spec import StepSpec, dump
+
+from .task import TASK_NAME, shown
+
+if TYPE_CHECKING:
+    from celery.canvas import Signature
+
+__all__ = ["signature"]
+
+
+class _Nodes(list[Any]):
+    """The JSON of a step. Its ``repr`` shows no header and no body, because a signature is shown in logs."""
+
+    def __init__(self, step: StepSpec) -> None:
+        super().__init__(dump(step))
+        self._shown = shown(step)
+
+    def __repr__(self) -> str:
+        return self._shown
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return list, (list(self),)
+
+    def __deepcopy__(self, _: object) -> _Nodes:
+        return self  # nobody changes it
+
+
+def signature(step: StepSpec, *, immutable: bool = False, **kwargs: Any) -> Signature[Any]:
+    """Return the signature of ``step``.
+
+    Args:
+        immutable: it takes no previous result.
+        kwargs: further arguments of the task.
+    """
+    # Celery would show the arguments of a task in its events and in the worker's log.
+    options = {"argsrepr": "(...)", "kwargsrepr": f"{{'step': {shown(step)}}}"}
+    made: Signature[Any] = celery.signature(
+        TASK_NAME, kwargs={"step": _Nodes(step), **kwargs}, options=options, immutable=immutable
+    )
+    return made
