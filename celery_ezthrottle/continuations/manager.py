@@ -7,7 +7,6 @@ and does the I/O again: a submission under the same idempotency key, a publicati
 from __future__ import annotations
 
 import os
-import random
 import threading
 import time
 from functools import cached_property
@@ -19,19 +18,18 @@ from celery_ezthrottle._common.log import logger
 from celery_ezthrottle.broker import parked_message
 from celery_ezthrottle.broker.confirmed_publish import NotPublished
 from celery_ezthrottle.errors import ServiceUnavailable, StoreError
-from celery_ezthrottle.http import journal
 from celery_ezthrottle.service.client import ServiceClient
 from celery_ezthrottle.service.job import Job
 from celery_ezthrottle.settings.app_settings import Settings
 from celery_ezthrottle.settings.load import load_settings
 from celery_ezthrottle.store.finish_batch import FinishBatch
 from celery_ezthrottle.store.protocol import Store
-from celery_ezthrottle.store.records import Claim, StartOutcome, SuspendOutcome, Suspension, Verdict
+from celery_ezthrottle.store.records import Claim, SuspendOutcome, Suspension, Verdict
 from celery_ezthrottle.store.redis.store import RedisStore
 from celery_ezthrottle.store.retrying import retry_briefly
 from celery_ezthrottle.store.states import State
 
-from . import job_result
+from .back_off import back_off, until_republished
 from .submissions import Submissions
 from .waiters import resume_waiters
 from .watches import is_watch, watch_of
@@ -39,12 +37,8 @@ from .watches import is_watch, watch_of
 if TYPE_CHECKING:
     from celery import Celery
 
-__all__ = ["Continuations", "back_off", "finish_work", "open_store"]
+__all__ = ["Continuations", "finish_work", "open_store"]
 
-#: A published message whose run has not started is published again after this many leases, then after twice as many, and so on.
-REPUBLISH_AFTER = 5
-REPUBLISH_AT_MOST_EVERY = 6 * 3600.0  # seconds
-MAX_BACKOFF = 60.0  # seconds
 #: Longest wait for the jobs that are not submitted yet, in seconds, when a process ends.
 DRAIN = 5.0
 
@@ -164,46 +158,6 @@ class Continuations:
         resume_waiters(self, kept_as, delivery)
         return delivery.verdict
 
-    def keep_answer(self, continuation_id: str, run_id: str, task_id: str, *, leased: bool = True) -> None:
-        """Save the answer that a run was resumed with in the journal of its task, for a retry that the run itself cannot prepare.
-
-        Args:
-            leased: another run takes over if this run dies.
-
-        Raises:
-            StoreError: the store is out of reach.
-        """
-        now = time.time()
-        lease = now + self.settings.lease if leased else None
-        found = self.store.start(continuation_id, run_id, now, lease=lease)
-        if found.outcome is StartOutcome.STARTED:
-            result = job_result.read(
-                found.result, found.failure, elapsed=max(0.0, found.delivered_at - found.suspended_at)
-            )
-            entries = journal.for_resume(
-                journal.load_entries(found.journal),
-                result.answer,
-                send_again=bool(result.lost),
-                is_final=result.never_taken,
-            )
-            self.store.save_journal(task_id, run_id, continuation_id, journal.dump_entries(entries))
-
-    def end_unbegun(self, continuation_id: str, run_id: str, task_id: str, *, runs_again: bool) -> None:
-        """End the continuation that ``run_id`` was to resume: the run has ended before it began. No-op when another run holds it.
-
-        Args:
-            run_id: of the run. It holds the continuation, or has never held it.
-            runs_again: Celery will run the task again, as a retry. The retry gets the answer.
-
-        Raises:
-            StoreError: the store is out of reach.
-        """
-        if runs_again:
-            self.keep_answer(continuation_id, run_id, task_id)
-        else:
-            self.store.start(continuation_id, run_id, time.time(), lease=None)
-        self.store.finish(continuation_id, run_id, keep_journal=runs_again)
-
     def finish_soon(self, continuation_id: str, run_id: str) -> None:
         """Report, together with others, that a run whose message was acknowledged early has ended the task."""
         self.finish_batch.add(continuation_id, run_id)
@@ -267,20 +221,13 @@ class Continuations:
         try:
             parked_message.publish(self.app, claim.message, claim.envelope, claim.id)
             reach("publish.sent")
-            wait = min(
-                REPUBLISH_AT_MOST_EVERY, self.settings.lease * REPUBLISH_AFTER * 2.0 ** min(claim.publications, 10)
-            )
+            wait = until_republished(claim.publications, self.settings.lease)
             self.store.published(claim.id, time.time() + wait)
             reach("publish.noted")
         except StoreError as exc:
             logger.warning("Continuation %s may be published twice: %s", claim.id, exc)
         except NotPublished as exc:
             logger.warning("Continuation %s is not published yet: %s", claim.id, exc)
-
-
-def back_off(attempts: int) -> float:
-    """Seconds until a job that was not taken is submitted again: about 2 ** attempts, at most 60, with random jitter."""
-    return min(MAX_BACKOFF, 2.0 ** min(attempts, 10)) * random.uniform(0.5, 1.0)  # noqa: S311 -- no secret
 
 
 def finish_work(**_: Any) -> None:

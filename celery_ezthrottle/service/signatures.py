@@ -87,7 +87,8 @@ def check_clock(timestamp: int, now: float, tolerance: float) -> None:
     if not abs(ahead) <= tolerance:
         raise BadSignature(
             f"The clocks differ: the signature was made {abs(ahead):.0f} s {'after' if ahead > 0 else 'before'} this "
-            f"machine's time, more than the {tolerance:g} s allowed. Set the clock; or it is an old webhook, replayed."
+            f"machine's time, more than the {tolerance:g} s allowed. Set the clock; or it is an old webhook, replayed.",
+            f"timestamp_expired (diff={abs(ahead):.0f}s, tolerance={tolerance:g}s)",
         )
 
 

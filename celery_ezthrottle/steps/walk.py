@@ -14,8 +14,8 @@ from typing import Any, Literal
 from celery_ezthrottle.service.job import Trigger
 
 from . import cut as cuts
-from .endings import children_due
 from .spec import StepSpec
+from .turns import children_due
 
 __all__ = ["Call", "Child", "Ended", "Mode", "Outcome", "Submit", "Walk", "Watch"]
 
@@ -162,6 +162,7 @@ class Walk:
             now: Unix seconds.
         """
         rest = self._rest_ms(now)
+        # Clocks are not exact: a call that was ended in time may leave a little.
         if self._state["end"] is None and rest is not None and rest < 1 and self._ends_by_itself():
             self._time_is_over(now)
         if self._state["end"] is not None:
@@ -170,7 +171,8 @@ class Walk:
         if attempt.local:
             return Call(attempt.path, attempt.step, self._call_timeout(rest))
         cut = self._cut()
-        timeout_ms = rest if cut.client_watches else None
+        rest_ms = None if rest is None else math.ceil(rest)
+        timeout_ms = rest_ms if cut.client_watches else None
         if self._state["mode"] == "watch" and self._state["at"] == 0:
             return Watch(timeout_ms)
         self._state["out"] = True
@@ -181,7 +183,7 @@ class Walk:
             on_failure=cut.on_failure,
             watched=cuts.watched(self._spec, cut),
             timeout_ms=timeout_ms,
-            on_failure_timeout_ms=None if rest is None else max(rest, 1),
+            on_failure_timeout_ms=None if rest_ms is None else max(rest_ms, 1),
         )
 
     def called(self, outcome: Outcome) -> None:
@@ -270,15 +272,15 @@ class Walk:
         self._state["last"] = [None, None, error, now - self._state["began"]]
         self._end(succeeded=False)
 
-    def _rest_ms(self, now: float) -> int | None:
+    def _rest_ms(self, now: float) -> float | None:
         limit = self._spec.on_failure_timeout_ms
-        return None if limit is None else math.floor(limit - (now - self._state["began"]) * 1000)
+        return None if limit is None else limit - (now - self._state["began"]) * 1000
 
     def _ends_by_itself(self) -> bool:
         """Whether nobody else ends the current attempt when the time of the step is over."""
         return not self._state["out"] or self._cut().client_watches
 
-    def _call_timeout(self, rest: int | None) -> float:
+    def _call_timeout(self, rest: float | None) -> float:
         at = self._state["at"]
         limits: list[float] = [self._attempts[at].step.local_timeout]
         for later in self._attempts[at + 1 :]:

@@ -40,7 +40,7 @@ def job_of(
     """
     at = next(i for i, each in enumerate(attempts(step)) if each.path == submit.path and not each.local)
     ours = {} if webhook_for is None else {path: webhook_for(path) for path in (submit.path, *submit.watched)}
-    wire = _Wire(ours, task_id).job(step, cut(step, at), submit.path, lead=lead)
+    wire = _Wire(ours, task_id).job(step, cut(step, at), "", lead=lead)
     if submit.on_failure_timeout_ms is not None:
         wire["on_failure_timeout_ms"] = submit.on_failure_timeout_ms
     return Job.from_wire(wire)

@@ -26,7 +26,8 @@ def send_children(run: StepRun, due: Iterable[Child], result: dict[str, Any]) ->
     if message["fanout"] is None and message["routing_key"] in run.task.app.amqp.queues:
         options["queue"] = message["routing_key"]
     for child in due:
-        given: dict[str, Any] = {}
+        # Only a late-acknowledged task may come again once it has sent them.
+        given: dict[str, Any] = {"once": True} if run.task.acks_late else {}
         if child.mode == "watch":
             assert run.nested_in is not None  # noqa: S101 -- it is nested in a job that this task has waited for
             job, path = run.nested_in

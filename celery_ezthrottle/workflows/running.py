@@ -31,7 +31,7 @@ __all__ = ["run"]
 
 
 def run(
-    task: Any, step: StepSpec, previous: Any, *, watch: list[str] | None, walk: dict[str, Any] | None
+    task: Any, step: StepSpec, previous: Any, *, watch: list[str] | None, walk: dict[str, Any] | None, once: bool
 ) -> dict[str, Any]:
     """Run ``step`` as the current task. See :func:`celery_ezthrottle.workflows.task._run_step`.
 
@@ -42,7 +42,10 @@ def run(
     if handoff is None:
         return execute_here(task.app, step, previous)
     stop_again(request)
-    return _Execution(StepRun(task, request, handoff), step, previous, watch).go_on(walk)
+    step_run = StepRun(task, request, handoff)
+    if once:
+        step_run.check_first()
+    return _Execution(step_run, step, previous, watch).go_on(walk)
 
 
 class _Execution:

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from typing import Any
 
+from celery.exceptions import Ignore
+
+from celery_ezthrottle._common.log import logger
 from celery_ezthrottle.continuations.job_result import Told, told
+from celery_ezthrottle.errors import StoreError
 from celery_ezthrottle.steps.spec import StepSpec
 from celery_ezthrottle.steps.walk import Walk
+from celery_ezthrottle.store.records import REMEMBERED
+from celery_ezthrottle.store.retrying import retry_briefly
 from celery_ezthrottle.tasks.resuming import claim, log_resumption, look_up
 from celery_ezthrottle.tasks.run import Run
 
@@ -48,6 +55,24 @@ class StepRun(Run):
         if self.handoff["redelivered"] or self.handoff["record"]:
             return _read(look_up(self) or b""), None, 0.0
         return None, None, 0.0
+
+    def check_first(self) -> None:
+        """Check that no other message has begun this task. A message that comes again is not another one.
+
+        Raises:
+            celery.exceptions.Ignore: another one has.
+        """
+        if self.resumed_from is not None or self.handoff["redelivered"] or self.handoff["record"]:
+            return
+        task_id = self.task.request.id
+        try:
+            is_first = retry_briefly(lambda: self.store.take_nonce(f"step {task_id}", time.time() + REMEMBERED))
+        except StoreError as exc:
+            logger.warning("Step %s: nobody can tell whether it has begun already, so it runs: %s", task_id, exc)
+            return
+        if not is_first:
+            logger.info("Step %s was sent twice; this message does nothing.", task_id)
+            self.stop(Ignore("a message of the same step has come before"))
 
     def load(self, step: StepSpec, state: Mapping[str, Any]) -> None:
         """Take over the state that an earlier run of ``step`` has left."""

@@ -104,7 +104,7 @@ def test_it_says_when_to_come_back(proxy: FakeProxy, client: ServiceClient, name
     with pytest.raises(ServiceUnavailable) as shed:
         client.submit(JOB)
     assert not shed.value.maybe_accepted
-    assert shed.value.retry_at == pytest.approx(time.time() + seconds, abs=4)
+    assert shed.value.retry_at == pytest.approx((time.time() + seconds) * 1000, abs=4000)
 
 
 # Keys
