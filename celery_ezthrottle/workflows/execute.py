@@ -67,17 +67,18 @@ def _one(step: StepSpec, client: Any, previous: Any) -> tuple[dict[str, Any], En
         before = walk.dump()
         action = walk.next(time.time())
         if isinstance(action, Call):
-            outcome, text = send(fill(action.spec, previous), action.timeout_s)
-            last = {"status_code": outcome.status_code, "response": text, "error": outcome.error}
-            walk.called(outcome)
+            sent = send(fill(action.spec, previous), action.timeout_s)
+            last = {"status_code": sent.outcome.status_code, "response": sent.text}
+            walk.called(sent.outcome)
         elif isinstance(action, Ended):
-            error = None if action.succeeded else last.get("error") or f"HTTP {last.get('status_code')}"
+            error = None if action.succeeded else action.outcome.error or f"HTTP {action.outcome.status_code}"
             result = step_result(
                 step,
                 succeeded=action.succeeded,
                 executed_locally=True,
                 path=action.by or "",
-                **{**last, "error": error},
+                error=error,
+                **last,
             )
             return result, action
         else:

@@ -29,5 +29,4 @@ def fields_of(told: Told) -> dict[str, Any]:
         "status_code": told.status_code,
         "response": told.body,
         "job_id": told.job_id,
-        "error": told.reason,
     }

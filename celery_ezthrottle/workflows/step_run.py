@@ -29,6 +29,7 @@ class StepRun(Run):
         walk: the state of the step.
         last: of the attempt that ended last, by the names of :func:`celery_ezthrottle.steps.results.step_result`; None before.
         nested_in: in which job EZThrottle runs the nested children: its continuation id, and the path of the step in it.
+        tries: how often the job that is next was submitted before, and came back limited.
     """
 
     walk: Walk
@@ -37,6 +38,7 @@ class StepRun(Run):
         super().__init__(task, request, {}, handoff)
         self.last: dict[str, Any] | None = None
         self.nested_in: list[str] | None = None
+        self.tries = 0
 
     def resume(self) -> tuple[Mapping[str, Any] | None, Told | None, float]:
         """Claim what this run resumes. Return the state that an earlier run has left, the result of its job, and how many
@@ -77,10 +79,11 @@ class StepRun(Run):
     def load(self, step: StepSpec, state: Mapping[str, Any]) -> None:
         """Take over the state that an earlier run of ``step`` has left."""
         self.walk = Walk.load(step, state["walk"])
-        self.last, self.nested_in = state["last"], state["nested_in"]
+        self.last, self.nested_in, self.tries = state["last"], state["nested_in"], state["tries"]
 
     def journal(self) -> bytes:
-        return json.dumps({"walk": self.walk.dump(), "last": self.last, "nested_in": self.nested_in}).encode()
+        kept = {"walk": self.walk.dump(), "last": self.last, "nested_in": self.nested_in, "tries": self.tries}
+        return json.dumps(kept).encode()
 
 
 def _read(journal: bytes) -> Mapping[str, Any] | None:
