@@ -87,12 +87,12 @@ def _below(step: StepSpec) -> tuple[_Line, ...]:
 def _where(step: StepSpec, nested: set[bool]) -> str:
     if step.kind == FRUGAL:
         return "sent from here, and in a job when it is limited"
-    return _in_job(nested, "" if step.in_service else ", which is watched for it")
+    return _in_job(nested, watched=not step.in_service)
 
 
-def _in_job(nested: set[bool], watched: str = "") -> str:
-    ways = {True: f"in the job before it{watched}", False: "in a job of its own"}
-    return "; or ".join(way for is_nested, way in ways.items() if is_nested in nested)
+def _in_job(nested: set[bool], *, watched: bool = False) -> str:
+    where = {True: f"in the job before it{' (and watched)' if watched else ''}", False: "in a job of its own"}
+    return " or ".join(where[each] for each in (True, False) if each in nested)
 
 
 def _after(trigger: Trigger | None) -> str:
