@@ -8,7 +8,7 @@ from typing import Any
 
 import celery
 
-from celery_ezthrottle.errors import ConfigurationError
+from celery_ezthrottle.errors import ConfigurationError, StepFailed
 from celery_ezthrottle.steps.actions import Call, Ended, Submit
 from celery_ezthrottle.steps.previous import NOTHING, fill
 from celery_ezthrottle.steps.results import step_result
@@ -54,10 +54,17 @@ def execute(step: StepSpec, client: Any, previous: Any = NOTHING) -> dict[str, A
 
 
 def execute_here(app: Any, step: StepSpec, previous: Any) -> dict[str, Any]:
-    """Run the task of a step where it cannot be suspended: in eager mode, or when it is called directly."""
+    """Run the task of a step where it cannot be suspended: in eager mode, or when it is called directly.
+
+    Raises:
+        StepFailed: the step has failed.
+    """
     from celery_ezthrottle.client.ezthrottle import EZThrottle  # only a job needs it
 
-    return execute(step, EZThrottle.from_app(app), previous)
+    result = execute(step, EZThrottle.from_app(app), previous)
+    if result["status"] == "failed":
+        raise StepFailed(result)
+    return result
 
 
 def _one(step: StepSpec, client: Any, previous: Any) -> tuple[dict[str, Any], Ended | None]:
