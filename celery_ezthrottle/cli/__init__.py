@@ -13,17 +13,19 @@ import click
 from .cancel import cancel
 from .check import check
 from .gateway import gateway
+from .submit import submit
 from .sweep import sweep
 from .webhook import webhook
+from .webhook_secrets import secrets
 
 __all__ = ["ezthrottle"]
 
 
 @click.group(name="ezthrottle")
 def ezthrottle() -> None:
-    """EZThrottle: the receiver of webhooks, a look at what is wrong, and a gateway for development."""
+    """EZThrottle: the receiver of webhooks, a look at what is wrong, the account, and a gateway for development."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
 
 
-for command in (webhook, gateway, check, sweep, cancel):
+for command in (webhook, gateway, check, sweep, cancel, submit, secrets):
     ezthrottle.add_command(command)

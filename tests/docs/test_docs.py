@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shlex
@@ -105,7 +106,7 @@ def test_the_project_of_the_readme_runs(lab: Lab, path: str, tmp_path: Path) -> 
         "PAYMENTS_API": f"{lab.upstream.url}{path}",
         "EZTHROTTLE_FORWARD_HOSTS": "127.0.0.1",
         "EZTHROTTLE_SWEEP_INTERVAL": "0.1",
-        "PYTHONPATH": str(tmp_path),
+        "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}",
     }
     written_bind, bind = "127.0.0.1:8085", f"127.0.0.1:{free_port()}"
     written = [command for command in commands() if command.startswith("celery -A proj")]
@@ -159,7 +160,7 @@ def test_a_trial_with_the_gateway_works_as_written(lab: Lab, path: str, tmp_path
         "CELERY_BROKER_URL": f"{lab.redis_url}/6",
         "CELERY_RESULT_BACKEND": f"{lab.redis_url}/6",
         "PAYMENTS_API": f"{lab.upstream.url}{path}",
-        "PYTHONPATH": str(tmp_path),
+        "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}",
         **dict(command.removeprefix("export ").split("=", 1) for command in written if command.startswith("export ")),
     }
     ready = {"gateway": "gateway listening on", "webhook": "receiver listening on", "worker": "trial@test ready"}
@@ -210,7 +211,8 @@ def test_the_commands_take_the_options(command: str) -> None:
     from celery_ezthrottle.cli import ezthrottle
 
     words = shlex.split(command)[4:]
-    shown = CliRunner().invoke(ezthrottle, [words[0], "--help"]).output
+    named = list(itertools.takewhile(lambda word: not word.startswith("-"), words))
+    shown = CliRunner().invoke(ezthrottle, [*named, "--help"]).output
     assert all(word in shown for word in words if word.startswith("--"))
 
 
