@@ -40,7 +40,7 @@ docs: .venv/.done
 .venv/.done: pyproject.toml
 	$(PYTHON) -m venv .venv
 	.venv/bin/python $(PIP) "pip>=25.1"
-	.venv/bin/python $(PIP) --editable ".[server,gateway]" --group dev
+	.venv/bin/python $(PIP) --editable ".[server,gateway,l8]" --group dev
 	touch $@
 
 clean:

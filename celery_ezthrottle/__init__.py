@@ -35,12 +35,16 @@ if TYPE_CHECKING:
         ReplayMismatch,
         ResultTimeout,
         ServiceUnavailable,
+        StepFailed,
         StoreError,
         SubmitRefused,
         WebhookVerificationError,
     )
     from .http.message_view import message_view
+    from .steps.plan import plan
+    from .steps.previous import step_function
     from .tasks.decorator import EZThrottleTask, frugal, performance
+    from .workflows.step import IdempotentStrategy, Step, StepType
 
     __version__: str
     TimeoutError = ResultTimeout  # noqa: A001 -- the SDK's name
@@ -53,6 +57,7 @@ __all__ = [
     "EZThrottleError",
     "EZThrottleTask",
     "ForwardToEZThrottle",
+    "IdempotentStrategy",
     "InvalidJob",
     "InvalidSecret",
     "JobFailed",
@@ -61,6 +66,9 @@ __all__ = [
     "ReplayMismatch",
     "ResultTimeout",
     "ServiceUnavailable",
+    "Step",
+    "StepFailed",
+    "StepType",
     "StoreError",
     "SubmitRefused",
     "WebhookVerificationError",
@@ -69,6 +77,8 @@ __all__ = [
     "frugal",
     "message_view",
     "performance",
+    "plan",
+    "step_function",
     "try_verify_with_secrets",
     "verify_webhook_signature",
     "verify_webhook_signature_strict",
@@ -78,11 +88,16 @@ __all__ = [
 _HOMES = {
     "EZThrottle": "client.ezthrottle",
     "EZThrottleTask": "tasks.decorator",
+    "IdempotentStrategy": "workflows.step",
+    "Step": "workflows.step",
+    "StepType": "workflows.step",
     "auto_forward": "client.auto_forward",
     "cancel": "continuations.cancel",
     "frugal": "tasks.decorator",
     "message_view": "http.message_view",
     "performance": "tasks.decorator",
+    "plan": "steps.plan",
+    "step_function": "steps.previous",
     "try_verify_with_secrets": "client.verifying",
     "verify_webhook_signature": "client.verifying",
     "verify_webhook_signature_strict": "client.verifying",

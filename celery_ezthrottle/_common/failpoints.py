@@ -32,6 +32,7 @@ FAILPOINTS = (
     "cancel.stored",  # a task is cancelled; its message is not published
     "gateway.taken",  # the gateway has stored a job; the submission is not answered
     "gateway.called",  # the gateway has the upstream's answer; it is not stored
+    "gateway.ended",  # the end of a request is stored, with webhooks and spawned jobs; none of these is sent
     "gateway.delivered",  # the receiver has answered a webhook; the gateway has not stored that
 )
 

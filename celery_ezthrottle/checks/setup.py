@@ -25,6 +25,7 @@ from celery_ezthrottle.policy.hosts import is_loopback_host, is_public_host
 from celery_ezthrottle.policy.repeating import AMBIGUOUS
 from celery_ezthrottle.service.client import ServiceClient
 from celery_ezthrottle.settings.app_settings import Settings
+from celery_ezthrottle.settings.dialects import DIALECTS
 from celery_ezthrottle.settings.load import lookup
 from celery_ezthrottle.settings.names import misplaced, nearest
 from celery_ezthrottle.settings.options import OPTION_NAMES, Options, resolve
@@ -65,6 +66,7 @@ def of_settings(settings: Settings, app: Celery) -> Iterator[Finding]:
         return
     yield from _of_urls(settings)
     yield from _of_secrets(settings)
+    yield from _of_l8(settings)
     if settings.max_response > settings.max_journal:
         yield warning(
             f"ezthrottle_max_response ({settings.max_response}) is above ezthrottle_max_journal ({settings.max_journal}): a "
@@ -84,10 +86,15 @@ def of_settings(settings: Settings, app: Celery) -> Iterator[Finding]:
 
 
 def _of_urls(settings: Settings) -> Iterator[Finding]:
+    needs = DIALECTS[settings.dialect]
     for name, value, what in (
         ("webhook_url", settings.webhook_url, "the answers"),
         ("tracktags_url", settings.proxy_url, "the API key and the requests"),
-        ("url", settings.service_url, "the requests" if settings.proxy_url else "the API key and the requests"),
+        (
+            "url",
+            settings.service_url,
+            "the requests" if not needs.api_key or needs.proxy else "the API key and the requests",
+        ),
     ):
         url = urlsplit(value)
         if url.scheme == "http" and is_public_host(url.hostname or ""):
@@ -115,6 +122,17 @@ def _of_secrets(settings: Settings) -> Iterator[Finding]:
             "ezthrottle_webhook_secret_secondary equals ezthrottle_webhook_secret: only one secret is accepted; set it to the "
             "secret that is being replaced, or remove it."
         )
+
+
+def _of_l8(settings: Settings) -> Iterator[Finding]:
+    if settings.accepts_unsigned:
+        is_public = is_public_host(urlsplit(settings.webhook_url).hostname or "")
+        yield (warning if is_public else note)(
+            'The dialect "local" without L8: webhooks are not signed, and only the token in their URL proves them. Who sees such '
+            "a URL can give its task any answer; set ezthrottle_l8_private_key (`celery -A proj ezthrottle l8 keygen` makes one)."
+        )
+    elif settings.l8_private_key and settings.dialect != "local":
+        yield warning(f"ezthrottle_l8_private_key has no effect with the dialect {settings.dialect!r}: remove it.")
 
 
 def _of_celery(app: Celery) -> Iterator[Finding]:

@@ -13,6 +13,8 @@ import click
 from .cancel import cancel
 from .check import check
 from .gateway import gateway
+from .l8 import l8
+from .region import region
 from .submit import submit
 from .sweep import sweep
 from .webhook import webhook
@@ -27,5 +29,5 @@ def ezthrottle() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
 
 
-for command in (webhook, gateway, check, sweep, cancel, submit, secrets):
+for command in (webhook, gateway, region, check, sweep, cancel, submit, secrets, l8):
     ezthrottle.add_command(command)

@@ -36,8 +36,19 @@ def _rates(_context: click.Context, _parameter: Any, values: tuple[str, ...]) ->
     metavar="HOST=N",
     help="Requests per second to a target host, or host:port; 2 for all others. May be repeated.",
 )
+@click.option(
+    "--region",
+    "regions",
+    multiple=True,
+    default=["local"],
+    show_default="local",
+    metavar="NAME",
+    help="A region that jobs may name, the preferred one first. May be repeated.",
+)
 @click.option("--api-key", help="What clients must present.  [default: ezthrottle_api_key]")
-@click.option("--webhook-secret", help="Signs the webhooks.  [default: ezthrottle_webhook_secret]")
+@click.option(
+    "--webhook-secret", help="Signs the webhooks until a client sets another one.  [default: ezthrottle_webhook_secret]"
+)
 @click.option(
     "--database",
     default="ezthrottle-gateway.sqlite3",
@@ -51,6 +62,7 @@ def gateway(
     context: click.Context,
     bind: str,
     rates: dict[str, float],
+    regions: tuple[str, ...],
     api_key: str | None,
     webhook_secret: str | None,
     database: str,
@@ -67,5 +79,6 @@ def gateway(
                 api_key=settings.api_key if api_key is None else api_key,
                 webhook_secret=settings.webhook_secret if webhook_secret is None else webhook_secret,
                 database=database,
+                regions=regions,
             )
         )

@@ -22,7 +22,9 @@ from celery_ezthrottle.service.signatures import mac_token
 from celery_ezthrottle.settings.app_settings import Settings
 from celery_ezthrottle.settings.options import Options
 
-__all__ = ["build_handed_over", "build_job", "webhook_url"]
+from .manager import back_off
+
+__all__ = ["build_handed_over", "build_job", "not_before", "webhook_url"]
 
 #: Headers that the sender computes anew, or that belong to one connection (RFC 9110, section 7.6.1).
 _NOT_FORWARDED = frozenset(
@@ -69,6 +71,7 @@ def build_job(
         ConfigurationError: the settings name a dialect that does not exist.
     """
     dialect = dialect_named(settings.dialect)
+    has = dialect.job_fields
     key = _key(call, options, task_id, forward, arguments)
     if call.key is None and any(key is not None and entry.key == key and _is_other(entry, call) for entry in earlier):
         # The service would answer with the result of the other call.
@@ -79,15 +82,13 @@ def build_job(
     sent = call.last_sent
     ours = {"url": webhook_url(settings, continuation_id)}
     fields = _of_options(options)
-    if (retry_policy := options.retry_policy_of(safe=is_safe(sent.method))) is not None:
-        fields["retry_policy"] = retry_policy
+    # What follows from forward_unsafe_on is nothing that a service without this field would need.
+    policy = options.retry_policy_of(safe=is_safe(sent.method)) if "retry_policy" in has else options.retry_policy
+    if policy is not None:
+        fields["retry_policy"] = policy
     fields["webhooks"] = (*options.webhooks, ours)
-    # Nobody has asked for this field. A service that does not have it paces the job all the same.
-    if call.response is not None and "retry_at" in dialect.job_fields:
-        due = parse_retry_after(call.response.headers.get("Retry-After", ""), now)
-        # A job that begins after its task has given up would be executed for nobody.
-        if due is not None and due < now + options.result_timeout:
-            fields["retry_at"] = math.ceil(due * 1000)
+    if "retry_at" in has and (due := _asked_for(call, options, now)) is not None:
+        fields["retry_at"] = math.ceil(due * 1000)
     job = Job(
         url=sent.url,
         method=sent.method,
@@ -98,6 +99,27 @@ def build_job(
     )
     dialect.check(job)
     return job
+
+
+def not_before(call: Call, options: Options, settings: Settings, now: float) -> float | None:
+    """When the job of ``call`` may be submitted, in Unix seconds; None = at once.
+
+    A service that cannot be told when to send a request (``retry_at``) would send it at once. So its job is kept here until the
+    time that upstream has asked for. Without such a time, a call that was forwarded before is kept for a while that grows.
+    """
+    if "retry_at" in dialect_named(settings.dialect).job_fields:
+        return None
+    due = _asked_for(call, options, now)
+    return now + back_off(call.forwards) if due is None and call.forwards else due
+
+
+def _asked_for(call: Call, options: Options, now: float) -> float | None:
+    """The time that upstream has asked for."""
+    if call.response is None:
+        return None
+    due = parse_retry_after(call.response.headers.get("Retry-After", ""), now)
+    # A job that begins after its task has given up would be executed for nobody.
+    return due if due is not None and due < now + options.result_timeout else None
 
 
 def build_handed_over(

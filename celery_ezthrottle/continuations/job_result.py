@@ -22,8 +22,12 @@ from .delivered_body import NotExact, content_of
 from .delivered_headers import headers_of
 
 __all__ = [
-    "JobResult", "Told", "cancelled", "never_taken", "not_kept", "of_job", "payload_of", "read", "refused", "told", "unknown",
+    "JOB_FAILED", "JobResult", "Told", "cancelled", "never_taken", "not_kept", "of_job", "payload_of", "read", "refused",
+    "told", "unknown",
 ]  # fmt: skip
+
+#: Name of the error when the service has no response.
+JOB_FAILED = "JobFailed"
 
 _LOOK_IT_UP = "Before running the task again, look it up upstream."
 
@@ -38,6 +42,7 @@ class JobResult:
         cancelled: the task was revoked while it was suspended, so the call gets no answer.
         lost: a sentence that says why the answer is not what the upstream sent; "" when it is. The task then sends a safe call
             again; ``answer`` is for the others.
+        never_taken: the service did not take the job: ``answer`` is how the call failed before. It is not forwarded again.
     """
 
     answer: StoredAnswer
@@ -45,6 +50,7 @@ class JobResult:
     note: str = ""
     cancelled: bool = False
     lost: str = ""
+    never_taken: bool = False
 
 
 @dataclass(frozen=True)
@@ -143,7 +149,7 @@ def read(result: bytes, failure: bytes, *, elapsed: float) -> JobResult:
         before = load_answer(failed) or StoredError(
             name="RequestException", text="the call failed before it was to be forwarded"
         )
-        return JobResult(before, given_up=False, note=data["note"])
+        return JobResult(before, given_up=False, note=data["note"], never_taken=True)
     if data["kind"] == "cancelled":
         return JobResult(StoredError(name="RequestException", text="revoked"), given_up=True, cancelled=True)
     if data["kind"] == "unknown":
@@ -156,7 +162,7 @@ def read(result: bytes, failure: bytes, *, elapsed: float) -> JobResult:
         return JobResult(StoredError(name=OUTCOME_UNKNOWN, text=f"{lost} {_LOOK_IT_UP}"), given_up=True, lost=lost)
     if data["response"] is None:
         text = f"EZThrottle gave job {data['job_id']} up without a response: {data['reason'] or 'no reason given'}"
-        return JobResult(StoredError(name="JobFailed", text=text), given_up=True)
+        return JobResult(StoredError(name=JOB_FAILED, text=text), given_up=True)
     return _delivered(data, failed, elapsed)
 
 

@@ -19,19 +19,17 @@ from celery_ezthrottle._common.log import logger
 from celery_ezthrottle.broker import parked_message
 from celery_ezthrottle.broker.confirmed_publish import NotPublished
 from celery_ezthrottle.errors import ServiceUnavailable, StoreError
-from celery_ezthrottle.http import journal
 from celery_ezthrottle.service.client import ServiceClient
 from celery_ezthrottle.service.job import Job
 from celery_ezthrottle.settings.app_settings import Settings
 from celery_ezthrottle.settings.load import load_settings
 from celery_ezthrottle.store.finish_batch import FinishBatch
 from celery_ezthrottle.store.protocol import Store
-from celery_ezthrottle.store.records import Claim, StartOutcome, SuspendOutcome, Suspension, Verdict
+from celery_ezthrottle.store.records import Claim, SuspendOutcome, Suspension, Verdict
 from celery_ezthrottle.store.redis.store import RedisStore
 from celery_ezthrottle.store.retrying import retry_briefly
 from celery_ezthrottle.store.states import State
 
-from . import job_result
 from .submissions import Submissions
 from .waiters import resume_waiters
 from .watches import is_watch, watch_of
@@ -104,10 +102,15 @@ class Continuations:
                 _apps.add(app)
             return found
 
-    def suspend(self, suspension: Suspension, job: Job | None, task_name: str) -> SuspendOutcome:
+    def suspend(
+        self, suspension: Suspension, job: Job | None, task_name: str, *, not_before: float | None = None
+    ) -> SuspendOutcome:
         """Suspend the task of a run: store its continuation. Soon, a thread submits ``job``, which ``suspension.job`` holds in
         stored form. If the service refuses it, the task is resumed with its own error. If ``job`` is None, ``suspension.job`` is
         a watch (see :mod:`.watches`): the task waits for that.
+
+        Args:
+            not_before: a sweep submits the job at that time, in Unix seconds; None = a thread submits it now.
 
         Returns:
             - SUSPENDED: the task is suspended.
@@ -122,10 +125,13 @@ class Continuations:
         outcome = retry_briefly(lambda: self.store.suspend(suspension, self.settings.max_suspended))
         if outcome is SuspendOutcome.SUSPENDED:
             reach("suspend.stored")
-            if job is not None:
-                self.submissions.add(suspension, job, task_name)
-            elif (watch := watch_of(suspension.job)) is not None:
+            if (watch := watch_of(suspension.job)) is not None:
                 self._bind_soon(suspension.id, watch)
+            elif not_before is not None:  # until then, the continuation is as after a submission that was not taken
+                due = min(not_before, suspension.submit_deadline)
+                self.store.postpone(suspension.id, due, maybe_accepted=False)
+            elif job is not None:
+                self.submissions.add(suspension, job, task_name)
         return outcome
 
     def _bind_soon(self, continuation_id: str, watch: str) -> None:
@@ -155,43 +161,6 @@ class Continuations:
             logger.warning("Job %s was delivered again with another result; the first one stays.", job_id)
         resume_waiters(self, kept_as, delivery)
         return delivery.verdict
-
-    def keep_answer(self, continuation_id: str, run_id: str, task_id: str, *, leased: bool = True) -> None:
-        """Save the answer that a run was resumed with in the journal of its task, for a retry that the run itself cannot prepare.
-
-        Args:
-            leased: another run takes over if this run dies.
-
-        Raises:
-            StoreError: the store is out of reach.
-        """
-        now = time.time()
-        lease = now + self.settings.lease if leased else None
-        found = self.store.start(continuation_id, run_id, now, lease=lease)
-        if found.outcome is StartOutcome.STARTED:
-            result = job_result.read(
-                found.result, found.failure, elapsed=max(0.0, found.delivered_at - found.suspended_at)
-            )
-            entries = journal.for_resume(
-                journal.load_entries(found.journal), result.answer, send_again=bool(result.lost)
-            )
-            self.store.save_journal(task_id, run_id, continuation_id, journal.dump_entries(entries))
-
-    def end_unbegun(self, continuation_id: str, run_id: str, task_id: str, *, runs_again: bool) -> None:
-        """End the continuation that ``run_id`` was to resume: the run has ended before it began. No-op when another run holds it.
-
-        Args:
-            run_id: of the run. It holds the continuation, or has never held it.
-            runs_again: Celery will run the task again, as a retry. The retry gets the answer.
-
-        Raises:
-            StoreError: the store is out of reach.
-        """
-        if runs_again:
-            self.keep_answer(continuation_id, run_id, task_id)
-        else:
-            self.store.start(continuation_id, run_id, time.time(), lease=None)
-        self.store.finish(continuation_id, run_id, keep_journal=runs_again)
 
     def finish_soon(self, continuation_id: str, run_id: str) -> None:
         """Report, together with others, that a run whose message was acknowledged early has ended the task."""

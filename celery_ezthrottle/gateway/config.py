@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from celery_ezthrottle._common.asgi_server import parse_bind
@@ -12,6 +13,8 @@ from celery_ezthrottle.errors import ConfigurationError
 from celery_ezthrottle.settings.app_settings import MIN_SECRET
 
 __all__ = ["GatewayConfig"]
+
+_REGION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class GatewayConfig:
 
     #: API key that clients must send. Required.
     api_key: str = field(repr=False)
-    #: Secret that signs the webhooks; at least 16 characters. Required.
+    #: Secret that signs the webhooks, until a client sets another one; at least 16 characters. Required.
     webhook_secret: str = field(repr=False)
     #: ``host:port`` to listen on. Port 0 means any free port.
     bind: str = "127.0.0.1:8086"
@@ -36,8 +39,10 @@ class GatewayConfig:
     rates: Mapping[str, float] = field(default_factory=dict)
     #: Largest number of attempts at one request, the first one included. A job's ``retry_policy.max_retries`` overrides it.
     max_attempts: int = 5
-    #: Seconds within which an upstream must send its complete answer.
+    #: Seconds within which an upstream must send its complete answer. A fallback with ``on_timeout`` overrides it.
     timeout: float = 30.0
+    #: Names of the regions, the preferred one first. They are names only: this process makes all requests.
+    regions: Sequence[str] = ("local",)
 
     def __post_init__(self) -> None:
         problems = []
@@ -59,5 +64,11 @@ class GatewayConfig:
             problems.append("max_attempts is below 1: a job is sent at least once.")
         if not 0 < self.timeout < math.inf:
             problems.append("timeout must be a number of seconds above 0.")
+        if not self.regions or len(set(self.regions)) < len(self.regions):
+            problems.append("regions must hold at least one name, and none twice.")
+        if not all(_REGION.fullmatch(name) for name in self.regions):
+            problems.append(
+                "The name of a region must have 1 to 64 letters, digits, _ and -, and begin with none of these two."
+            )
         if problems:
             raise ConfigurationError("The gateway cannot start. " + " ".join(problems))

@@ -8,66 +8,21 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import sqlite3
 import threading
-import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from celery_ezthrottle.errors import ConfigurationError
 
-from .rows import Added, Delivery, JobState, Submission, Waiting, Work
+from .acts import Acts, KeyTaken
+from .endings import Ending
+from .rows import Added, Delivery, Effects, JobState, Quorum, Submission, Timer, Waiting, Work
+from .schema import prepare
 
 __all__ = ["Database", "KeyTaken"]
-
-GIVE_UP_AFTER = 24 * 3600.0  # seconds for which a webhook is tried
-
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS jobs (
-    id TEXT PRIMARY KEY,
-    dedupe TEXT NOT NULL UNIQUE,     -- what makes two submissions one job
-    host TEXT NOT NULL,              -- what it is paced with
-    url TEXT NOT NULL,
-    method TEXT NOT NULL,
-    wire TEXT,                       -- the job; NULL once it is finished
-    status TEXT NOT NULL,            -- queued, completed, failed
-    attempts INTEGER NOT NULL,
-    due REAL NOT NULL,
-    answer TEXT,                     -- the last one that was not the end, as JSON
-    created_at REAL NOT NULL,
-    finished_at REAL,
-    request TEXT,                    -- digest of the request; NULL in a row of an earlier version
-    result TEXT                      -- of a finished job with a key, as JSON; NULL in a row of an earlier version
-) STRICT;
-CREATE INDEX IF NOT EXISTS jobs_queued ON jobs (due) WHERE status = 'queued';
-CREATE INDEX IF NOT EXISTS jobs_finished ON jobs (finished_at) WHERE finished_at IS NOT NULL;
-CREATE TABLE IF NOT EXISTS deliveries (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    job_id TEXT NOT NULL REFERENCES jobs,
-    url TEXT NOT NULL,
-    body BLOB NOT NULL,
-    attempts INTEGER NOT NULL,
-    due REAL NOT NULL,
-    expires REAL NOT NULL
-) STRICT;
-DROP INDEX IF EXISTS deliveries_job; -- of an earlier version
-CREATE INDEX IF NOT EXISTS deliveries_webhook ON deliveries (job_id, url);
-CREATE TABLE IF NOT EXISTS subscribers (  -- webhooks of duplicates, until the job is finished
-    job_id TEXT NOT NULL REFERENCES jobs,
-    url TEXT NOT NULL,
-    metadata TEXT NOT NULL,
-    PRIMARY KEY (job_id, url, metadata)
-) STRICT, WITHOUT ROWID;
-"""
-# Columns that a file of an earlier version does not have.
-ADDED_COLUMNS = ("request", "result")
-
-
-class KeyTaken(Exception):
-    """The idempotency key belongs to a job with another request."""
 
 
 class Database:
@@ -91,11 +46,7 @@ class Database:
             self._connection.execute("PRAGMA locking_mode = EXCLUSIVE")
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = FULL")
-            self._connection.executescript(SCHEMA)
-            known = {column[1] for column in self._connection.execute("PRAGMA table_info(jobs)")}
-            for name in ADDED_COLUMNS:
-                if name not in known:
-                    self._connection.execute(f"ALTER TABLE jobs ADD COLUMN {name} TEXT")
+            prepare(self._connection)
         except sqlite3.Error as exc:
             self._connection.close()
             raise ConfigurationError(
@@ -108,82 +59,96 @@ class Database:
             self._connection.close()
 
     def add(self, new: Submission) -> Added:
-        """Store a job, unless it is a duplicate of a stored one.
-
-        With a key, it is a duplicate of the job with that key, finished or not. Without a key, it is a duplicate of a job that
-        makes the same request and is not finished. The webhooks of a duplicate get the result of the stored job, too.
+        """Store a job, unless it is a duplicate of a stored one (see :meth:`Acts.add`).
 
         Raises:
-            KeyTaken: the job with that key makes another request.
+            KeyTaken: the job with its key makes another request.
         """
-        now = time.time()
-        dedupe = f"hash:{new.request}" if new.key is None else f"key:{new.key}"
         with self._transaction() as connection:
-            known = connection.execute("SELECT id, status FROM jobs WHERE dedupe = ?", (dedupe,)).fetchone()
-            if known and (known[1] == "queued" or new.key is not None):
-                return _duplicate(connection, known[0], new)
-            if known:  # finished, and without a key: the new job takes its place
-                connection.execute("UPDATE jobs SET dedupe = 'ended:' || id WHERE id = ?", (known[0],))
-            job = Waiting(_new_id(connection, now), new.host, new.due)
-            connection.execute(
-                "INSERT INTO jobs (id, dedupe, host, url, method, wire, status, attempts, due, created_at, request) "
-                "VALUES (?, ?, ?, ?, ?, ?, 'queued', 0, ?, ?, ?)",
-                (job.id, dedupe, new.host, new.url, new.method, new.wire, new.due, now, new.request),
-            )
-        return Added(job, is_new=True)
+            return Acts(connection).add(new)
+
+    def end_leg(self, leg: Waiting, ending: Ending | None) -> Effects:
+        """End a leg, and what ends with it: its path and its job. Stores the webhooks and the spawned jobs of an ended job.
+
+        Args:
+            ending: None = the other legs are enough.
+        """
+        with self._transaction() as connection:
+            acts = Acts(connection)
+            acts.end_leg(leg, ending)
+            return acts.effects
+
+    def expire(self, timer: Timer) -> Effects:
+        """End a job or a path whose time is over, as :meth:`end_leg` does."""
+        with self._transaction() as connection:
+            acts = Acts(connection)
+            acts.expire(timer)
+            return acts.effects
 
     def state(self, job_id: str) -> JobState | None:
         """Return the state of a job for a client, or None when the job is not stored."""
-        row = self._one("SELECT id, status, url, method, created_at FROM jobs WHERE id = ?", job_id)
-        return JobState(*row) if row else None
+        with self._transaction() as connection:
+            query = "SELECT status, url, method, created_at, children FROM jobs WHERE id = ?"
+            row = connection.execute(query, (job_id,)).fetchone()
+            if row is None:
+                return None
+            status, url, method, created_at, stored = row
+            children = tuple((place, child) for place, child in json.loads(stored or "[]"))
+            return JobState(job_id, status, url, method, created_at, children, _quorum(connection, job_id))
 
     def queued(self) -> list[Waiting]:
-        """Return every job that is not finished, in the order of the due times."""
+        """Return every leg that has not ended, in the order of the due times."""
         with self._transaction() as connection:
             rows = connection.execute(
-                "SELECT id, host, due, attempts FROM jobs WHERE status = 'queued' ORDER BY due, created_at"
+                "SELECT job_id, path, leg, host, due, attempts, reroutes FROM legs JOIN jobs ON id = job_id "
+                "WHERE ending IS NULL ORDER BY due, created_at, leg"
             )
             return [Waiting(*row) for row in rows]
 
-    def work(self, job_id: str) -> Work | None:
-        """Return the data for an attempt at a queued job, or None when the job is not queued."""
-        row = self._one("SELECT dedupe, wire, answer FROM jobs WHERE id = ? AND status = 'queued'", job_id)
-        return Work(*row) if row else None
+    def timers(self) -> list[Timer]:
+        """Return the timers of all jobs that are not finished."""
+        with self._transaction() as connection:
+            query = (
+                "SELECT id, deadline, path_deadline, path FROM jobs "
+                "WHERE id IN (SELECT job_id FROM legs) AND coalesce(deadline, path_deadline) IS NOT NULL"
+            )
+            rows = connection.execute(query).fetchall()
+        of_jobs = [Timer(job_id, due) for job_id, due, _, _ in rows if due is not None]
+        return of_jobs + [Timer(job_id, due, path) for job_id, _, due, path in rows if due is not None]
 
-    def postpone(self, job_id: str, attempts: int, due: float, answer: str | None) -> None:
-        """Record that ``attempts`` attempts have failed, and that the next one is due at Unix time ``due``.
+    def work(self, leg: Waiting) -> Work | None:
+        """Return the data for an attempt at a leg, or None when the leg has ended."""
+        with self._transaction() as connection:
+            rows = connection.execute(
+                "SELECT leg, region, been, answer, ending FROM legs JOIN jobs ON id = job_id WHERE job_id = ? AND path = ?",
+                (leg.id, leg.path),
+            ).fetchall()
+            own = next((row for row in rows if row[0] == leg.leg and row[4] is None), None)
+            if own is None:
+                return None
+            _, region, been, answer, _ = own
+            dedupe, wire = connection.execute("SELECT dedupe, wire FROM jobs WHERE id = ?", (leg.id,)).fetchone()
+        others = frozenset(row[1] for row in rows if row[0] != leg.leg and row[1] is not None)
+        return Work(dedupe, wire, answer, region, tuple(json.loads(been)), others)
+
+    def postpone(self, leg: Waiting, region: str | None, been: Sequence[str], answer: str | None) -> None:
+        """Record that the attempts at a leg have failed so far, and that the next one is due.
 
         Args:
+            leg: with the new values.
+            region: where the next attempt is made; None = in any region.
+            been: where the attempts so far were made.
             answer: the answer to the last attempt, as JSON. None keeps the answer to an earlier attempt.
         """
         with self._transaction() as connection:
             connection.execute(
-                "UPDATE jobs SET attempts = ?, due = ?, answer = coalesce(?, answer) WHERE id = ?",
-                (attempts, due, answer, job_id),
+                "UPDATE legs SET attempts = ?, reroutes = ?, due = ?, region = ?, been = ?, answer = coalesce(?, answer) "
+                "WHERE job_id = ? AND leg = ? AND (SELECT path FROM jobs WHERE id = job_id) = ?",
+                (
+                    *(leg.attempts, leg.reroutes, leg.due, region, json.dumps(list(been)), answer),
+                    *(leg.id, leg.leg, leg.path),
+                ),
             )
-
-    def finish(
-        self, job_id: str, status: str, result: Mapping[str, Any], webhooks: Iterable[tuple[str, str]]
-    ) -> tuple[int, ...]:
-        """End a job and store its deliveries, in one transaction.
-
-        Args:
-            status: ``completed`` or ``failed``.
-            result: what the webhooks say, without the metadata.
-            webhooks: of the job. Those of its duplicates are added.
-
-        Returns:
-            The ids of the deliveries.
-        """
-        with self._transaction() as connection:
-            connection.execute(
-                "UPDATE jobs SET status = ?, finished_at = ?, wire = NULL, answer = NULL, "
-                "result = CASE WHEN dedupe LIKE 'key:%' THEN ? END WHERE id = ?",
-                (status, time.time(), json.dumps(result), job_id),
-            )
-            others = connection.execute("SELECT url, metadata FROM subscribers WHERE job_id = ?", (job_id,)).fetchall()
-            connection.execute("DELETE FROM subscribers WHERE job_id = ?", (job_id,))
-            return _deliver(connection, job_id, result, dict.fromkeys([*webhooks, *others]))
 
     def undelivered(self) -> list[tuple[int, float]]:
         """Return the id and the due time of every delivery."""
@@ -192,7 +157,9 @@ class Database:
 
     def delivery(self, delivery_id: int) -> Delivery | None:
         """Return a delivery, or None when it has ended."""
-        row = self._one("SELECT job_id, url, body, attempts, expires FROM deliveries WHERE id = ?", delivery_id)
+        query = "SELECT job_id, url, body, attempts, expires FROM deliveries WHERE id = ?"
+        with self._transaction() as connection:
+            row = connection.execute(query, (delivery_id,)).fetchone()
         return Delivery(*row) if row else None
 
     def redeliver(self, delivery_id: int, attempts: int, due: float) -> None:
@@ -200,10 +167,44 @@ class Database:
         with self._transaction() as connection:
             connection.execute("UPDATE deliveries SET attempts = ?, due = ? WHERE id = ?", (attempts, due, delivery_id))
 
-    def end_delivery(self, delivery_id: int) -> None:
-        """Delete a delivery, because the receiver accepted it or the gateway gave it up."""
+    def end_delivery(self, delivery_id: int, *, delivered: bool) -> Quorum | None:
+        """Delete a delivery, because the receiver accepted it or the gateway gave it up.
+
+        Returns:
+            The quorum of its job, if this webhook has a vote; else None.
+        """
         with self._transaction() as connection:
-            connection.execute("DELETE FROM deliveries WHERE id = ?", (delivery_id,))
+            query = "DELETE FROM deliveries WHERE id = ? RETURNING job_id, vote"
+            row = connection.execute(query, (delivery_id,)).fetchone()
+            if row is None or not row[1]:
+                return None
+            connection.execute("UPDATE jobs SET votes = votes + ? WHERE id = ?", (delivered, row[0]))
+            return _quorum(connection, row[0])
+
+    def down_regions(self) -> list[str]:
+        """Return the names of the regions that were put down."""
+        with self._transaction() as connection:
+            return [name for (name,) in connection.execute("SELECT name FROM regions")]
+
+    def set_region(self, name: str, *, down: bool) -> None:
+        """Keep that a region is down, or up."""
+        query = "INSERT OR IGNORE INTO regions (name) VALUES (?)" if down else "DELETE FROM regions WHERE name = ?"
+        with self._transaction() as connection:
+            connection.execute(query, (name,))
+
+    def webhook_secrets(self) -> tuple[str | None, str | None] | None:
+        """Return the primary and the secondary secret. The primary one is None when they were deleted. None = never set."""
+        with self._transaction() as connection:
+            row = connection.execute("SELECT primary_secret, secondary_secret FROM webhook_secrets").fetchone()
+        return None if row is None else (row[0], row[1])
+
+    def set_webhook_secrets(self, primary: str | None, secondary: str | None) -> None:
+        """Keep the secrets; None for ``primary`` = they are deleted."""
+        with self._transaction() as connection:
+            query = (
+                "INSERT OR REPLACE INTO webhook_secrets (only_row, primary_secret, secondary_secret) VALUES (1, ?, ?)"
+            )
+            connection.execute(query, (primary, secondary))
 
     def purge(self, before: float) -> None:
         """Delete jobs that were finished before Unix time ``before`` and have no delivery left."""
@@ -228,66 +229,10 @@ class Database:
                     self._connection.execute("ROLLBACK")
                 raise
 
-    def _one(self, query: str, key: str | int) -> tuple[Any, ...] | None:
-        with self._lock:
-            row: tuple[Any, ...] | None = self._connection.execute(query, (key,)).fetchone()
-            return row
 
-
-def _new_id(connection: sqlite3.Connection, now: float) -> str:
-    while True:
-        job_id = f"job_{int(now * 1000)}_{secrets.randbelow(1_000_000):06}"
-        if not connection.execute("SELECT 1 FROM jobs WHERE id = ?", (job_id,)).fetchone():
-            return job_id
-
-
-def _duplicate(connection: sqlite3.Connection, job_id: str, new: Submission) -> Added:
-    host, due, attempts, status, request, result = connection.execute(
-        "SELECT host, due, attempts, status, request, result FROM jobs WHERE id = ?", (job_id,)
-    ).fetchone()
-    if request not in {None, new.request}:
-        raise KeyTaken
-    job = Waiting(job_id, host, due, attempts)
-    if status == "queued":
-        connection.executemany(
-            "INSERT OR IGNORE INTO subscribers (job_id, url, metadata) VALUES (?, ?, ?)",
-            [(job_id, *webhook) for webhook in new.webhooks],
-        )
-        return Added(job, is_new=False)
-    content = json.loads(result) if result else _forgotten(job_id, new.key)
-    # A webhook that is on its way is not sent twice.
-    missing = [
-        (url, metadata)
-        for url, metadata in new.webhooks
-        if not _is_pending(connection, job_id, url, _body(content, metadata))
-    ]
-    return Added(job, is_new=False, deliveries=_deliver(connection, job_id, content, missing))
-
-
-def _deliver(
-    connection: sqlite3.Connection, job_id: str, result: Mapping[str, Any], webhooks: Iterable[tuple[str, str]]
-) -> tuple[int, ...]:
-    """Store a delivery of ``result`` to each webhook, and return their ids."""
-    now = time.time()
-    inserts = (
-        connection.execute(
-            "INSERT INTO deliveries (job_id, url, body, attempts, due, expires) VALUES (?, ?, ?, 0, ?, ?)",
-            (job_id, url, _body(result, metadata), now, now + GIVE_UP_AFTER),
-        )
-        for url, metadata in webhooks
+def _quorum(connection: sqlite3.Connection, job_id: str) -> Quorum:
+    query = (
+        "SELECT quorum, votes, (SELECT count(*) FROM deliveries WHERE job_id = jobs.id AND vote) FROM jobs WHERE id = ?"
     )
-    return tuple(insert.lastrowid or 0 for insert in inserts)
-
-
-def _is_pending(connection: sqlite3.Connection, job_id: str, url: str, body: bytes) -> bool:
-    query = "SELECT 1 FROM deliveries WHERE job_id = ? AND url = ? AND body = ?"
-    return connection.execute(query, (job_id, url, body)).fetchone() is not None
-
-
-def _body(result: Mapping[str, Any], metadata: str) -> bytes:
-    return json.dumps({**result, "metadata": json.loads(metadata)}).encode()
-
-
-def _forgotten(job_id: str, key: str | None) -> dict[str, Any]:
-    error = "The job ended under an earlier version of the gateway, which did not keep its result."
-    return {"job_id": job_id, "idempotent_key": key, "status": "failed", "response": None, "error": error}
+    row: tuple[Any, ...] | None = connection.execute(query, (job_id,)).fetchone()
+    return Quorum(*row) if row else Quorum(0, 0, 0)

@@ -21,7 +21,7 @@ from celery_ezthrottle.service.signatures import SIGNATURE_HEADER, sign
 from .background import Background, DueQueue, insist, pause_after
 from .database import Database
 from .exchange import NoResponse, exchange
-from .rows import Delivery
+from .rows import Delivery, Quorum
 
 __all__ = ["LONGEST_PAUSE", "Deliveries"]
 
@@ -34,12 +34,16 @@ LARGEST_ANSWER = 64 * 1024  # bytes; only the status of an answer matters
 
 
 class Deliveries:
-    """Sends each delivery in the database when it is due."""
+    """Sends each delivery in the database when it is due.
+
+    Attributes:
+        secret: signs the webhooks that are sent from now on.
+    """
 
     def __init__(self, database: Database, client: httpx2.AsyncClient, secret: str) -> None:
         self._database = database
         self._client = client
-        self._secret = secret
+        self.secret = secret
         self._queue: DueQueue[int] = DueQueue()
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._loop = Background()
@@ -90,7 +94,11 @@ class Deliveries:
                 reach("gateway.delivered")
                 host = _host(delivery)
                 logger.info("The webhook of %s is delivered to %s; attempts: %d.", delivery.job_id, host, attempts)
-            await insist(partial(self._database.end_delivery, delivery_id), f"end webhook {delivery_id}")
+            quorum = await insist(
+                partial(self._database.end_delivery, delivery_id, delivered=not problem), f"end webhook {delivery_id}"
+            )
+            if quorum is not None:
+                _note_quorum(delivery.job_id, quorum, delivered=not problem)
         finally:
             self._slots.release()
 
@@ -103,7 +111,7 @@ class Deliveries:
         headers = {
             "Content-Type": "application/json",
             # Each attempt gets a new signature, because a receiver refuses an old timestamp.
-            SIGNATURE_HEADER: sign(self._secret, delivery.body, int(time.time())),
+            SIGNATURE_HEADER: sign(self.secret, delivery.body, int(time.time())),
         }
         host = _host(delivery)
         asked = 0.0
@@ -119,6 +127,15 @@ class Deliveries:
                 return f"{host}: {exc}", asked
             status = exc.status_code
         return ("" if 200 <= status < 300 else f"{host} answered {status}."), asked
+
+
+def _note_quorum(job_id: str, quorum: Quorum, *, delivered: bool) -> None:
+    if quorum.needed == 1:
+        return  # the line of the webhook says it
+    if delivered and quorum.delivered == quorum.needed:
+        logger.info("The quorum of %s is reached: %d webhooks with a vote are delivered.", job_id, quorum.needed)
+    elif not delivered and quorum.delivered + quorum.pending == quorum.needed - 1:
+        logger.error("The quorum of %s is missed: %d webhooks with a vote are needed.", job_id, quorum.needed)
 
 
 def _host(delivery: Delivery) -> str:

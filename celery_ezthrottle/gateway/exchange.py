@@ -51,12 +51,16 @@ class NoResponse(Exception):
     Attributes:
         final: True when another attempt cannot help, or might execute the request a second time.
         status_code: the status of an answer whose body cannot be used, or None when there is no answer.
+        is_timeout: True when the time was over.
     """
 
-    def __init__(self, reason: str, *, final: bool = False, status_code: int | None = None) -> None:
+    def __init__(
+        self, reason: str, *, final: bool = False, status_code: int | None = None, is_timeout: bool = False
+    ) -> None:
         super().__init__(reason)
         self.final = final
         self.status_code = status_code
+        self.is_timeout = is_timeout
 
 
 def make_client() -> httpx2.AsyncClient:
@@ -106,7 +110,7 @@ async def exchange(
             finally:
                 await response.aclose()
     except TimeoutError:
-        raise NoResponse(f"No complete answer came within {timeout:g} s.") from None
+        raise NoResponse(f"No complete answer came within {timeout:g} s.", is_timeout=True) from None
     except (httpx2.LocalProtocolError, httpx2.UnsupportedProtocol):
         # The text of httpx2's error quotes the invalid header, so it is not used here.
         raise NoResponse("The request cannot be sent: it is not valid HTTP.", final=True) from None

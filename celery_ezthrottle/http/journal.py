@@ -27,6 +27,8 @@ __all__ = [
     "load_entries",
 ]
 
+#: A count of forwards that no ``max_forwards`` is above.
+NO_MORE = 2**53
 #: Answer for a run that takes over, in place of an answer that could not be kept.
 _NOT_KEPT = StoredError(
     name=OUTCOME_UNKNOWN,
@@ -140,11 +142,12 @@ def _retried(entry: Entry, *, keep_answer: bool) -> Entry:
 
 
 def for_resume(
-    kept: Iterable[Entry], answer: StoredAnswer | None = None, *, send_again: bool = False
+    kept: Iterable[Entry], answer: StoredAnswer | None = None, *, send_again: bool = False, is_final: bool = False
 ) -> tuple[Entry, ...]:
     """Return the entries of a resumed run: the calls before the suspension, and the forwarded call with ``answer``.
 
-    With ``send_again``, a safe forwarded call stays without an answer, so that the run sends it.
+    With ``send_again``, a safe forwarded call stays without an answer, so that the run sends it. With ``is_final``, the call is
+    not forwarded again, whatever the answer is.
 
     If the run takes over from a resumed run that died, the calls of the dead run follow. A call whose answer the dead run could
     not keep is not made again: its entry answers with OutcomeUnknown.
@@ -155,7 +158,9 @@ def for_resume(
         return entries
     if send_again and forwarded.fingerprint.safe:
         return entries
-    return tuple(replace(entry, answer=answer, unseen=True) if entry is forwarded else entry for entry in entries)
+    forwards = NO_MORE if is_final else forwarded.forwards
+    answered = replace(forwarded, answer=answer, unseen=True, forwards=forwards)
+    return tuple(answered if entry is forwarded else entry for entry in entries)
 
 
 def forwarded_entry(entries: Sequence[Entry]) -> Entry | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +37,8 @@ def create_app(
 ) -> Application:
     """Return the ASGI application that receives webhooks for ``celery_app``.
 
-    It serves only the path of ``ezthrottle_webhook_url``, also where it is mounted in another application. It reports its clock
+    It serves only the path of ``ezthrottle_webhook_url``, and those of L8 where that is configured, also where it is mounted in
+    another application. It reports its clock
     to the store at start, if it gets lifespan events, and then at most once an hour, after an accepted webhook. Workers and the
     command ``check`` use the report to find clocks that differ.
 
@@ -92,7 +93,7 @@ async def _reply(receiver: Receiver, scope: Message, receive: Receive, body_time
     size = int(length[:15]) if length.isascii() and length.isdecimal() else None
     is_read = False
     try:
-        with receiver.open(scope["method"], _path(scope, receiver.path), query, headers, size) as incoming:
+        with receiver.open(scope["method"], _path(scope, receiver.paths), query, headers, size) as incoming:
             await _read(incoming, receive, body_timeout)
             is_read = True
             # take() blocks while it waits for the store and the broker. In a thread, it does not block other requests.
@@ -104,11 +105,11 @@ async def _reply(receiver: Receiver, scope: Message, receive: Receive, body_time
         return replace(reply, headers={**reply.headers, "Connection": "close"}) if is_left else reply
 
 
-def _path(scope: Message, wanted: str) -> str:
+def _path(scope: Message, wanted: Collection[str]) -> str:
     """Return the path as the sender knows it. ``path`` begins with ``root_path`` by the specification, but not everywhere."""
     path: str = scope["path"]
     whole: str = scope.get("root_path", "") + path
-    return wanted if whole == wanted else path
+    return whole if whole in wanted else path
 
 
 async def _read(incoming: Incoming, receive: Receive, body_timeout: float) -> None:

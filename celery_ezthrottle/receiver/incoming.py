@@ -6,7 +6,7 @@ import json
 import re
 from typing import Self
 
-from celery_ezthrottle.service.signatures import SignatureCheck
+from celery_ezthrottle.service.signatures import BodyCheck
 
 from .reply import Refused
 from .room import Room
@@ -35,7 +35,7 @@ class Incoming:
         is_too_large: the body is larger than ``most``.
     """
 
-    def __init__(self, continuation_id: str | None, signature: SignatureCheck, most: int, room: Room) -> None:
+    def __init__(self, continuation_id: str | None, signature: BodyCheck, most: int, room: Room) -> None:
         self.continuation_id = continuation_id
         self.signature = signature
         self.body = bytearray()

@@ -10,7 +10,7 @@ from typing import Any
 
 from .reply import Refused
 
-__all__ = ["Payload", "is_job_id", "read_payload"]
+__all__ = ["Payload", "is_job_id", "payload_of", "read_json", "read_payload"]
 
 _MAX_JOB_ID = 512  # characters
 
@@ -38,10 +38,27 @@ def read_payload(body: bytes | bytearray) -> Payload:
     Raises:
         Refused: the body is not JSON, or the text of the error names the field that is wrong.
     """
+    return payload_of(read_json(body))
+
+
+def read_json(body: bytes | bytearray | str) -> Any:
+    """Return the JSON value that ``body`` is.
+
+    Raises:
+        Refused: it is not JSON.
+    """
     try:
-        data = json.loads(body)
+        return json.loads(body)
     except (ValueError, RecursionError):
         raise Refused(400, "The body is not JSON.") from None
+
+
+def payload_of(data: Any) -> Payload:
+    """Read the JSON value of a webhook.
+
+    Raises:
+        Refused: the text of the error names the field that is wrong.
+    """
     if not isinstance(data, dict):
         raise Refused(422, "The body must be a JSON object.")
     job_id, status, reason = data.get("job_id"), data.get("status"), data.get("error", data.get("reason"))

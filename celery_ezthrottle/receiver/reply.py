@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 __all__ = ["Refused", "Reply"]
 
@@ -12,7 +14,7 @@ class Reply:
     """An HTTP response. The caller must send ``body`` as JSON."""
 
     status: int
-    body: dict[str, str]
+    body: Mapping[str, Any]
     headers: dict[str, str] = field(default_factory=dict)
 
 

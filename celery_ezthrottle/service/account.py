@@ -20,11 +20,15 @@ class Account:
         api_key: the API key.
         url: base URL of EZThrottle itself.
         tracktags_url: base URL of the proxy that authenticates submissions.
+        user_id: whose jobs they are, for a service that does not know accounts.
+        namespace: what sets the keys of this app's jobs apart from those of others, for a service that does not.
     """
 
     api_key: str = field(repr=False)
     url: str
     tracktags_url: str
+    user_id: str = "celery"
+    namespace: str = ""
 
 
 def key_for_header(api_key: str) -> str:

@@ -24,7 +24,7 @@ from .read_answer import no_answer, read_object
 from .service_answer import JobState, ServiceAnswer, Submitted
 from .session_pool import SessionPool
 from .timed_adapter import TimedAdapter, within
-from .words import SECRETS
+from .words import SECRETS, Words
 
 __all__ = ["ServiceClient", "Submitted"]
 
@@ -44,7 +44,9 @@ class ServiceClient:
         api_key: the API key of the account.
         url: base URL of EZThrottle itself; "" = that of the dialect.
         tracktags_url: base URL of the proxy that authenticates submissions.
-        dialect: how jobs are submitted: "proxy" or "direct".
+        dialect: how jobs are submitted: "proxy", "direct" or "local".
+        user_id: whose jobs they are; for "local" only, as ``namespace``.
+        namespace: sets the keys of these jobs apart from those of others.
         timeout: seconds to wait for a connection, and for each part of the answer; 5 and 15 by default. All of a submission
             takes as long as both together at most.
 
@@ -59,10 +61,12 @@ class ServiceClient:
         url: str = Settings.url,
         tracktags_url: str = Settings.tracktags_url,
         dialect: str = Settings.dialect,
+        user_id: str = "celery",
+        namespace: str = "",
         timeout: tuple[float, float] = (5.0, 15.0),
     ) -> None:
         speaks = dialect_named(dialect)
-        account = Account(api_key, url or DIALECTS[dialect].default_url, tracktags_url)
+        account = Account(api_key, url or DIALECTS[dialect].default_url, tracktags_url, user_id, namespace)
         self.dialect = speaks(account)
         self.timeout = timeout
         self._api_key = api_key
@@ -71,7 +75,14 @@ class ServiceClient:
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
         """Create a client for the account and the URLs of ``settings``."""
-        return cls(settings.api_key, url=settings.url, tracktags_url=settings.tracktags_url, dialect=settings.dialect)
+        return cls(
+            settings.api_key,
+            url=settings.url,
+            tracktags_url=settings.tracktags_url,
+            dialect=settings.dialect,
+            user_id=settings.user_id or "celery",
+            namespace=settings.key_prefix,
+        )
 
     def submit(self, job: Job) -> Submitted:
         """Submit ``job`` to EZThrottle, with one try. The same job may be submitted again under the same idempotent key.
@@ -115,8 +126,30 @@ class ServiceClient:
         """
         if not self.dialect.secrets_path:
             raise ConfigurationError(f"The dialect {self.dialect.name!r} (ezthrottle_dialect) has no webhook secrets.")
-        request = self.dialect.request(method, self.dialect.secrets_path, content, words=SECRETS)
-        answer = self._send(request, hidden=tuple((content or {}).values()))
+        hidden = tuple((content or {}).values())
+        return self.call(method, self.dialect.secrets_path, content, words=SECRETS, hidden=hidden)
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        content: Mapping[str, Any] | None = None,
+        *,
+        words: Words,
+        hidden: tuple[str, ...] = (),
+    ) -> dict[str, Any]:
+        """Make another call of the service's API, and return the JSON object of its answer.
+
+        Args:
+            content: the JSON object of the call, or None.
+            words: how error texts speak of the call.
+            hidden: what no error text may show.
+
+        Raises:
+            SubmitRefused: the service refused the call permanently.
+            ServiceUnavailable: the service did not do it now, or nobody can tell.
+        """
+        answer = self._send(self.dialect.request(method, path, content, words=words), hidden=hidden)
         return read_object(self.dialect.unwrap(answer))
 
     def close(self) -> None:

@@ -6,18 +6,22 @@ import hashlib
 import hmac
 import re
 from collections.abc import Sequence
+from typing import Protocol
 
 from celery_ezthrottle.errors import ConfigurationError, WebhookVerificationError
 
-__all__ = ["SIGNATURE_HEADER", "BadSignature", "SignatureCheck", "mac_token", "sign", "split_token", "verify"]
+__all__ = [
+    "SIGNATURE_HEADER", "BadSignature", "BodyCheck", "SignatureCheck", "Unsigned", "check_clock", "mac_token", "sign",
+    "split_token", "verify",
+]  # fmt: skip
 
 SIGNATURE_HEADER = "X-EZThrottle-Signature"
 
 # Separates the keys: both MACs come from the same secret, but a MAC for a URL must never be valid for a body.
 _URL_LABEL = b"celery-ezthrottle webhook url"
 _URL_MAC_LENGTH = 32  # hex digits: 128 bits
-# Fifteen digits are 30 million years. int() of an unbounded string is slow and, from 4,301 digits on, an error.
-_TIMESTAMP = re.compile(r"[0-9]{1,15}")
+#: Unix seconds. Fifteen digits are 30 million years. int() of an unbounded string is slow and, from 4,301 digits on, an error.
+TIMESTAMP = re.compile(r"[0-9]{1,15}")
 
 
 class BadSignature(WebhookVerificationError):
@@ -73,6 +77,47 @@ def verify(header: str | None, body: bytes, secrets: Sequence[str], *, now: floa
     check.clock(now, tolerance)
 
 
+def check_clock(timestamp: int, now: float, tolerance: float) -> None:
+    """Check that what was signed at ``timestamp`` is not older, or newer, than ``tolerance`` seconds.
+
+    Raises:
+        BadSignature: it is.
+    """
+    ahead = timestamp - now
+    if not abs(ahead) <= tolerance:
+        raise BadSignature(
+            f"The clocks differ: the signature was made {abs(ahead):.0f} s {'after' if ahead > 0 else 'before'} this "
+            f"machine's time, more than the {tolerance:g} s allowed. Set the clock; or it is an old webhook, replayed.",
+            f"timestamp_expired (diff={abs(ahead):.0f}s, tolerance={tolerance:g}s)",
+        )
+
+
+class BodyCheck(Protocol):
+    """The check of one webhook whose body comes in pieces. It holds no piece. Each method raises BadSignature if it fails."""
+
+    def clock(self, now: float, tolerance: float) -> None:
+        """Check the time of the signature. It needs no body."""
+
+    def update(self, piece: bytes | bytearray) -> None:
+        """Take the next piece of the body."""
+
+    def end(self) -> None:
+        """Check the signature of the whole body."""
+
+
+class Unsigned:
+    """In the place of a check, for a sender that does not sign. Only the token in the URL proves who it is."""
+
+    def clock(self, now: float, tolerance: float) -> None:
+        pass
+
+    def update(self, piece: bytes | bytearray) -> None:
+        pass
+
+    def end(self) -> None:
+        pass
+
+
 class SignatureCheck:
     """The check of one webhook whose body comes in pieces. It holds no piece.
 
@@ -119,13 +164,7 @@ class SignatureCheck:
         Raises:
             BadSignature: the timestamp is not near ``now``.
         """
-        ahead = int(self._timestamp) - now
-        if not abs(ahead) <= tolerance:
-            raise BadSignature(
-                f"The clocks differ: the signature was made {abs(ahead):.0f} s {'after' if ahead > 0 else 'before'} this "
-                f"machine's time, more than the {tolerance:g} s allowed. Set the clock; or it is an old webhook, replayed.",
-                f"timestamp_expired (diff={abs(ahead):.0f}s, tolerance={tolerance:g}s)",
-            )
+        check_clock(int(self._timestamp), now, tolerance)
 
 
 def mac_token(secret: str, continuation_id: str) -> str:
@@ -184,7 +223,7 @@ def _parse(header: str | None) -> tuple[str, list[str]]:
     entries = [entry.strip().partition("=") for entry in header.split(",")]
     timestamps = [value for name, _, value in entries if name == "t"]
     signatures = [value.lower() for name, _, value in entries if name == "v1"]
-    if len(timestamps) != 1 or not _TIMESTAMP.fullmatch(timestamps[0]):
+    if len(timestamps) != 1 or not TIMESTAMP.fullmatch(timestamps[0]):
         raise BadSignature(f"The header {SIGNATURE_HEADER} needs exactly one t=<Unix seconds>.", "malformed_timestamp")
     if not signatures:
         raise BadSignature(f"The header {SIGNATURE_HEADER} has no v1=<hex>.", "missing_v1_signature")

@@ -31,20 +31,26 @@ class Settings(Options):
     Durations are in seconds, sizes in bytes. ``repr`` does not show secrets.
     """
 
-    #: Bearer token of the EZThrottle account. Required.
+    #: Bearer token of the EZThrottle account. Required, except by the dialect "local".
     api_key: str = setting("", TEXT, secret=True)
     #: Base URL of EZThrottle itself; "" = that of the dialect. See ``service_url``.
     url: str = setting("", TEXT)
     #: Base URL of the proxy that authenticates submissions. Used by the dialect "proxy".
     tracktags_url: str = setting("https://tracktags.fly.dev", TEXT)
-    #: How jobs are submitted: "proxy" or "direct".
+    #: How jobs are submitted: "proxy", "direct" or "local".
     dialect: str = setting("proxy", TEXT)
+    #: Whose jobs they are, for the dialect "local": its server can pace users apart. "" = the name of the app, or "celery".
+    user_id: str = setting("", TEXT)
     #: Public URL of the receiver, with its path. Required.
     webhook_url: str = setting("", TEXT)
     #: Secret that signs webhooks, at least 16 characters. Required.
     webhook_secret: str = setting("", TEXT, secret=True)
     #: A second secret that is also accepted, while secrets are rotated; "" = none.
     webhook_secret_secondary: str = setting("", TEXT, secret=True)
+    #: Private key of the receiver for L8, with the dialect "local": 32 bytes of Ed25519 in base64; "" = no L8.
+    l8_private_key: str = setting("", TEXT, secret=True)
+    #: Public key of the server at ``url``, in base64; "" = the one that it publishes.
+    l8_sender_key: str = setting("", TEXT)
     #: Largest accepted difference between a webhook's timestamp and the receiver's clock, in seconds.
     webhook_tolerance: float = setting(300.0, SECONDS)
     #: URL of the Redis or Valkey that keeps suspended tasks; "" = the result backend, else the broker, if that is Redis.
@@ -76,6 +82,20 @@ class Settings(Options):
     def webhook_secrets(self) -> tuple[str, ...]:
         """The secrets that are set: the primary one first, then the secondary one."""
         return tuple(secret for secret in (self.webhook_secret, self.webhook_secret_secondary) if secret)
+
+    @property
+    def accepts_unsigned(self) -> bool:
+        """Whether the receiver accepts webhooks that only the token in their URL proves."""
+        return self.dialect == "local" and not self.l8_private_key
+
+    @property
+    def merges_equal_jobs(self) -> bool:
+        return self.dialect not in DIALECTS or DIALECTS[self.dialect].merges
+
+    @property
+    def service_tries_again(self) -> bool:
+        """Whether the service tries a call again that is still limited."""
+        return self.dialect not in DIALECTS or DIALECTS[self.dialect].tries_again
 
     @property
     def service_url(self) -> str:

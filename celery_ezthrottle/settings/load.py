@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 from celery_ezthrottle._common.validators import Kind
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from celery import Celery
 
 __all__ = ["is_configured", "load_settings", "lookup"]
+
+#: Default of ``max_forwards`` where the service does not try a limited call again by itself. All of them take some four minutes.
+FORWARDS = 10
 
 
 def load_settings(app: Celery, *, environ: Mapping[str, str] | None = None) -> Settings:
@@ -55,10 +58,14 @@ def load_settings(app: Celery, *, environ: Mapping[str, str] | None = None) -> S
     if problems:
         raise ConfigurationError(report(problems))
     values["key_prefix"] = values.get("key_prefix") or _default_prefix(app)
+    values["user_id"] = values.get("user_id") or app.main or "celery"
     if not values.get("store"):
         values["store"], options = redis_of(app)
         values["store_options"] = {**options, **values.get("store_options", {})}
-    return Settings(**values)
+    settings = Settings(**values)
+    if not settings.service_tries_again and "max_forwards" not in values:
+        return replace(settings, max_forwards=FORWARDS)
+    return settings
 
 
 def is_configured(app: Celery, *, environ: Mapping[str, str] | None = None) -> bool:

@@ -136,7 +136,7 @@ class Options:
     #: Whether the resumed body runs with ``request.retries = max_retries`` after the service has given up.
     exhaust_retries: bool = setting(True, FLAG)
     #: How often one call is forwarded while its delivered answer is still limited. Use more than 1 only for a service that does
-    #: not retry by itself.
+    #: not retry by itself. With the dialect "local", which does not, the default is 10.
     max_forwards: int = setting(1, COUNT)
     #: How long the answers of calls are kept. "resume": for the runs that are resumed; a retry by Celery begins again. "retries":
     #: a retry also keeps the answers of unsafe calls that succeeded, and of the safe calls before them.
@@ -144,6 +144,11 @@ class Options:
     #: Whether a resumed run sends an unsafe call that looks like an earlier call with another body. If False, the call raises
     #: ReplayMismatch.
     send_unmatched: bool = setting(False, FLAG)
+
+    @property
+    def merges_equal_jobs(self) -> bool:
+        """Whether the service takes equal jobs without a key for one job. The settings of the app know."""
+        return True
 
     def statuses(self, *, safe: bool) -> Collection[int]:
         """Return the statuses at which a call is forwarded, by whether its method is safe."""
@@ -207,7 +212,7 @@ def resolve(given: Mapping[str, Any], defaults: Options, parameters: Sequence[st
                 "lower the first or raise the second."
             )
         options = replace(options, submit_timeout=options.result_timeout)
-    if options.max_forwards > 1 and options.idempotency == "hash":
+    if options.max_forwards > 1 and options.idempotency == "hash" and defaults.merges_equal_jobs:
         raise ConfigurationError(
             'max_forwards is above 1 and idempotency is "hash": the service would take the second forward of a call for the '
             'first and deliver its result again; use "task", "unique", a string or a callable.'

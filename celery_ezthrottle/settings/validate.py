@@ -12,11 +12,14 @@ from celery_ezthrottle.errors import ConfigurationError
 from .app_settings import MIN_SECRET, Settings
 from .celery_redis import REDIS_SCHEMES
 from .dialects import DIALECTS
+from .l8_keys import key_of
 
 if TYPE_CHECKING:
     from celery import Celery
 
 __all__ = ["receiver_problems", "report", "validate"]
+
+_ANY_KEY = "A" * 43 + "="
 
 
 def validate(settings: Settings, app: Celery) -> None:
@@ -43,7 +46,7 @@ def validate(settings: Settings, app: Celery) -> None:
 
 
 def receiver_problems(settings: Settings) -> list[str]:
-    """Return the problems that prevent a receiver from starting. A secret is required: unsigned webhooks are never accepted."""
+    """Return the problems that prevent a receiver from starting. A secret is required: it signs the webhooks, or their URLs."""
     problems = _store_problems(settings)
     if not settings.webhook_url:
         problems.append(
@@ -54,15 +57,34 @@ def receiver_problems(settings: Settings) -> list[str]:
     elif urlsplit(settings.webhook_url).fragment:
         problems.append("ezthrottle_webhook_url has a fragment (#...): a request never carries one; remove it.")
     if not settings.webhook_secret:
-        problems.append(
-            "ezthrottle_webhook_secret is not set: webhooks are only accepted signed; set it to the secret of your "
-            f"EZThrottle account ({_both('webhook_secret')})."
+        needs = DIALECTS.get(settings.dialect)
+        why = (
+            "webhooks are only accepted signed; set it to the secret of your EZThrottle account"
+            if needs is None or needs.signs
+            else "it makes the tokens in the URLs of webhooks; set it to a random text that nobody else knows"
         )
+        problems.append(f"ezthrottle_webhook_secret is not set: {why} ({_both('webhook_secret')}).")
     for name in ("webhook_secret", "webhook_secret_secondary"):
         value = getattr(settings, name)
         if value and len(value) < MIN_SECRET:
             problems.append(f"ezthrottle_{name} is shorter than {MIN_SECRET} characters: use a longer secret.")
-    return problems
+    return [*problems, *_l8_problems(settings)]
+
+
+def _l8_problems(settings: Settings) -> Iterator[str]:
+    for name, remedy in (
+        ("l8_private_key", "make one with `celery -A proj ezthrottle l8 keygen`"),
+        ("l8_sender_key", "it is the public_key at /.well-known/l8 of the server at ezthrottle_url"),
+    ):
+        try:
+            key_of(getattr(settings, name) or _ANY_KEY)
+        except ValueError:
+            yield f"ezthrottle_{name} is not a key of 32 bytes in base64: {remedy}."
+    if settings.l8_sender_key and not settings.l8_private_key:
+        yield (
+            "ezthrottle_l8_sender_key is set without ezthrottle_l8_private_key: without a private key for the receiver, no "
+            "webhook is signed; set both, or none."
+        )
 
 
 def _service_problems(settings: Settings) -> Iterator[str]:

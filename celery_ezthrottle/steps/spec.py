@@ -95,6 +95,9 @@ class StepSpec:
         for path, child in self.children():
             if not isinstance(child, StepSpec):
                 raise InvalidJob(f"{path} must be a StepSpec, not {type(child).__name__}.")
+        self._set_in_service()
+
+    def _set_in_service(self) -> None:
         inside = all(child.in_service for _, child in self.children())
         object.__setattr__(self, "in_service", inside and self.kind == PERFORMANCE and not self.takes_result)
 
@@ -132,6 +135,11 @@ class StepSpec:
         return load, (dump(self),)  # copy.deepcopy() and the like would call themselves for each level
 
 
+_DEFAULTS: Mapping[str, Any] = {
+    spec.name: spec.default if spec.default_factory is MISSING else spec.default_factory()
+    for spec in fields(StepSpec)
+    if spec.init
+}
 #: The fields that are JSON already.
 _PLAIN = {
     spec.name: spec
@@ -175,8 +183,10 @@ def dump(step: StepSpec) -> list[dict[str, Any]]:
 def load(data: Any) -> StepSpec:
     """Read what :func:`dump` returned, also after a way through JSON.
 
+    The values are not checked once more: a long tree is read for each of its steps.
+
     Raises:
-        InvalidJob: it is something else, or a field is wrong.
+        InvalidJob: it is something else.
     """
     steps: list[StepSpec] = []
     try:
@@ -189,14 +199,25 @@ def load(data: Any) -> StepSpec:
             for name in ("on_success", "on_failure"):
                 if name in given:
                     given[name] = _earlier(steps, given[name])
-            steps.append(StepSpec(**given))
+            steps.append(_restored(given))
         return steps[-1]
-    except (TypeError, IndexError, KeyError, ValueError) as exc:
-        if isinstance(exc, InvalidJob):
-            raise
+    except (TypeError, IndexError, KeyError, ValueError):
         raise InvalidJob(
             "this is no step, or one of a later version of celery-ezthrottle: upgrade the workers."
         ) from None
+
+
+def _restored(given: Mapping[str, Any]) -> StepSpec:
+    if not given.keys() <= _DEFAULTS.keys() or "url" not in given:
+        raise KeyError
+    step = object.__new__(StepSpec)
+    for name, default in _DEFAULTS.items():
+        value = given.get(name, default)
+        # In JSON a tuple is a list. A default that can be changed is copied.
+        kept = tuple(value) if isinstance(value, list) else dict(value) if isinstance(value, dict) else value
+        object.__setattr__(step, name, kept)
+    step._set_in_service()
+    return step
 
 
 def trigger_on_wire(trigger: Trigger | None) -> dict[str, Any]:

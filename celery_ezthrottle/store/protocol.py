@@ -247,6 +247,13 @@ class Store(Protocol):
     def note_receiver(self, now: float) -> None:
         """A receiver has started, and its clock says ``now``."""
 
+    def take_nonce(self, nonce: str, until: float) -> bool:
+        """Take a nonce of a handshake, which may be used once. It is remembered until ``until`` or longer.
+
+        Returns:
+            False when it was taken before.
+        """
+
     def health(self) -> Health:
         """What the store reports about itself, as far as its server permits."""
 

@@ -11,6 +11,7 @@ from celery.states import FAILURE, SUCCESS
 from celery_ezthrottle._common.failpoints import reach
 from celery_ezthrottle._common.log import logger
 from celery_ezthrottle.continuations.manager import Continuations
+from celery_ezthrottle.continuations.unbegun import end_unbegun, keep_answer
 from celery_ezthrottle.errors import StoreError
 from celery_ezthrottle.store.retrying import report_end, retry_briefly, retry_in_background
 
@@ -72,7 +73,12 @@ def before_retry(task: Any, request: Any) -> None:
         run.before_retry()
     elif handoff is not None and handoff["resume"] and _ANSWER_IS_KEPT not in vars(request):
         keep = functools.partial(
-            Continuations.of(task.app).keep_answer, handoff["resume"], handoff["run"], request.id, leased=task.acks_late
+            keep_answer,
+            Continuations.of(task.app),
+            handoff["resume"],
+            handoff["run"],
+            request.id,
+            leased=task.acks_late,
         )
         try:
             retry_briefly(keep)
@@ -91,7 +97,7 @@ def _end_unbegun(task: Any, state: str | None) -> None:
     if _ANSWER_IS_KEPT in vars(request):
         act: Callable[[], object] = functools.partial(continuations.store.finish, resume, run_id, keep_journal=True)
     else:
-        act = functools.partial(continuations.end_unbegun, resume, run_id, request.id, runs_again=state == "RETRY")
+        act = functools.partial(end_unbegun, continuations, resume, run_id, request.id, runs_again=state == "RETRY")
     report_end(request.id, act)
 
 

@@ -27,9 +27,22 @@ FORWARDED = "FORWARDED"
 
 
 def record_of(
-    run: Run, continuation_id: str, *, journal: bytes, job: bytes, failure: bytes, shared: bool, deadline: float
+    run: Run,
+    continuation_id: str,
+    *,
+    journal: bytes,
+    job: bytes,
+    failure: bytes,
+    shared: bool,
+    deadline: float,
+    held: float | None = None,
 ) -> Suspension:
-    """What a suspension of ``run`` writes. ``deadline`` is Unix seconds; the other arguments are fields of the record."""
+    """What a suspension of ``run`` writes.
+
+    Args:
+        deadline: Unix seconds.
+        held: Unix seconds before which the job is not submitted; None = it is submitted now.
+    """
     body, envelope = envelope_of(run.handoff["message"])
     now = time.time()
     return Suspension(
@@ -46,18 +59,21 @@ def record_of(
         job=job,
         failure=failure,
         suspended_at=now,
-        submit_deadline=min(now + run.options.submit_timeout, deadline),
+        submit_deadline=min((held or now) + run.options.submit_timeout, deadline),
         deadline=deadline,
         submit_at=now + run.settings.lease,
     )
 
 
-def park(run: Run, suspension: Suspension, job: Job | None, leaving: Exception, reason: str) -> None:
+def park(
+    run: Run, suspension: Suspension, job: Job | None, leaving: Exception, reason: str, *, held: float | None = None
+) -> None:
     """Suspend the task of ``run``, and have ``job`` submitted. If that is not possible, add a note to ``leaving`` and return.
 
     Args:
         job: None: nothing is submitted, because ``suspension.job`` names what is watched.
         reason: why the task is suspended, without anything that could be a secret.
+        held: Unix seconds before which the job is not submitted; None = it is submitted now.
 
     Raises:
         Suspended: the task is suspended, or another run has it.
@@ -72,7 +88,7 @@ def park(run: Run, suspension: Suspension, job: Job | None, leaving: Exception, 
         add_note(leaving, f"Not forwarded: the result backend failed with {type(exc).__name__}.")
         return
     try:
-        outcome = run.continuations.suspend(suspension, job, task.name)
+        outcome = run.continuations.suspend(suspension, job, task.name, not_before=held)
     except Exception as exc:  # the store is out of reach, its answer was lost, or a soft time limit was exceeded
         try:
             run.suspended = retry_briefly(lambda: run.store.close_run(run.id))

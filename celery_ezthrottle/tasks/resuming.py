@@ -14,7 +14,7 @@ from celery_ezthrottle._common.log import logger
 from celery_ezthrottle.broker.headers import TAKES_OVER
 from celery_ezthrottle.broker.parked_message import text_of
 from celery_ezthrottle.continuations import job_result
-from celery_ezthrottle.continuations.job_result import JobResult
+from celery_ezthrottle.continuations.job_result import JOB_FAILED, JobResult
 from celery_ezthrottle.errors import StoreError
 from celery_ezthrottle.http import journal
 from celery_ezthrottle.http.fingerprint import varying
@@ -162,7 +162,9 @@ def _resume(run: Run, continuation_id: str) -> tuple[tuple[Entry, ...], str]:
         log_resumption(run, found, result.answer)
         run.handed_over = HandedOver(job_result.told(found.result), result)
         return journal.load_entries(found.journal), found.job_id
-    entries = journal.for_resume(journal.load_entries(found.journal), result.answer, send_again=bool(result.lost))
+    entries = journal.for_resume(
+        journal.load_entries(found.journal), result.answer, send_again=bool(result.lost), is_final=result.never_taken
+    )
     forwarded = journal.forwarded_entry(entries)
     # No entry is left of a call that was sent again by a run that died.
     answer = forwarded.answer if forwarded is not None else None if result.lost else result.answer
@@ -171,7 +173,9 @@ def _resume(run: Run, continuation_id: str) -> tuple[tuple[Entry, ...], str]:
         logger.warning("Task %s: %s", run.task.request.id, lost)
         run.note = lost if answer is None else run.note
     log_resumption(run, found, answer)
-    was_retried = answer and result.given_up and _was_retried(run, result, forwarded)
+    # A service that does not try again leaves it to the run to forward the call again.
+    given_up = result.given_up or not (run.settings.service_tries_again or result.never_taken)
+    was_retried = answer and given_up and _was_retried(run, result, forwarded)
     if run.options.exhaust_retries and was_retried and not _may_forward_again(run, result, forwarded):
         run.exhaust_retries()
     return entries, found.job_id
@@ -185,9 +189,12 @@ def log_resumption(run: Run, found: Resumption, answer: StoredAnswer | None) -> 
 
 
 def _was_retried(run: Run, result: JobResult, forwarded: Entry | None) -> bool:
-    """Whether the service has tried the call again. An answer such as 401 or 404 is the first one of its kind: it has not."""
+    """Whether the call was tried again in vain. An answer such as 401 or 404 is the first one of its kind: it was not."""
+    by_service = run.settings.service_tries_again
     if not isinstance(result.answer, StoredResponse):
-        return True
+        return by_service or result.answer.name != JOB_FAILED
+    if not by_service and run.options.max_forwards == 1:
+        return False
     policy = run.options.retry_policy_of(safe=_is_safe(forwarded)) or {}
     given = [codes for name in ("retry_codes", "reroute_codes") if (codes := policy.get(name)) is not None]
     status = result.answer.status_code

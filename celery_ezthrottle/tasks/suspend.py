@@ -9,7 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 from celery_ezthrottle._common.log import warn_once
-from celery_ezthrottle.continuations.build_job import build_job
+from celery_ezthrottle.continuations.build_job import build_job, not_before
 from celery_ezthrottle.errors import InvalidJob, JobFailed, StoreError
 from celery_ezthrottle.http import journal
 from celery_ezthrottle.http.call import Call
@@ -79,10 +79,12 @@ def suspend(run: Run, call: Call, leaving: Exception, arguments: Mapping[str, An
         warn_once(task.name, f"a failed call was not forwarded: {exc}")
         add_note(leaving, f"Not forwarded: {exc}")
         return
-    park(run, suspension_of(run, call, job, continuation_id), job, leaving, _reason(call))
+    held = not_before(call, run.options, settings, time.time())
+    park(run, suspension_of(run, call, job, continuation_id, held), job, leaving, _reason(call), held=held)
 
 
-def suspension_of(run: Run, call: Call, job: Job, continuation_id: str) -> Suspension:
+def suspension_of(run: Run, call: Call, job: Job, continuation_id: str, held: float | None = None) -> Suspension:
+    """The record of the task. ``held``: Unix seconds before which the job is not submitted; None = it is submitted now."""
     assert call.fingerprint is not None  # noqa: S101 -- policy.obstacle() has looked
     recorder, options = run.recorder, run.options
     now, stalled = time.time(), recorder.replay.stalled
@@ -107,6 +109,7 @@ def suspension_of(run: Run, call: Call, job: Job, continuation_id: str) -> Suspe
         failure=json.dumps(dump_answer(call.answer())).encode(),
         shared=options.idempotency not in {"task", "unique"},
         deadline=since + options.result_timeout,
+        held=held,
     )
 
 

@@ -21,6 +21,7 @@ from celery_ezthrottle._common.log import logger
 from celery_ezthrottle.broker.headers import RECORD_HEADER, TAKES_OVER
 from celery_ezthrottle.broker.parked_message import capture
 from celery_ezthrottle.continuations.manager import Continuations
+from celery_ezthrottle.continuations.unbegun import end_unbegun, keep_answer
 from celery_ezthrottle.errors import StoreError
 from celery_ezthrottle.store.records import StartOutcome
 from celery_ezthrottle.store.retrying import report_end
@@ -243,7 +244,7 @@ class _Guard:
         if self.ezthrottle_resume is None:
             return
         try:
-            Continuations.of(self.app).keep_answer(self.ezthrottle_resume, self._ezthrottle_run, self.id)
+            keep_answer(Continuations.of(self.app), self.ezthrottle_resume, self._ezthrottle_run, self.id)
         except StoreError as exc:
             logger.error("Task %s: its answer is not kept for the retry: %s", self.id, exc)
 
@@ -260,7 +261,7 @@ class _Guard:
         continuations, continuation_id = Continuations.of(self.app), self.ezthrottle_resume or ""
         if not continuations.store.finish(continuation_id, self._ezthrottle_run, keep_journal=keep_journal):
             # The run never began, and is closed. Its outcome is announced already, so its message must not be published again.
-            continuations.end_unbegun(continuation_id, token_hex(16), self.id, runs_again=keep_journal)
+            end_unbegun(continuations, continuation_id, token_hex(16), self.id, runs_again=keep_journal)
 
     def _is_taken_over(self) -> bool:
         """Whether another run has this run's continuation, or it is DONE. If not, this run holds it for another lease."""

@@ -8,7 +8,6 @@ from typing import Any
 
 import celery
 
-from celery_ezthrottle.continuations.manager import Continuations
 from celery_ezthrottle.errors import ConfigurationError
 from celery_ezthrottle.steps.previous import NOTHING, fill
 from celery_ezthrottle.steps.results import step_result
@@ -55,9 +54,9 @@ def execute(step: StepSpec, client: Any, previous: Any = NOTHING) -> dict[str, A
 
 def execute_here(app: Any, step: StepSpec, previous: Any) -> dict[str, Any]:
     """Run the task of a step where it cannot be suspended: in eager mode, or when it is called directly."""
-    from celery_ezthrottle.client.ezthrottle import EZThrottle
+    from celery_ezthrottle.client.ezthrottle import EZThrottle  # only a job needs it
 
-    return execute(step, EZThrottle.from_settings(Continuations.of(app).settings), previous)
+    return execute(step, EZThrottle.from_app(app), previous)
 
 
 def _one(step: StepSpec, client: Any, previous: Any) -> tuple[dict[str, Any], Ended | None]:

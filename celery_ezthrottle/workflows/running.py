@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from celery_ezthrottle.continuations.build_job import webhook_url
 from celery_ezthrottle.continuations.watches import dump_watch, watch_id_of
-from celery_ezthrottle.errors import EZThrottleError, InvalidJob, StepFailed, StoreError
+from celery_ezthrottle.errors import EZThrottleError, StepFailed, StoreError
 from celery_ezthrottle.service.job import Job
 from celery_ezthrottle.steps.previous import fill
 from celery_ezthrottle.steps.results import step_result
@@ -103,13 +103,8 @@ class _Execution:
             is_own = path == action.path
             return webhook_url(settings, continuation_id if is_own else watch_id_of(continuation_id, path))
 
-        task_id = self.run.task.request.id
-        try:
-            lead = fill(lead_of(self.step, action), self.previous)
-            job = job_of(action, self.step, webhook_for, task_id=task_id, lead=lead)
-        except InvalidJob as exc:
-            self._not_taken(str(exc))
-            return
+        lead = fill(lead_of(self.step, action), self.previous)
+        job = job_of(action, self.step, webhook_for, task_id=self.run.task.request.id, lead=lead)
         shared = lead.idempotent_key is not None or lead.idempotent_strategy == "hash"
         self.run.nested_in = [continuation_id, ""]
         self._not_taken(

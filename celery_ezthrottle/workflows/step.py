@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from celery_ezthrottle.errors import InvalidJob
 from celery_ezthrottle.service.job import Trigger
 from celery_ezthrottle.steps import step_validation, template
+from celery_ezthrottle.steps.plan import plan
 from celery_ezthrottle.steps.spec import StepSpec
 from celery_ezthrottle.steps.wire import to_wire
 
@@ -219,13 +220,13 @@ class Step:
         """Return a signature, which composes with others. In a chain, a step that takes the previous result gets it."""
         from . import signatures
 
-        return signatures.signature(self.spec, immutable=False)
+        return signatures.signature(self._planned(), immutable=False)
 
     def si(self) -> Signature[Any]:
         """Return an immutable signature: it takes no previous result."""
         from . import signatures
 
-        return signatures.signature(self.spec, immutable=True)
+        return signatures.signature(self._planned(), immutable=True)
 
     def delay(self, *args: Any) -> AsyncResult[Any]:
         """Send the step as a task. A step that takes the previous result gets ``args[0]`` for it."""
@@ -251,7 +252,7 @@ class Step:
         client = self.client if client is None else client
         if client is None:
             raise ValueError("a client is required: Step(client) or execute(client).")
-        result = execute.execute(self.spec, client)
+        result = execute.execute(self._planned(), client)
         self._last = result
         return result
 
@@ -273,6 +274,10 @@ class Step:
         return history.trace(self.get_execution_history(result))
 
     # Inside
+
+    def _planned(self) -> StepSpec:
+        """The step, once it is known that all its jobs can be submitted."""
+        return plan(self.spec).spec
 
     def _set(self, name: str, value: Any) -> Step:
         self._fields[name] = step_validation.field(name, value)

@@ -25,6 +25,7 @@ from celery_ezthrottle.policy.hosts import may_forward
 from celery_ezthrottle.service.dialects.dialect import JOB_FIELDS
 from celery_ezthrottle.service.dialects.direct import Direct
 from celery_ezthrottle.settings.app_settings import Settings
+from celery_ezthrottle.settings.l8_keys import new_private_key
 from celery_ezthrottle.settings.options import Options
 from celery_ezthrottle.store.records import Counts, Health
 from celery_ezthrottle.tasks.adopt import adopt
@@ -299,6 +300,44 @@ def test_what_the_dialect_cannot_express_is_an_error(app: Celery, monkeypatch: p
     said = "Task charge: nothing is ever forwarded: The dialect 'direct' (ezthrottle_dialect) cannot express regions"
     the_one(tasks_of(app, dialect="direct"), Level.ERROR, said)
     assert tasks_of(app) == []
+
+
+LOCAL: dict[str, Any] = {"dialect": "local", "url": "http://127.0.0.1:4000", "api_key": "", "forward_hosts": ("api",)}
+
+
+@pytest.mark.parametrize(
+    ("webhook_url", "level"),
+    [("https://app.example.com/hook", Level.WARNING), ("http://127.0.0.1:8085/hook", Level.NOTE)],
+)
+def test_webhooks_that_nobody_signs(app: Celery, webhook_url: str, level: Level) -> None:
+    said = "webhooks are not signed, and only the token in their URL proves them"
+    the_one(settings_of(app, **LOCAL, webhook_url=webhook_url), level, said, "l8 keygen")
+    key = new_private_key()
+    assert settings_of(app, **LOCAL, webhook_url=webhook_url, l8_private_key=key) == []
+    the_one(settings_of(app, l8_private_key=key), Level.WARNING, "has no effect with the dialect 'proxy'")
+
+
+def test_a_server_of_ones_own_gets_no_api_key(app: Celery) -> None:
+    found = settings_of(app, **LOCAL | {"url": "http://queue.example.com"}, l8_private_key=new_private_key())
+    the_one(found, Level.WARNING, "ezthrottle_url is http:// on a public host: the requests travel unencrypted")
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"regions": ["iad"]}, "regions"),
+        ({"metadata": {"a": 1}}, "metadata"),
+        ({"retry_policy": {"max_retries": 1}}, "retry_policy"),
+        ({"webhooks": [{"url": "https://h/x"}]}, "2 webhooks"),
+    ],
+)
+def test_what_a_server_of_ones_own_cannot_do(app: Celery, options: dict[str, Any], field: str) -> None:
+    said = f"nothing is ever forwarded: The dialect 'local' (ezthrottle_dialect) cannot express {field}"
+    app.task(shared=False, name="charge")(frugal(body))
+    assert tasks_of(app, **LOCAL) == []
+    the_one(tasks_of(app, **LOCAL, **options), Level.ERROR, said)  # as a setting
+    app.task(shared=False, name="refund")(frugal(**options)(body))
+    the_one(tasks_of(app, **LOCAL), Level.ERROR, f"Task refund: {said}")
 
 
 def test_settings_that_no_job_can_carry_are_not_the_tasks_fault(app: Celery) -> None:

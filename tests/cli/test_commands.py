@@ -17,6 +17,7 @@ import pytest
 import redis
 from celery import Celery
 
+from celery_ezthrottle.settings.l8_keys import key_of
 from celery_ezthrottle.store.redis.store import RedisStore
 from celery_ezthrottle.store.states import State
 from tests.support.fake_service import API_KEY, SECRET, FakeService
@@ -431,11 +432,20 @@ def test_cancel_says_that_the_store_is_out_of_reach(project: Project) -> None:
 # The documentation
 
 
+def test_each_key_for_the_receiver_is_another(project: Project) -> None:
+    made = [project.run("l8", "keygen") for _ in range(2)]
+    keys = {done.stdout.strip().removeprefix("EZTHROTTLE_L8_PRIVATE_KEY=") for done in made}
+    assert [done.returncode for done in made] == [0, 0]
+    assert {len(key_of(key)) for key in keys} == {32}
+    assert len(keys) == 2
+
+
 def test_the_page_shows_what_the_commands_print(project: Project) -> None:
     shown = re.findall(r"^```console\n\$ celery -A proj ezthrottle (.*?)\n(.*?)^```$", PAGE.read_text(), re.M | re.S)
-    assert [command.split()[0] for command, _ in shown] == ["check", "sweep", "cancel", "submit", "secrets"]
-    del shown[3:]  # their services are of another world; see test_account_commands.py
-    cancelled = shown[-1][0].split()[1]
+    kinds = ["check", "sweep", "cancel", "submit", "secrets", "l8"]
+    assert [command.split()[0] for command, _ in shown] == kinds
+    shown = [each for each in shown if each[0].split()[0] not in {"submit", "secrets"}]  # see test_account_commands.py
+    cancelled = shown[2][0].split()[1]
     project.client.config_set("appendonly", "no")
     for task_id in ("t1", "t2", "t3"):
         project.park(task_id)
@@ -443,4 +453,5 @@ def test_the_page_shows_what_the_commands_print(project: Project) -> None:
 
     port = project.redis_url.rpartition(":")[2]
     for command, output in shown:
-        assert project.run(*command.split()).stdout.replace(f":{port}/", ":6379/") == output
+        printed = project.run(*command.split()).stdout.replace(f":{port}/", ":6379/")
+        assert re.sub(r"(?<=PRIVATE_KEY=).*", "...", printed) == output

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import requests
 
-from celery_ezthrottle.continuations.build_job import build_handed_over, build_job, webhook_url
+from celery_ezthrottle.continuations.build_job import build_handed_over, build_job, not_before, webhook_url
 from celery_ezthrottle.errors import InvalidJob
 from celery_ezthrottle.http.call import Call
 from celery_ezthrottle.http.fingerprint import fingerprint
@@ -41,12 +41,13 @@ def job_of(
     arguments: Mapping[str, Any] | None = None,
     response: requests.Response | None = None,
     forwards: int = 0,
+    settings: Settings = SETTINGS,
     **options: Any,
 ) -> Job:
     return build_job(
         Call(REQUESTS, request, {}, response=response, forwards=forwards),
         Options(**options),
-        SETTINGS,
+        settings,
         continuation_id="c0ffee",
         task_id="task-1",
         forward=forward,
@@ -254,6 +255,40 @@ def test_a_call_that_is_forwarded_again_is_a_new_job(idempotency: Any) -> None:
         for forwards in range(3)
     ]
     assert len({job.idempotent_key for job in keys}) == 3
+
+
+LOCAL = replace(SETTINGS, dialect="local", url="http://127.0.0.1:4000")
+
+
+def held_until(settings: Settings, forwards: int, headers: Mapping[str, str], **options: Any) -> float | None:
+    response = limited(**headers)
+    call = Call(REQUESTS, response.request, {}, response=response, forwards=forwards)
+    return not_before(call, Options(**options), settings, NOW)
+
+
+def test_a_job_is_held_here_where_the_service_cannot_be_told_to_wait() -> None:
+    asked = {"Retry-After": "30"}
+    assert job_of(limited().request, response=limited(**asked), settings=LOCAL).retry_at is None
+    for forwards in (0, 1):
+        assert held_until(LOCAL, forwards, asked) == NOW + 30
+        assert held_until(SETTINGS, forwards, asked) is None
+    assert held_until(LOCAL, 0, {}) is None
+    assert held_until(LOCAL, 0, asked, result_timeout=30.0) is None
+
+
+def test_a_call_that_is_forwarded_again_and_again_is_held_for_longer_and_longer() -> None:
+    """Its answer comes without headers."""
+    longest = [2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]
+    held = [(held_until(LOCAL, forwards, {}) or NOW) - NOW for forwards in range(1, 8)]
+    assert all(most / 2 <= seconds <= most for seconds, most in zip(held, longest, strict=True))
+    assert held_until(SETTINGS, 1, {}) is None
+
+
+@pytest.mark.parametrize("method", ["POST", "GET"])
+def test_what_follows_for_the_service_from_forward_unsafe_on_is_nothing_for_one_that_tries_once(method: str) -> None:
+    assert job_of(prepared(method), settings=LOCAL, forward_unsafe_on={429}).retry_policy is None
+    with pytest.raises(InvalidJob, match="cannot express retry_policy"):
+        job_of(prepared(method), settings=LOCAL, retry_policy={"max_retries": 1})
 
 
 # What options add

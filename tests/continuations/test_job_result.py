@@ -126,7 +126,8 @@ def test_a_job_that_was_never_taken_leaves_the_error_as_it_was_with_a_note() -> 
 
 def test_a_job_that_was_never_taken_leaves_the_failing_response_as_it_was() -> None:
     note = "EZThrottle refused the request."
-    assert read(job_result.never_taken(note)) == job_result.JobResult(LIMITED, given_up=False, note=note)
+    expected = job_result.JobResult(LIMITED, given_up=False, note=note, never_taken=True)
+    assert read(job_result.never_taken(note)) == expected
 
 
 def test_an_error_that_could_not_be_kept_is_still_an_error_with_the_note() -> None:

@@ -48,7 +48,7 @@ class World(Look):
         self.service()
         return Submitted(f"j-{job.idempotent_key}", "queued", duplicate=False)
 
-    def suspend(self, id_: str, *, ago: float = 0.0, lease: float = LEASE) -> str:
+    def suspend(self, id_: str, *, ago: float = 0.0, lease: float = LEASE, not_before: float | None = None) -> str:
         """Suspend a task, ``ago`` seconds ago."""
         since = time.time() - ago
         suspension = parked(
@@ -62,7 +62,8 @@ class World(Look):
             deadline=since + 3600,
         )
         job = Job.from_wire(json.loads(suspension.job))
-        assert self.continuations.suspend(suspension, job, "proj.charge") is SuspendOutcome.SUSPENDED
+        outcome = self.continuations.suspend(suspension, job, "proj.charge", not_before=not_before)
+        assert outcome is SuspendOutcome.SUSPENDED
         return id_
 
     def settled(self) -> None:
@@ -97,6 +98,24 @@ def test_a_job_is_submitted_once_and_bound(world: World) -> None:
     world.settled()
     assert sorted(world.asked) == sorted(ids)
     assert {world.state(id_) for id_ in ids} == {State.SUBMITTED}
+
+
+@pytest.mark.parametrize("wait", [300.0, 9000.0])
+def test_a_job_that_must_wait_is_left_to_a_sweep(world: World, wait: float) -> None:
+    """To the one at that time; when the job may not be submitted at all any more, to the one that says so."""
+    now = time.time()
+    world.suspend("a", not_before=now + wait)
+    world.settled()
+    due = min(wait, 900.0)
+    assert world.store.claim("a", now + due - 1, now + due) is None
+    claim = world.store.claim("a", now + due + 1, now + due + 60)
+    assert claim is not None
+    assert claim.state is State.STORED
+    world.store.postpone("a", now + due, maybe_accepted=False)
+    again = world.store.claim("a", now + due, now + due + 60)
+    assert again is not None
+    assert again.attempts == 2
+    assert world.asked == []
 
 
 def test_nobody_waits_for_the_service(world: World) -> None:

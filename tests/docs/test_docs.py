@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import fields
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -18,12 +19,16 @@ import pytest
 from celery_ezthrottle.settings.app_settings import Settings
 from celery_ezthrottle.settings.options import OPTION_NAMES
 from celery_ezthrottle.store.states import TRANSITIONS, State
+from tests.support.fake_local import FakeLocal
 from tests.support.lab import Lab
 from tests.support.servers import free_port
+from tests.support.upstream import running
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+SHOWN_CHECK = "celery -A proj ezthrottle check"
 
 #: Runs where a user's project is: charges three orders of which one is limited, and revokes what waits.
 USE = """
@@ -74,6 +79,13 @@ def commands(page: str = "") -> list[str]:
         for line in text.splitlines()
         if line.startswith("$ ") and page in {"", name}
     ]
+
+
+def outputs(page: str, command: str) -> list[list[str]]:
+    """What a page shows below each command that begins like that."""
+    lines = [line for name, text in blocks("console") if name == page for line in text.splitlines()]
+    starts = [number for number, line in enumerate(lines) if line.startswith("$ ")] + [len(lines)]
+    return [lines[start + 1 : end] for start, end in pairwise(starts) if lines[start].startswith(f"$ {command}")]
 
 
 def test_every_block_is_of_a_kind_that_is_tested() -> None:
@@ -153,8 +165,8 @@ def test_a_trial_with_the_gateway_works_as_written(lab: Lab, path: str, tmp_path
     (package / "__init__.py").touch()
     for name in ("celery.py", "tasks.py"):
         (package / name).write_text(next(text for _, text in blocks("python") if text.startswith(f"# proj/{name}")))
-    ports = {"8085": str(free_port()), "8086": str(free_port())}
-    written = [re.sub("808[56]", lambda found: ports[found[0]], command) for command in commands("gateway.md")]
+    ports = {port: str(free_port()) for port in ("8085", "8086", "8087")}
+    written = [re.sub("808[567]", lambda found: ports[found[0]], command) for command in commands("gateway.md")]
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("EZTHROTTLE_")},
         "CELERY_BROKER_URL": f"{lab.redis_url}/6",
@@ -165,6 +177,7 @@ def test_a_trial_with_the_gateway_works_as_written(lab: Lab, path: str, tmp_path
     }
     ready = {"gateway": "gateway listening on", "webhook": "receiver listening on", "worker": "trial@test ready"}
     lab.upstream.plan(f"{path}/v1/charges", 429)
+    asked: list[str] = []
 
     def run(*words: str, **others: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -178,16 +191,20 @@ def test_a_trial_with_the_gateway_works_as_written(lab: Lab, path: str, tmp_path
         )
 
     with ExitStack() as stack:
-        for command in (command for command in written if command.startswith("celery")):
-            kind = next(word for word in command.split() if word in ready)
+        for number, command in enumerate(command for command in written if command.startswith("celery")):
+            kind = next((word for word in command.split() if word in ready), "")
+            if not kind:
+                asked.append(run("-m", *shlex.split(command)).stdout)
+                continue
             words = shlex.split(command) + (["-l", "INFO", "-n", "trial@test", "-c", "1"] if kind == "worker" else [])
             stack.enter_context(
-                lab.command(f"trial-{kind}", words, ready=ready[kind], environment=environment, cwd=tmp_path)
+                lab.command(f"trial-{number}-{kind}", words, ready=ready[kind], environment=environment, cwd=tmp_path)
             )
         done = run("-c", "from proj.tasks import charge; print(charge.delay(7).get(timeout=30))")
         found = run("-m", "celery", "-A", "proj", "ezthrottle", "check").stdout
         without = run("-m", "celery", "-A", "proj", "ezthrottle", "check", EZTHROTTLE_FORWARD_HOSTS="").stdout
     assert done.stdout.strip() == f"{path}/v1/charges 2", done.stderr
+    assert [answer.splitlines() for answer in asked] == outputs("gateway.md", "celery -A proj ezthrottle region")
     tried, forwarded = lab.upstream.received(f"{path}/v1/charges")
     assert tried.headers["Idempotency-Key"] == forwarded.headers["Idempotency-Key"] == "charge-7"
     assert ("error:" in found, "forward_hosts" in found) == (False, False)
@@ -195,6 +212,53 @@ def test_a_trial_with_the_gateway_works_as_written(lab: Lab, path: str, tmp_path
         "warning: Task proj.tasks.charge: ezthrottle_tracktags_url is on this machine, and forward_hosts is not set"
         in without
     )
+
+
+def test_a_server_of_ones_own_works_as_written(lab: Lab, path: str, tmp_path: Path) -> None:
+    """The commands of the page, in their order, with a fake of that server. Only the ports are free ones."""
+    package = tmp_path / "proj"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    for name in ("celery.py", "tasks.py"):
+        (package / name).write_text(next(text for _, text in blocks("python") if text.startswith(f"# proj/{name}")))
+    server = FakeLocal()
+    with ExitStack() as stack:
+        url = stack.enter_context(running(server.respond))
+        ports = {"8085": str(free_port()), "4000": url.rpartition(":")[2]}
+        written = [re.sub(r"\b(8085|4000)\b", lambda found: ports[found[0]], each) for each in commands("local.md")]
+        exports = [command.removeprefix("export ") for command in written if command.startswith("export ")]
+        environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("EZTHROTTLE_")},
+            "CELERY_BROKER_URL": f"{lab.redis_url}/7",
+            "CELERY_RESULT_BACKEND": f"{lab.redis_url}/7",
+            "PAYMENTS_API": f"{lab.upstream.url}{path}",
+            "PYTHONPATH": str(tmp_path),
+            **dict(export.split("=", 1) for export in exports if not export.endswith("=...")),
+        }
+        lab.upstream.plan(f"{path}/v1/charges", 429, 503)
+
+        def run(*words: str) -> str:
+            command = [sys.executable, *words]
+            return subprocess.run(
+                command, check=False, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60
+            ).stdout
+
+        keygen, receiver, worker, check = (c for c in [*written, SHOWN_CHECK] if c.startswith("celery"))
+        without = run("-m", *shlex.split(check))
+        name, _, key = run("-m", *shlex.split(keygen)).strip().partition("=")
+        assert f"{name}=..." in exports
+        environment[name] = key
+        for title, command, ready in (
+            ("local-receiver", receiver, "receiver listening on"),
+            ("local-worker", f"{worker} -l INFO -n local@test -c 1", "local@test ready"),
+        ):
+            words = shlex.split(command)
+            stack.enter_context(lab.command(title, words, ready=ready, environment=environment, cwd=tmp_path))
+        charged = run("-c", "from proj.tasks import charge; print(charge.delay(7).get(timeout=30))")
+        found = run("-m", *shlex.split(check))
+    assert charged.strip() == f"{path}/v1/charges 3"
+    assert [job.webhooks for job in server.jobs(f"{path}/v1/charges")] == [[200], [200]]
+    assert ("webhooks are not signed" in without, "webhooks are not signed" in found) == (True, False)
 
 
 def test_make_knows_the_targets() -> None:

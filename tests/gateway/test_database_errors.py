@@ -19,7 +19,8 @@ for extra in ("starlette", "uvicorn"):
 from celery_ezthrottle.gateway import GatewayConfig, background, dispatcher  # noqa: E402 -- not without the extra
 from celery_ezthrottle.gateway.app import create_app  # noqa: E402
 from celery_ezthrottle.gateway.database import Database  # noqa: E402
-from celery_ezthrottle.gateway.rows import Submission  # noqa: E402
+from celery_ezthrottle.gateway.rows import Waiting, submission_of  # noqa: E402
+from celery_ezthrottle.service.job import Job  # noqa: E402
 from tests.support.gateway_process import API_KEY, PATIENCE, SECRET, Reply, Seen, Site, delivered  # noqa: E402
 
 
@@ -46,17 +47,17 @@ def refuse(database: Database, act: str, times: int) -> list[str]:
     """Let the next ``times`` calls of ``act`` fail; the list has an item for each call."""
     done, calls = getattr(database, act), []
 
-    def refused(*args: Any) -> Any:
+    def refused(*args: Any, **named: Any) -> Any:
         calls.append(act)
         if len(calls) <= times:
             raise sqlite3.OperationalError("database or disk is full")
-        return done(*args)
+        return done(*args, **named)
 
     setattr(database, act, refused)
     return calls
 
 
-@pytest.mark.parametrize("act", ["work", "postpone", "finish", "delivery", "redeliver", "end_delivery"])
+@pytest.mark.parametrize("act", ["work", "postpone", "end_leg", "delivery", "redeliver", "end_delivery"])
 def test_a_job_goes_on(
     database: Database,
     upstream: Site,
@@ -89,10 +90,10 @@ def test_a_job_that_cannot_be_read_does_not_hold_up_its_host(
     monkeypatch.setattr(background, "FIRST_PAUSE", 0.01)
     read, unreadable = database.work, threading.Event()
 
-    def work_of(job_id: str) -> Any:
-        if not unreadable.is_set() and job_id == first[0]:
+    def work_of(leg: Waiting) -> Any:
+        if not unreadable.is_set() and leg.id == first[0]:
             raise sqlite3.DatabaseError("database disk image is malformed")
-        return read(job_id)
+        return read(leg)
 
     monkeypatch.setattr(database, "work", work_of)
     first: list[str] = []
@@ -118,13 +119,13 @@ def test_a_commit_that_fails_leaves_the_database_usable(database: Database) -> N
         """
         PRAGMA foreign_keys = ON;
         CREATE TABLE broken (job TEXT REFERENCES jobs (id) DEFERRABLE INITIALLY DEFERRED);
-        CREATE TRIGGER break AFTER INSERT ON jobs WHEN new.host = 'broken' BEGIN INSERT INTO broken VALUES ('none'); END;
+        CREATE TRIGGER break AFTER INSERT ON jobs WHEN new.url = 'http://broken/' BEGIN INSERT INTO broken VALUES ('none'); END;
         """
     )
     with pytest.raises(sqlite3.IntegrityError):
-        database.add(Submission("1", "digest", "broken", "http://broken/", "GET", "{}", 1.0, ()))
-    added = database.add(Submission("2", "digest", "whole", "http://whole/", "GET", "{}", 1.0, ()))
-    assert [waiting.id for waiting in database.queued()] == [added.job.id]
+        database.add(submission_of(Job("http://broken/")))
+    added = database.add(submission_of(Job("http://whole/")))
+    assert [waiting.id for waiting in database.queued()] == [added.job_id]
 
 
 def test_an_idle_host_keeps_its_limit_while_requests_are_in_flight(

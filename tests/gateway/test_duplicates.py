@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,20 +16,6 @@ for extra in ("httpx2", "starlette", "uvicorn"):
     pytest.importorskip(extra)
 
 KEYS = pytest.mark.parametrize("key", [{}, {"idempotent_key": "k"}], ids=["without a key", "with a key"])
-
-#: The digest of the request GET http://h/ without a body.
-HASH = "hash:" + hashlib.sha256(json.dumps(["http://h/", "GET", None]).encode()).hexdigest()
-EARLIER = """
-CREATE TABLE jobs (
-    id TEXT PRIMARY KEY, dedupe TEXT NOT NULL UNIQUE, host TEXT NOT NULL, url TEXT NOT NULL, method TEXT NOT NULL, wire TEXT,
-    status TEXT NOT NULL, attempts INTEGER NOT NULL, due REAL NOT NULL, answer TEXT, created_at REAL NOT NULL, finished_at REAL
-) STRICT;
-CREATE TABLE deliveries (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, job_id TEXT NOT NULL REFERENCES jobs, url TEXT NOT NULL, body BLOB NOT NULL,
-    attempts INTEGER NOT NULL, due REAL NOT NULL, expires REAL NOT NULL
-) STRICT;
-CREATE INDEX deliveries_job ON deliveries (job_id);
-"""
 
 
 @pytest.fixture
@@ -171,32 +153,6 @@ def test_a_key_belongs_to_one_request(
     assert gateway.submit(**first | {"retry_policy": {"max_retries": 1}, "webhooks": []})[0] == 200
     held.set()
     sink.wait_for(1)
-    assert len(upstream.seen) == 1
-
-
-def test_the_database_of_an_earlier_version(
-    make_gateway: MakeGateway, tmp_path: Path, upstream: Site, sink: Site
-) -> None:
-    """It knows neither the requests of its jobs nor the results of finished ones."""
-    wire = json.dumps(job(upstream, sink, "/queued"))
-    with closing(sqlite3.connect(tmp_path / "gateway.sqlite3")) as earlier, earlier:
-        earlier.executescript(EARLIER)
-        earlier.executemany(
-            "INSERT INTO jobs VALUES (?, ?, ?, ?, 'POST', ?, ?, 0, 0, NULL, 1, ?)",
-            [
-                ("job_1", "key:queued", upstream.host, upstream.url, wire, "queued", None),
-                ("job_2", "key:finished", upstream.host, upstream.url, None, "completed", 9e9),
-                ("job_3", HASH, upstream.host, "http://h/", None, "completed", 9e9),
-            ],
-        )
-    gateway = make_gateway()
-    sink.wait_for(1)
-    assert gateway.submit(**job(upstream, sink, "/unknown", idempotent_key="finished"))[1]["job_id"] == "job_2"
-    lost = delivered(sink.wait_for(2)[1])
-    assert (lost["job_id"], lost["status"], lost["response"]) == ("job_2", "failed", None)
-    assert "earlier version" in lost["error"]
-    assert gateway.submit(url="http://h/", retry_at=9_000_000_000_000)[0] == 201
-    assert [seen.path for seen in sink.seen] == ["/queued", "/unknown"]
     assert len(upstream.seen) == 1
 
 

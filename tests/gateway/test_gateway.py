@@ -54,6 +54,7 @@ def test_a_job_is_sent_as_it_is_and_its_answer_delivered(gateway: Gateway, upstr
         "idempotent_key": "order-7",
         "status": "success",
         "response": {"status_code": 201, "body": "größer", "body_base64": "Z3L232Vy"},
+        "region": "local",
         "metadata": {"order": 7, "deep": [None]},
     }
     assert received["content-type"] == "text/plain; charset=latin-1"
@@ -64,8 +65,10 @@ def test_a_job_is_sent_as_it_is_and_its_answer_delivered(gateway: Gateway, upstr
     assert (sent.method, sent.path, sent.body.decode()) == ("POST", "/charge?x=%2F", '{"amount": "1 €"}')
     assert [sent.headers[name] for name in ("authorization", "x-name", "user-agent")] == ["Bearer T", "grün", "mine"]
     assert not sent.headers.keys() & {"accept", "accept-encoding", "cookie", "content-type"}
+    until(lambda: gateway.log.count("is delivered") == 2, "both webhooks to be delivered")
     state = gateway.state(created["job_id"])
     assert abs(state.pop("created_at") / 1000 - time.time()) < 3600
+    assert state.pop("webhook_quorum") == {"needed": 1, "delivered": 2, "state": "reached"}
     assert state == {"job_id": created["job_id"], "status": "completed", "url": job["url"], "method": "POST"}
 
     # No cookie of one job in the next one.

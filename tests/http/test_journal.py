@@ -416,6 +416,15 @@ def test_a_retry_of_celery_begins_again() -> None:
     assert all(made.answer is None and made.forwards == 0 for made in kept)
 
 
+def test_an_answer_that_is_final_is_of_a_call_that_no_option_lets_be_forwarded_again() -> None:
+    stored = dump_entries(for_resume([entry("a"), waiting("b")], ok("b"), is_final=True))
+    first, forwarded = load_entries(stored)
+    assert first.forwards == 0
+    assert forwarded.forwards > 10**9
+    (retried,) = for_retry([replace(forwarded, unseen=False)])
+    assert retried.forwards == 0  # a retry by Celery begins again
+
+
 def test_a_retry_keeps_an_answer_that_no_run_has_used() -> None:
     resumed = for_resume([entry("a"), waiting("b")], ok("b"))
     assert for_retry(resumed) == resumed

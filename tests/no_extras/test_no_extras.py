@@ -12,11 +12,19 @@ from click.testing import CliRunner
 
 import celery_ezthrottle
 from celery_ezthrottle.cli import ezthrottle
+from celery_ezthrottle.errors import ConfigurationError
+from celery_ezthrottle.receiver.asgi import create_app
+from celery_ezthrottle.settings.l8_keys import new_private_key
 
-EXTRAS = ("httpx2", "starlette", "uvicorn")
+EXTRAS = ("cryptography", "httpx2", "starlette", "uvicorn")
 NEEDS_AN_EXTRA = {
     "celery_ezthrottle._common.http_protocol",
-    *(f"celery_ezthrottle.gateway.{name}" for name in ("app", "delivery", "dispatcher", "exchange")),
+    "celery_ezthrottle.receiver.l8",
+    "celery_ezthrottle.service.l8",
+    *(
+        f"celery_ezthrottle.gateway.{name}"
+        for name in ("api", "app", "attempts", "delivery", "dispatcher", "exchange", "webhook_secrets")
+    ),
 }
 
 pytestmark = pytest.mark.skipif(
@@ -44,3 +52,17 @@ def test_a_command_names_the_extra_it_needs(command: str, extra: str, monkeypatc
 
     assert done.exit_code == 2
     assert f"install celery-ezthrottle[{extra}]" in done.output
+
+
+def test_l8_names_the_extra_it_needs() -> None:
+    app = Celery("bare", set_as_current=False)
+    app.conf.update(
+        ezthrottle_dialect="local",
+        ezthrottle_url="http://127.0.0.1:4000",
+        ezthrottle_webhook_url="http://127.0.0.1:8085/hook",
+        ezthrottle_webhook_secret="secret-of-this-test",
+        ezthrottle_store="redis://127.0.0.1:1/0",
+        ezthrottle_l8_private_key=new_private_key(),
+    )
+    with pytest.raises(ConfigurationError, match=r"needs cryptography: install celery-ezthrottle\[l8\]"):
+        create_app(app)

@@ -20,7 +20,11 @@ from celery_ezthrottle.client.ezthrottle import EZThrottle
 from celery_ezthrottle.continuations.job_result import JobResult
 from celery_ezthrottle.continuations.submissions import _Waiting
 from celery_ezthrottle.errors import ForwardToEZThrottle
-from celery_ezthrottle.gateway import GatewayConfig, exchange, rows
+from celery_ezthrottle.gateway import GatewayConfig, acts, dispatcher, exchange, rows, workflow
+from celery_ezthrottle.gateway.attempts import Attempt
+from celery_ezthrottle.gateway.endings import Ending
+from celery_ezthrottle.gateway.retries import Tried
+from celery_ezthrottle.gateway.telling import Message
 from celery_ezthrottle.http.call import Call, _Released
 from celery_ezthrottle.http.fingerprint import fingerprint
 from celery_ezthrottle.http.httpx_adapter import Httpx
@@ -108,6 +112,8 @@ CALL_OF_HTTPX = Call(
     error=httpx.ConnectError(f"no route to {URL}", request=REQUEST),
 )
 
+ENDING = Ending(True, 200, 1.0, 1, ("iad",), {"response": {"body": "canary in body"}}, "d")
+
 #: One of each, with a canary in whatever holds a secret, or something of a task's.
 SECRETIVE: list[Any] = [
     Settings(
@@ -172,11 +178,13 @@ SECRETIVE: list[Any] = [
     records.TaskRecord(forwards=1, journal=b"canary in journal", state=None),
     records.Woken(claims=[CLAIM]),
     records.DeliverOutcome(verdict=records.Verdict.FIRST, claims=[CLAIM]),
-    rows.Submission(
-        "canary in key", "d", "h", URL, "POST", "canary in wire", 1.0, ((HOOK["url"], "canary in metadata"),)
-    ),
-    rows.Work(dedupe="key:canary in dedupe", wire="canary in wire", answer="canary in answer"),
-    rows.JobState("j", "queued", URL, "POST", 1.0),
+    rows.Submission(JOB, "canary in key", "d", "canary in wire"),
+    rows.Work("key:canary in dedupe", "canary in wire", "canary in answer", None, (), frozenset()),
+    rows.JobState("j", "queued", URL, "POST", 1.0, (), rows.Quorum(0, 0, 0)),
+    acts._Unfinished("j", "canary in key", 0, {0: ENDING}, JOB),
+    ENDING,
+    Message(HOOK["url"], b"canary in body", vote=True),
+    Attempt(exchange.UpstreamResponse(200, {}, "canary in body"), None, 1.0, is_cut=False),
     rows.Delivery("j", HOOK["url"], b"canary in body", 0, 1.0),
     SentRequest("POST", URL, {"Authorization": "canary in headers"}, b"canary in body"),
     MessageView("POST", URL, {"authorization": "canary in headers"}, "canary in body"),
@@ -195,10 +203,16 @@ HARMLESS = {
     Reply,
     RetryPolicy,
     Transition,
+    Tried,
     Trigger,
     Words,
+    dispatcher._Current,
     rows.Added,
+    rows.Effects,
+    rows.Quorum,
+    rows.Timer,
     rows.Waiting,
+    workflow.Failure,
 }
 
 

@@ -199,6 +199,8 @@ def test_more_forwards_of_a_call_need_keys_that_differ() -> None:
     with pytest.raises(ConfigurationError, match=r"max_forwards is above 1 and idempotency is \"hash\".*use \"task\""):
         resolve(validate({"max_forwards": 2}), Settings(idempotency="hash"))
     assert resolve(validate({"max_forwards": 2}), Settings()).max_forwards == 2
+    # This service takes no two jobs without a key for one.
+    assert resolve(validate({"max_forwards": 2}), Settings(idempotency="hash", dialect="local")).max_forwards == 2
 
 
 @pytest.mark.parametrize(("value", "kept"), [(0, 0.0), (1.5, 1.5), (None, math.inf), (math.inf, math.inf)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
+import re
 import types
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from celery import Celery
 from celery_ezthrottle.errors import ConfigurationError
 from celery_ezthrottle.settings import dialects
 from celery_ezthrottle.settings.app_settings import Settings
+from celery_ezthrottle.settings.l8_keys import new_private_key
 from celery_ezthrottle.settings.load import load_settings
 from celery_ezthrottle.settings.validate import receiver_problems, validate
 
@@ -49,7 +51,20 @@ def read(app: Celery, **environ: str) -> Settings:
 
 
 def test_defaults_hold_where_nothing_is_set(app: Celery) -> None:
-    assert read(app) == Settings(key_prefix="{ezthrottle:shop}:")
+    assert read(app) == Settings(key_prefix="{ezthrottle:shop}:", user_id="shop")
+
+
+def test_who_owns_the_jobs_when_nobody_says() -> None:
+    with an_app(main=None) as app:
+        assert read(app).user_id == "celery"
+
+
+@pytest.mark.parametrize(("given", "forwards"), [({}, 10), ({"max_forwards": "1"}, 1), ({"max_forwards": "3"}, 3)])
+def test_where_the_service_does_not_try_again_a_call_is_forwarded_more_often(
+    app: Celery, given: dict[str, str], forwards: int
+) -> None:
+    assert read(app, dialect="local", **given).max_forwards == forwards
+    assert read(app).max_forwards == 1
 
 
 def test_the_environment_comes_before_the_default(app: Celery) -> None:
@@ -620,6 +635,23 @@ def test_a_dialect_may_need_a_url_and_no_key(app: Celery, monkeypatch: pytest.Mo
     validate(replace(COMPLETE, dialect="own", url="http://127.0.0.1:4000", api_key=""), app)
     with pytest.raises(ConfigurationError, match="ezthrottle_url is not set: the dialect 'own' has no default"):
         validate(replace(COMPLETE, dialect="own", api_key=""), app)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"url": ""}, "ezthrottle_url is not set: the dialect 'local' has no default"),
+        ({"webhook_secret": ""}, "ezthrottle_webhook_secret is not set: it makes the tokens in the URLs of webhooks"),
+        ({"l8_private_key": "AAAA"}, "ezthrottle_l8_private_key is not a key of 32 bytes in base64: make one with"),
+        ({"l8_sender_key": new_private_key()}, "ezthrottle_l8_sender_key is set without ezthrottle_l8_private_key"),
+    ],
+)
+def test_what_a_server_of_ones_own_needs(app: Celery, changed: dict[str, Any], said: str) -> None:
+    local = replace(COMPLETE, dialect="local", url="http://127.0.0.1:4000", api_key="")
+    validate(local, app)
+    validate(replace(local, l8_private_key=new_private_key(), l8_sender_key=new_private_key()), app)
+    with pytest.raises(ConfigurationError, match=f"^{re.escape(said)}"):
+        validate(replace(local, **changed), app)
 
 
 def test_a_receiver_needs_no_api_key() -> None:

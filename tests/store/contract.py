@@ -6,7 +6,7 @@ from .cancelling import CancelContract
 from .claiming import ClaimContract, PublishedContract
 from .crowds import CrowdContract
 from .delivery import DeliverContract, RebindContract
-from .housekeeping import CountsContract, HealthContract, LeadContract
+from .housekeeping import CountsContract, HealthContract, LeadContract, NonceContract
 from .leasing import HoldContract, LeaseContract
 from .running import FinishContract, JournalContract, StartContract
 from .tasks import CloseRunContract, EndContract, TaskContract
@@ -49,6 +49,7 @@ class StoreContract(
     EndContract,
     CloseRunContract,
     LeadContract,
+    NonceContract,
     HealthContract,
     CountsContract,
     StatesContract,

@@ -1,4 +1,4 @@
-"""The contract of what concerns no continuation: lead, resign, note_receiver, health, counts."""
+"""The contract of what concerns no continuation: lead, resign, note_receiver, take_nonce, health, counts."""
 
 from __future__ import annotations
 
@@ -55,6 +55,25 @@ class LeadContract(Contract):
 
         with ThreadPoolExecutor(THREADS) as pool:
             assert sum(pool.map(lead, range(THREADS))) == 1
+
+
+class NonceContract(Contract):
+    def test_a_nonce_is_taken_once(self, store: Store, bench: Bench) -> None:
+        assert store.take_nonce("n1", LATER)
+        assert not store.take_nonce("n1", LATER)
+        assert not bench.open().take_nonce("n1", LATER + 60)
+        assert store.take_nonce("n2", LATER)
+
+    def test_one_of_many_takes_it(self, bench: Bench) -> None:
+        stores = [bench.open() for _ in range(THREADS)]
+        barrier = Barrier(THREADS)
+
+        def take(number: int) -> bool:
+            barrier.wait(30)
+            return stores[number].take_nonce("n1", LATER)
+
+        with ThreadPoolExecutor(THREADS) as pool:
+            assert sum(pool.map(take, range(THREADS))) == 1
 
 
 class HealthContract(Contract):

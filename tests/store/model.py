@@ -439,6 +439,12 @@ class ModelStore:
     def note_receiver(self, now: float) -> None:
         self._.receiver_clock = now - time.time()
 
+    @atomic
+    def take_nonce(self, nonce: str, until: float) -> bool:
+        taken = nonce in self._.nonces
+        self._.nonces.setdefault(nonce, until)
+        return not taken
+
     def health(self) -> Health:
         return Health(clock=time.time(), receiver_clock=self._.receiver_clock)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import select
+import signal
 import subprocess
 import sys
 import threading
@@ -18,16 +19,24 @@ from typing import Any
 
 from celery_ezthrottle.service.signatures import SIGNATURE_HEADER, verify
 
-__all__ = ["API_KEY", "SECRET", "Gateway", "Reply", "Seen", "Site", "delivered", "until"]
+__all__ = ["API_KEY", "SECRET", "Gateway", "Reply", "Seen", "Site", "delivered", "planned", "until"]
 
 API_KEY = "the-api-key-of-the-tests"
 SECRET = "the webhook secret of the tests"
 PATIENCE = 20.0  # seconds for anything to happen
 
+#: Its arguments are the settings as JSON; the failpoint at which it kills itself, or ""; and the which time there.
 _ENTRY = """
-import json, logging, sys
+import json, logging, os, signal, sys
+from celery_ezthrottle._common import failpoints
 from celery_ezthrottle.gateway import GatewayConfig, serve
 logging.basicConfig(level=logging.INFO)
+reached = []
+def die(name):
+    reached.append(name)
+    if reached.count(sys.argv[2]) == int(sys.argv[3]):
+        os.kill(os.getpid(), signal.SIGKILL)
+failpoints.handler = die if sys.argv[2] else None
 serve(GatewayConfig(**json.loads(sys.argv[1])))
 """
 
@@ -139,6 +148,24 @@ class Site:
             self._thread.join(PATIENCE)
 
 
+@contextmanager
+def planned(site: Site, **statuses: int) -> Iterator[threading.Event]:
+    """Let ``site`` answer by path: ``/a`` with the status of ``a``, others with 200. 0 = no answer before the event is set."""
+    released = threading.Event()
+
+    def answer(seen: Seen, _index: int) -> Reply:
+        status = statuses.get(seen.path[1:], 200)
+        if not status:
+            released.wait(PATIENCE)
+        return Reply(status or 200, body=seen.path.encode())
+
+    site.answer = answer
+    try:
+        yield released
+    finally:
+        released.set()
+
+
 class Gateway:
     """One gateway; ``start`` again after ``kill`` or ``stop`` takes the same database and a new port."""
 
@@ -155,8 +182,10 @@ class Gateway:
         self.process: subprocess.Popen[str] | None = None
         self.port = 0
 
-    def start(self) -> Gateway:
-        command = [sys.executable, "-W", "error", "-c", _ENTRY, json.dumps(self.settings)]
+    def start(self, *, dies_at: str = "", time_there: int = 1) -> Gateway:
+        """Start it. It kills itself when it reaches the failpoint ``dies_at`` for the given time, 1 for the first one."""
+        arguments = [json.dumps(self.settings), dies_at, str(time_there)]
+        command = [sys.executable, "-W", "error", "-c", _ENTRY, *arguments]
         with self._log.open("a") as log:
             self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
         assert self.process.stdout is not None
@@ -179,6 +208,12 @@ class Gateway:
 
     def kill(self) -> None:
         self._end("kill")
+
+    def has_died(self) -> None:
+        """Wait until it has killed itself at its failpoint."""
+        assert self.process is not None
+        assert self.process.wait(PATIENCE) == -signal.SIGKILL
+        self.kill()
 
     def stop(self) -> int:
         return self._end("terminate")
@@ -212,14 +247,21 @@ class Gateway:
         """Submit in the ``direct`` way."""
         return self.request("POST", "/api/v1/jobs", json.dumps(job), {"X-API-Key": API_KEY})
 
-    def proxy(self, text: str, target: str = "https://ezthrottle.example/api/v1/jobs") -> tuple[int, Any]:
-        """Submit in the ``proxy`` way: status and JSON of what was forwarded."""
-        envelope = {"scope": "customer", "metric_name": "", "target_url": target, "method": "POST", "body": text}
+    def proxy(
+        self, text: str | None, target: str = "https://ezthrottle.example/api/v1/jobs", method: str = "POST"
+    ) -> tuple[int, Any]:
+        """Ask in the ``proxy`` way: status and JSON of what was forwarded."""
+        envelope = {"scope": "customer", "metric_name": "", "target_url": target, "method": method, "body": text}
         headers = {"Authorization": f"Bearer {API_KEY}"}
         status, answer = self.request("POST", "/api/v1/proxy", json.dumps(envelope), headers)
         assert (status, answer["status"]) == (200, "allowed")
         forwarded = answer["forwarded_response"]
         return forwarded["status_code"], json.loads(forwarded["body"])
+
+    def direct(self, method: str, path: str, **content: Any) -> tuple[int, Any]:
+        """Ask in the ``direct`` way."""
+        body = json.dumps(content) if content else None
+        return self.request(method, f"/api/v1/{path}", body, {"X-API-Key": API_KEY})
 
     def state(self, job_id: str) -> dict[str, Any]:
         status, answer = self.request("GET", f"/api/v1/jobs/{job_id}", headers={"X-API-Key": API_KEY})

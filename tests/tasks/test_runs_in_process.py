@@ -21,6 +21,7 @@ from celery_ezthrottle import frugal
 from celery_ezthrottle.broker.headers import RECORD_HEADER, RESUME_HEADER, TAKES_OVER
 from celery_ezthrottle.continuations import job_result
 from celery_ezthrottle.continuations.manager import Continuations
+from celery_ezthrottle.continuations.unbegun import keep_answer
 from celery_ezthrottle.errors import ForwardToEZThrottle, JobFailed, OutcomeUnknown, StoreError, SubmitRefused
 from celery_ezthrottle.service.job import Job
 from celery_ezthrottle.service.service_answer import Submitted
@@ -404,7 +405,7 @@ class TestTakenOver:
         resumed = world.suspended(self.FAILED)
         world.store.dies_at = "finish"
         assert isinstance(world.run(resume=resumed), Died)
-        Continuations.of(world.app).keep_answer(resumed, world.last_run, "t1")
+        keep_answer(Continuations.of(world.app), resumed, world.last_run, "t1")
         world.store.finish(resumed, world.last_run, keep_journal=True)
         assert isinstance(world.run(retries=1, record=TAKES_OVER), requests.HTTPError)
         assert world.upstream.by_worker("/a") == 1

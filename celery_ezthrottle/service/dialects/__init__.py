@@ -12,11 +12,12 @@ from celery_ezthrottle.settings import dialects as settings
 
 from .dialect import Dialect, ServiceRequest
 from .direct import Direct
+from .local import Local
 from .proxy import Proxy
 
 __all__ = ["DIALECTS", "Dialect", "ServiceRequest", "dialect_named"]
 
-DIALECTS: Mapping[str, type[Dialect]] = {cls.name: cls for cls in (Proxy, Direct)}
+DIALECTS: Mapping[str, type[Dialect]] = {cls.name: cls for cls in (Proxy, Direct, Local)}
 
 
 def dialect_named(name: str) -> type[Dialect]:

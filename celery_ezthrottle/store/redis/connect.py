@@ -9,13 +9,15 @@ import redis
 from kombu.utils.imports import symbol_by_name
 from redis.backoff import NoBackoff
 from redis.connection import parse_url
+from redis.exceptions import ConnectionError as NoConnection
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as NoAnswer
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
 from celery_ezthrottle.errors import ConfigurationError
 
-__all__ = ["address", "connect"]
+__all__ = ["address", "complaint", "connect"]
 
 TIMEOUT = 5.0  # seconds to connect, and to wait for an answer
 HEALTH_CHECK = 30  # idle seconds after which a connection is tested with PING
@@ -146,3 +148,12 @@ def address(client: redis.Redis) -> str:
     if type(pool) is redis.ConnectionPool:
         return f"{options.get('host', 'localhost')}:{options.get('port', 6379)}/{options.get('db') or 0}"
     return type(pool or client).__name__
+
+
+def complaint(exc: Exception, client: redis.Redis) -> str:
+    """The text of the error for an act that failed with ``exc``."""
+    # The text of the cause may quote arguments, which are payload. It is not copied, and stays in the exception chain.
+    where, kind = f"The continuation store at {address(client)}", type(exc).__name__
+    if isinstance(exc, (NoConnection, NoAnswer, OSError)):
+        return f"{where} cannot be reached ({kind}): check that this Redis is up and that ezthrottle_store names it."
+    return f"{where} refused an operation ({kind}): see the cause, and the log of this Redis."

@@ -11,6 +11,7 @@ The keys, all under the prefix::
     unclaimed            sorted set: results that nobody waits for, by the time at which they expire
     waking               set: ids of the jobs whose result has not reached all that wait for it
     counters             hash: counters of deliveries and of unclaimed results
+    n:<nonce>            string: a nonce that was taken
     leader, receiver     who sweeps, and how far the receiver's clock is ahead
 
 Every key expires. All decisions use the times that the caller passes; the clock of the server is used for lifetimes only.
@@ -24,9 +25,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import redis
-from redis.exceptions import ConnectionError as NoConnection
 from redis.exceptions import RedisClusterException, RedisError, ResponseError
-from redis.exceptions import TimeoutError as NoAnswer
 
 from celery_ezthrottle.errors import ConfigurationError, StoreError
 from celery_ezthrottle.store.records import (
@@ -44,7 +43,7 @@ from celery_ezthrottle.store.records import (
 )
 from celery_ezthrottle.store.states import State
 
-from .connect import address, connect
+from .connect import address, complaint, connect
 from .durability import problems
 from .scripts import ACTS, source
 from .stored_form import claim_of, joined
@@ -233,6 +232,9 @@ class RedisStore:
     def note_receiver(self, now: float) -> None:
         self._act("note_receiver", now)
 
+    def take_nonce(self, nonce: str, until: float) -> bool:
+        return bool(self._act("take_nonce", nonce, until))
+
     def health(self) -> Health:
         seconds, microseconds, ahead, memory, persistence = self._act("health")
         try:
@@ -240,7 +242,7 @@ class RedisStore:
         except ResponseError:  # managed servers forbid CONFIG
             save_points = None
         except (RedisError, RedisClusterException, OSError) as exc:
-            raise StoreError(_complaint(exc, address(self._client))) from exc
+            raise StoreError(complaint(exc, self._client)) from exc
         return Health(
             clock=int(seconds) + int(microseconds) / 1e6,
             receiver_clock=float(ahead) if ahead else None,
@@ -262,12 +264,4 @@ class RedisStore:
         try:
             return self._scripts[act](keys=[self._prefix], args=(*args, *self._bounds))
         except (RedisError, RedisClusterException, OSError) as exc:
-            raise StoreError(_complaint(exc, address(self._client))) from exc
-
-
-def _complaint(exc: Exception, address: str) -> str:
-    # The text of the cause may quote arguments, which are payload. It is not copied, and stays in the exception chain.
-    where, kind = f"The continuation store at {address}", type(exc).__name__
-    if isinstance(exc, (NoConnection, NoAnswer, OSError)):
-        return f"{where} cannot be reached ({kind}): check that this Redis is up and that ezthrottle_store names it."
-    return f"{where} refused an operation ({kind}): see the cause, and the log of this Redis."
+            raise StoreError(complaint(exc, self._client)) from exc
