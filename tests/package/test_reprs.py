@@ -17,7 +17,7 @@ from celery_ezthrottle._common.validators import Kind
 from celery_ezthrottle.broker.confirmed_publish import _Broker
 from celery_ezthrottle.checks.findings import Finding
 from celery_ezthrottle.client.ezthrottle import EZThrottle
-from celery_ezthrottle.continuations.job_result import JobResult
+from celery_ezthrottle.continuations.job_result import JobResult, Told
 from celery_ezthrottle.continuations.submissions import _Waiting
 from celery_ezthrottle.errors import ForwardToEZThrottle
 from celery_ezthrottle.gateway import GatewayConfig, acts, dispatcher, exchange, rows, workflow
@@ -38,6 +38,7 @@ from celery_ezthrottle.receiver.payload import Payload
 from celery_ezthrottle.receiver.reply import Reply
 from celery_ezthrottle.service.account import Account
 from celery_ezthrottle.service.client import ServiceClient
+from celery_ezthrottle.service.connections import Answer
 from celery_ezthrottle.service.dialects import ServiceRequest
 from celery_ezthrottle.service.job import Job, RetryPolicy, Trigger, Webhook
 from celery_ezthrottle.service.service_answer import JobState, ServiceAnswer, Submitted
@@ -48,6 +49,7 @@ from celery_ezthrottle.settings.options import Options
 from celery_ezthrottle.store import records
 from celery_ezthrottle.store.states import State, Transition
 from celery_ezthrottle.tasks.body import _Execution, _WantedRetry
+from celery_ezthrottle.tasks.handing_over import HandedOver
 from celery_ezthrottle.tasks.incoming import Incoming
 from tests.store.bench import park
 
@@ -131,6 +133,8 @@ SECRETIVE: list[Any] = [
     ServiceClient("canary in api_key", dialect="direct"),
     ServiceClient("canary in api_key").dialect,
     Account("canary in api_key", "https://ez.example.com", "https://tracktags.example.com"),
+    Answer(400, {"Set-Cookie": "canary in cookie"}, "canary in text"),
+    HandedOver(Told(body="canary in body"), JobResult(RESPONSE, given_up=False)),
     ServiceRequest(
         party="The proxy",
         method="POST",
