@@ -42,6 +42,9 @@ from proj.threaded_tasks import fetch_all
 from proj.async_tasks import fetch_at_once
 from proj.fast_tasks import quote
 from proj.handed_over import pay
+from proj.account import charge_later, price_of
+from proj.legacy import process_payment
+from proj.own_webhook import status_of
 from proj.revoking import revoke
 from proj.web import app as mounted
 from proj.asgi import application as beside
@@ -52,6 +55,10 @@ assert [found["n"] for found in fetch_at_once.delay(["/v1/three", "/v1/four", "/
 assert quote.delay("ACME").get(timeout=30)["n"] == 1
 paid = pay.delay(7).get(timeout=30)
 assert (paid["status"], paid["status_code"], paid["executed_locally"]) == ("success", 200, False)
+assert charge_later(7)["status"] == charge_later(7)["status"].replace("duplicate", "queued") == "queued"
+assert price_of("tea")["n"] == 1
+assert process_payment(7)["job_id"] == process_payment(7)["job_id"]
+assert status_of(b"", {}, "a new secret of 16 or more", "an old one") == 401
 async def ask(site):
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(site), base_url="http://site") as client:
         return [(await client.get(path)).status_code for path in ("/ezthrottle/webhook", "/other")]
@@ -133,7 +140,9 @@ def test_the_project_of_the_readme_runs(lab: Lab, path: str, tmp_path: Path) -> 
     lab.upstream.plan(f"{path}/v1/two", 429)
     lab.upstream.plan(f"{path}/v1/four", 429)
     lab.upstream.plan(f"{path}/v1/waits", 503)
-    lab.service.hold(f"{path}/v1/waits")
+    lab.upstream.plan(f"{path}/v1/legacy", 429, 429)
+    for held in ("waits", "later", "legacy"):
+        lab.service.hold(f"{path}/v1/{held}")
 
     with ExitStack() as stack:
         for name, command in {"doc-receiver": receiver, "doc-worker": f"{worker} -l INFO -c 2 -n doc@test"}.items():
