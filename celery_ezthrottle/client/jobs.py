@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from celery._state import get_current_app
 
+from celery_ezthrottle._common.body_text import body_text
 from celery_ezthrottle.continuations import job_result
 from celery_ezthrottle.continuations.build_job import webhook_url as url_of_watch
 from celery_ezthrottle.continuations.manager import Continuations
 from celery_ezthrottle.continuations.watches import new_watch
 from celery_ezthrottle.errors import ConfigurationError, ResultTimeout, ServiceUnavailable
-from celery_ezthrottle.service import job_validation
 from celery_ezthrottle.service.client import ServiceClient
 from celery_ezthrottle.service.job import Job
 from celery_ezthrottle.settings.validate import receiver_problems, report
@@ -75,7 +75,7 @@ class Jobs:
             "url": url,
             "method": method,
             "headers": headers or {},
-            "body": job_validation.text_of(body),
+            "body": body_text(body),
             "metadata": metadata or {},
             "webhooks": list(webhooks or ()),
             "webhook_quorum": webhook_quorum,

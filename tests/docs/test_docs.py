@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shlex
@@ -41,6 +42,9 @@ from proj.threaded_tasks import fetch_all
 from proj.async_tasks import fetch_at_once
 from proj.fast_tasks import quote
 from proj.handed_over import pay
+from proj.account import charge_later, price_of
+from proj.legacy import process_payment
+from proj.own_webhook import status_of
 from proj.revoking import revoke
 from proj.web import app as mounted
 from proj.asgi import application as beside
@@ -51,6 +55,10 @@ assert [found["n"] for found in fetch_at_once.delay(["/v1/three", "/v1/four", "/
 assert quote.delay("ACME").get(timeout=30)["n"] == 1
 paid = pay.delay(7).get(timeout=30)
 assert (paid["status"], paid["status_code"], paid["executed_locally"]) == ("success", 200, False)
+assert charge_later(7)["status"] == charge_later(7)["status"].replace("duplicate", "queued") == "queued"
+assert price_of("tea")["n"] == 1
+assert process_payment(7)["job_id"] == process_payment(7)["job_id"]
+assert status_of(b"", {}, "a new secret of 16 or more", "an old one") == 401
 async def ask(site):
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(site), base_url="http://site") as client:
         return [(await client.get(path)).status_code for path in ("/ezthrottle/webhook", "/other")]
@@ -117,7 +125,7 @@ def test_the_project_of_the_readme_runs(lab: Lab, path: str, tmp_path: Path) -> 
         "PAYMENTS_API": f"{lab.upstream.url}{path}",
         "EZTHROTTLE_FORWARD_HOSTS": "127.0.0.1",
         "EZTHROTTLE_SWEEP_INTERVAL": "0.1",
-        "PYTHONPATH": str(tmp_path),
+        "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}",
     }
     written_bind, bind = "127.0.0.1:8085", f"127.0.0.1:{free_port()}"
     written = [command for command in commands() if command.startswith("celery -A proj")]
@@ -132,7 +140,9 @@ def test_the_project_of_the_readme_runs(lab: Lab, path: str, tmp_path: Path) -> 
     lab.upstream.plan(f"{path}/v1/two", 429)
     lab.upstream.plan(f"{path}/v1/four", 429)
     lab.upstream.plan(f"{path}/v1/waits", 503)
-    lab.service.hold(f"{path}/v1/waits")
+    lab.upstream.plan(f"{path}/v1/legacy", 429, 429)
+    for held in ("waits", "later", "legacy"):
+        lab.service.hold(f"{path}/v1/{held}")
 
     with ExitStack() as stack:
         for name, command in {"doc-receiver": receiver, "doc-worker": f"{worker} -l INFO -c 2 -n doc@test"}.items():
@@ -171,7 +181,7 @@ def test_a_trial_with_the_gateway_works_as_written(lab: Lab, path: str, tmp_path
         "CELERY_BROKER_URL": f"{lab.redis_url}/6",
         "CELERY_RESULT_BACKEND": f"{lab.redis_url}/6",
         "PAYMENTS_API": f"{lab.upstream.url}{path}",
-        "PYTHONPATH": str(tmp_path),
+        "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}",
         **dict(command.removeprefix("export ").split("=", 1) for command in written if command.startswith("export ")),
     }
     ready = {"gateway": "gateway listening on", "webhook": "receiver listening on", "worker": "trial@test ready"}
@@ -274,7 +284,8 @@ def test_the_commands_take_the_options(command: str) -> None:
     from celery_ezthrottle.cli import ezthrottle
 
     words = shlex.split(command)[4:]
-    shown = CliRunner().invoke(ezthrottle, [words[0], "--help"]).output
+    named = list(itertools.takewhile(lambda word: not word.startswith("-"), words))
+    shown = CliRunner().invoke(ezthrottle, [*named, "--help"]).output
     assert all(word in shown for word in words if word.startswith("--"))
 
 

@@ -38,6 +38,7 @@ from celery_ezthrottle.receiver.payload import Payload
 from celery_ezthrottle.receiver.reply import Reply
 from celery_ezthrottle.service.account import Account
 from celery_ezthrottle.service.client import ServiceClient
+from celery_ezthrottle.service.connections import Answer
 from celery_ezthrottle.service.dialects import ServiceRequest
 from celery_ezthrottle.service.job import Job, RetryPolicy, Trigger, Webhook
 from celery_ezthrottle.service.service_answer import JobState, ServiceAnswer, Submitted
@@ -151,6 +152,8 @@ SECRETIVE: list[Any] = [
     ServiceClient("canary in api_key", dialect="direct"),
     ServiceClient("canary in api_key").dialect,
     Account("canary in api_key", "https://ez.example.com", "https://tracktags.example.com"),
+    Answer(400, {"Set-Cookie": "canary in cookie"}, "canary in text"),
+    HandedOver(Told(body="canary in body"), JobResult(RESPONSE, given_up=False)),
     ServiceRequest(
         party="The proxy",
         method="POST",
