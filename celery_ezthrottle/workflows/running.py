@@ -9,7 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 from celery_ezthrottle.continuations.watches import dump_watch, watch_id_of
-from celery_ezthrottle.errors import EZThrottleError, StepFailed, StoreError
+from celery_ezthrottle.errors import ConfigurationError, EZThrottleError, StepFailed, StoreError
 from celery_ezthrottle.steps.actions import Call, Ended, Outcome, Submit, Watch
 from celery_ezthrottle.steps.previous import fill
 from celery_ezthrottle.steps.results import step_result
@@ -36,10 +36,18 @@ def run(
     """Run ``step`` as the current task. See :func:`celery_ezthrottle.workflows.task._run_step`.
 
     Where a task cannot be suspended (a direct call, eager mode), the step runs as outside of Celery.
+
+    Raises:
+        ConfigurationError: the task cannot be suspended, and is to go on with what was begun elsewhere.
     """
     request = task.request
     handoff = usable_handoff(task, request)
     if handoff is None:
+        if watch is not None or walk is not None:  # to begin it here would send its requests twice
+            raise ConfigurationError(
+                "The step was begun elsewhere, and must wait here for a job, but this process cannot suspend its task: run it "
+                "in a worker that has started with the settings of celery-ezthrottle."
+            )
         return execute_here(task.app, step, previous)
     stop_again(request)
     step_run = StepRun(task, request, handoff)
