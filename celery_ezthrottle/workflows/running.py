@@ -81,16 +81,20 @@ class _Execution:
     def _begin(self, walk: dict[str, Any] | None) -> None:
         """Go on where an earlier run has stopped; or begin."""
         run = self.run
-        state, told, waited = run.resume()
+        state, delivered = run.resume()
         if state is not None:
             run.load(self.step, state)
         elif walk is not None:
             run.walk = Walk.load(self.step, walk)
         else:
             run.walk = Walk.begin(self.step, time.time(), "watch" if self._watch else "start")
-        action = run.walk.next(time.time())
-        if told is None or isinstance(action, Ended) or not run.walk.is_waiting:
-            return  # a run that died has gone on before, or the time of the step is over
+        if delivered is None:
+            return
+        # What counts is when the result came: a busy worker may begin this run long after that.
+        action = run.walk.next(delivered.at)
+        if isinstance(action, Ended) or not run.walk.is_waiting:
+            return  # a run that died has gone on before, or the time of the step was over
+        told = delivered.told
         if not told.taken:
             self._not_taken(told.reason or "")
             return
@@ -101,7 +105,7 @@ class _Execution:
             run.tries += 1
         else:
             run.tries = 0
-            run.walk.job_ended(outcome_of(told, waited))
+            run.walk.job_ended(outcome_of(told, delivered.elapsed))
 
     def _call(self, action: Call) -> None:
         sent = send(fill(action.spec, self.previous), action.timeout_s)
@@ -154,7 +158,7 @@ class _Execution:
         record = record_of(
             run,
             continuation_id,
-            journal=run.journal(),
+            journal=run.journal(is_waiting=True),
             job=dump_watch(awaited) if isinstance(awaited, str) else json.dumps(awaited.job.to_wire()).encode(),
             failure=b"null",  # a step takes from its state what it knows of its failed attempts
             shared=not isinstance(awaited, str) and awaited.shared,
