@@ -55,8 +55,11 @@ from celery_ezthrottle.store.states import State, Transition
 from celery_ezthrottle.tasks.body import _Execution, _WantedRetry
 from celery_ezthrottle.tasks.handing_over import HandedOver
 from celery_ezthrottle.tasks.incoming import Incoming
+from celery_ezthrottle.workflows.local_call import Sent
 from celery_ezthrottle.workflows.signatures import signature
 from celery_ezthrottle.workflows.step import Step
+from celery_ezthrottle.workflows.step_run import Delivered
+from celery_ezthrottle.workflows.submission import Submission
 from tests.store.bench import park
 
 CANARY = re.compile(r"canary in \w+")
@@ -228,7 +231,10 @@ SECRETIVE: list[Any] = [
     Step().url(JOB.url).header("Authorization", "canary in headers").body("canary in body"),
     StepFailed({"step": STEP.title, "error": "HTTP 500", "response": "canary in response"}),
     Told(body="canary in body", reason="canary in reason"),
+    Delivered(Told(body="canary in body", reason="canary in reason"), 1.0, 2.0),
     HandedOver(Told(body="canary in body"), JobResult(RESPONSE, given_up=True)),
+    Sent(FAILED, "canary in body"),
+    Submission(JOB, shared=True),
     Payload("job_1", "success", {"body": "canary in body"}, "canary in reason", 14),
 ]
 #: What holds nothing of the kind.
