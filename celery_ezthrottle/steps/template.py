@@ -16,15 +16,7 @@ from urllib.parse import quote, urlsplit
 
 from celery_ezthrottle.errors import InvalidJob
 
-__all__ = [
-    "check",
-    "has_placeholder",
-    "render_body",
-    "render_headers",
-    "render_url",
-    "unescape",
-    "without_placeholders",
-]
+__all__ = ["check", "read", "render_body", "render_headers", "render_url", "without_placeholders"]
 
 _NAMES = r"(?:\[[^\[\]{}\r\n]+\])*"
 _PATTERN = re.compile(
@@ -36,13 +28,24 @@ _NOT_IN_HEADER = re.compile(r"[\r\n\0]|[^\x00-\xff]")
 Lookup = Callable[[str, tuple[str, ...]], Any]
 
 
-def has_placeholder(text: str) -> bool:
+def _has_placeholder(text: str) -> bool:
     """Return whether ``text`` has a placeholder. ``{{result}}`` is none."""
     return any(found["root"] for found in _PATTERN.finditer(text))
 
 
-def unescape(text: str) -> str:
-    """Return ``text`` with ``{result}`` for ``{{result}}``. It has no placeholder."""
+def read(url: str, headers: Mapping[str, str], body: str | None) -> dict[str, Any]:
+    """Return the three by name, and as ``template`` whether one has a placeholder. If none has, they are unescaped."""
+    if any(map(_has_placeholder, [url, body or "", *headers.values()])):
+        return {"url": url, "headers": headers, "body": body, "template": True}
+    return {
+        "url": _unescape(url),
+        "headers": {name: _unescape(content) for name, content in headers.items()},
+        "body": None if body is None else _unescape(body),
+        "template": False,
+    }
+
+
+def _unescape(text: str) -> str:
     return _PATTERN.sub(lambda found: found["literal"] or found[0], text)
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from celery_ezthrottle._common.shown_url import shown_url
 from celery_ezthrottle.errors import InvalidJob
 from celery_ezthrottle.service.job import Trigger
 from celery_ezthrottle.steps import step_validation, template
 from celery_ezthrottle.steps.plan import plan
-from celery_ezthrottle.steps.spec import StepSpec
+from celery_ezthrottle.steps.spec import PERFORMANCE, StepSpec
 from celery_ezthrottle.steps.wire import to_wire
 
 from .step_types import IdempotentStrategy, StepType
@@ -56,9 +57,7 @@ class Step:
 
     def header(self, key: str, value: str) -> Step:
         """Set one header, instead of one that has the same name in any case. Its value may have placeholders."""
-        others = {
-            name: content for name, content in self._get("headers", {}).items() if name.lower() != str(key).lower()
-        }
+        others = {name: text for name, text in self._get("headers", {}).items() if name.lower() != str(key).lower()}
         return self._set("headers", {**others, key: value})
 
     def body(self, body: str | bytes | None) -> Step:
@@ -171,13 +170,11 @@ class Step:
 
     def get_description(self) -> str | None:
         """Return what :meth:`description` was given."""
-        found: str | None = self._get("description", None)
-        return found
+        return self._get("description", None)  # type: ignore[no-any-return]
 
     def get_response_description(self) -> str | None:
         """Return what :meth:`response_description` was given."""
-        found: str | None = self._get("response_description", None)
-        return found
+        return self._get("response_description", None)  # type: ignore[no-any-return]
 
     # What it is
 
@@ -190,15 +187,7 @@ class Step:
         """
         fields = dict(self._fields)
         fields.setdefault("url", "")
-        texts = [fields["url"], fields.get("body") or "", *fields.get("headers", {}).values()]
-        fields["template"] = any(map(template.has_placeholder, texts))
-        if not fields["template"]:
-            fields["url"] = template.unescape(fields["url"])
-            fields["headers"] = {
-                name: template.unescape(content) for name, content in fields.get("headers", {}).items()
-            }
-            if fields.get("body") is not None:
-                fields["body"] = template.unescape(fields["body"])
+        fields |= template.read(fields["url"], fields.get("headers", {}), fields.get("body"))
         return StepSpec(**fields, fallbacks=tuple(self._fallbacks))
 
     def to_job(self) -> dict[str, Any]:
@@ -211,8 +200,21 @@ class Step:
         """
         return to_wire(self.spec)
 
+    def __copy__(self) -> Step:
+        """Return a builder of its own: what is called on one changes nothing in the other. They share the client."""
+        made = object.__new__(type(self))
+        vars(made).update(vars(self), _fields=dict(self._fields), _fallbacks=[*self._fallbacks])
+        return made
+
+    def __deepcopy__(self, _: object) -> Step:
+        return self.__copy__()  # what a builder holds is never changed, and a client cannot be copied
+
     def __repr__(self) -> str:
-        return f"<Step {self.spec.kind} {self.spec.title}>" if self._fields.get("url") else "<Step without a URL>"
+        url = self._fields.get("url")
+        if not url:
+            return "<Step without a URL>"
+        title = self.get_description() or f"{self._get('method', 'GET')} {shown_url(url)}"
+        return f"<Step {self._get('kind', PERFORMANCE)} {title}>"  # also of a step that has no spec, as its fields contradict
 
     # How it is run
 
@@ -234,8 +236,7 @@ class Step:
 
     def apply_async(self, args: Sequence[Any] = (), **options: Any) -> AsyncResult[Any]:
         """Send the step as a task, with the options of Celery's ``apply_async``."""
-        sent = self.s().apply_async(tuple(args), **options)
-        self._last = sent
+        sent = self._last = self.s().apply_async(tuple(args), **options)
         return sent
 
     def execute(self, client: Any = None) -> dict[str, Any]:
@@ -252,8 +253,7 @@ class Step:
         client = self.client if client is None else client
         if client is None:
             raise ValueError("a client is required: Step(client) or execute(client).")
-        result = execute.execute(self._planned(), client)
-        self._last = result
+        result = self._last = execute.execute(self._planned(), client)
         return result
 
     def get_execution_history(self, result: Any = None) -> list[dict[str, Any]]:
