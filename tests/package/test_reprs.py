@@ -55,8 +55,10 @@ from celery_ezthrottle.store.states import State, Transition
 from celery_ezthrottle.tasks.body import _Execution, _WantedRetry
 from celery_ezthrottle.tasks.handing_over import HandedOver
 from celery_ezthrottle.tasks.incoming import Incoming
+from celery_ezthrottle.workflows.local_call import Sent
 from celery_ezthrottle.workflows.signatures import signature
 from celery_ezthrottle.workflows.step import Step
+from celery_ezthrottle.workflows.submission import Submission as SubmissionOfStep
 from tests.store.bench import park
 
 CANARY = re.compile(r"canary in \w+")
@@ -153,6 +155,8 @@ SECRETIVE: list[Any] = [
     ServiceClient("canary in api_key").dialect,
     Account("canary in api_key", "https://ez.example.com", "https://tracktags.example.com"),
     Answer(400, {"Set-Cookie": "canary in cookie"}, "canary in text"),
+    Sent(FAILED, "canary in text"),
+    SubmissionOfStep(JOB, shared=True),
     HandedOver(Told(body="canary in body"), JobResult(RESPONSE, given_up=False)),
     ServiceRequest(
         party="The proxy",
