@@ -20,7 +20,7 @@ from celery_ezthrottle.service.job import Trigger
 
 from .spec import FRUGAL, StepSpec
 
-__all__ = ["Attempt", "Cut", "all_cuts", "attempts", "cut", "first_cut", "nested_children", "nests", "watched"]
+__all__ = ["Attempt", "Cut", "attempts", "cut", "first_cut", "nested_children", "nests", "watched"]
 
 
 @dataclass(frozen=True)
@@ -105,17 +105,6 @@ def cut(step: StepSpec, at: int) -> Cut:
             elif lead.path and nests(getattr(lead.step, name)):
                 slots[name] = f"{lead.path}.{name}"
     return Cut(lead, tuple(run), slots["on_success"], slots["on_failure"], client_watches)
-
-
-def all_cuts(step: StepSpec) -> dict[int, Cut]:
-    """Return all jobs of a step by the number of the attempt that leads each, as many as are submitted when all of them fail."""
-    found: dict[int, Cut] = {}
-    nested = 0
-    for number, attempt in enumerate(attempts(step)):
-        if number >= nested and not attempt.local:
-            found[number] = cut(step, number)
-            nested = number + 1 + len(found[number].fallbacks)
-    return found
 
 
 def first_cut(step: StepSpec) -> Cut:

@@ -9,10 +9,10 @@ from typing import Protocol
 from celery_ezthrottle.errors import InvalidJob
 from celery_ezthrottle.service.job import MAX_DEPTH
 
-from .cut import Cut, all_cuts, first_cut, nested_children, nests
-from .endings import Ending, endings
+from .cut import Cut, first_cut, nested_children, nests
 from .explain import lines
 from .spec import StepSpec, children_first, join
+from .turns import children_due, due_after, turns
 from .wire import too_deep
 
 __all__ = ["Plan", "plan"]
@@ -58,15 +58,35 @@ def plan(step: HasSpec | StepSpec) -> Plan:
     most: dict[int, int] = {}
     smooth: dict[int, int] = {}
     for each in children_first(spec):
-        counts = [_jobs(ending, most) for ending in endings(each)]
-        most[id(each)] = max(counts)
-        smooth[id(each)] = _jobs(next(ending for ending in endings(each) if ending.succeeded), smooth)
+        most[id(each)] = _at_most(each, most)
+        first = turns(each)[0]
+        smooth[id(each)] = (first.job is not None) + _jobs(each, [first.at], first.job, smooth, succeeded=True)
     return Plan(spec, most[id(spec)], smooth[id(spec)])
 
 
-def _jobs(ending: Ending, of_child: dict[int, int]) -> int:
-    """The jobs of a step that ends so. Those of a nested child are one less: its first job is a part of another one."""
-    return ending.jobs + sum(of_child[id(due.spec)] - due.nested for due in ending.due)
+def _at_most(step: StepSpec, of_child: dict[int, int]) -> int:
+    """The largest number of jobs of a step that the client begins, with those of its children."""
+    found = []
+    jobs = {0: 0}  # of the turns before one
+    spent = {0: 0}  # the same, with the jobs of what runs because a fallback has failed
+    for turn in turns(step):
+        mine = turn.job is not None
+        at, started = [turn.at], _jobs(step, [turn.at], None, of_child, succeeded=False)
+        found.append(jobs[turn.at] + mine + _jobs(step, at, turn.job, of_child, succeeded=True))
+        if turn.may_be_last:
+            found.append(spent[turn.at] + mine + _jobs(step, at, turn.job, of_child, succeeded=False))
+        if step.on_failure_timeout_ms is not None and (turn.job is None or turn.job.client_watches):
+            found.append(spent[turn.at] + mine + started)
+        own = started - _jobs(step, [], None, of_child, succeeded=False)
+        for later in turn.after:
+            jobs[later] = max(jobs.get(later, 0), jobs[turn.at] + mine)
+            spent[later] = max(spent.get(later, 0), spent[turn.at] + mine + own)
+    return max(found)
+
+
+def _jobs(step: StepSpec, fallbacks: list[int], of: Cut | None, of_child: dict[int, int], *, succeeded: bool) -> int:
+    """The jobs of what is due after a step. Those of a nested child are one less: its first job is a part of another one."""
+    return sum(of_child[id(due.spec)] - due.nested for due in children_due(step, fallbacks, of, succeeded=succeeded))
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,14 +134,14 @@ def _check_depth(spec: StepSpec) -> None:
     todo = [_Place(spec, began=True)]
     while todo:
         place = todo.pop()
-        for number, of in all_cuts(place.spec).items():
+        for turn in turns(place.spec):
             # The first job of a nested step is a part of another one.
-            if (number or place.began) and _height(place.spec, of, heights) > MAX_DEPTH:
-                raise too_deep(join(place.path, _first_too_deep(place.spec, of, heights)))
-        for due in (due for ending in endings(place.spec) for due in ending.due):
-            if (id(due.spec), not due.nested) not in seen:
-                seen.add((id(due.spec), not due.nested))
-                todo.append(_Place(due.spec, not due.nested, place, due.path))
+            if turn.job is not None and (turn.at or place.began) and _height(place.spec, turn.job, heights) > MAX_DEPTH:
+                raise too_deep(join(place.path, _first_too_deep(place.spec, turn.job, heights)))
+            for due in due_after(place.spec, turn):
+                if (id(due.spec), not due.nested) not in seen:
+                    seen.add((id(due.spec), not due.nested))
+                    todo.append(_Place(due.spec, not due.nested, place, due.path))
 
 
 def _inside(step: StepSpec, of: Cut) -> Iterator[tuple[int, str, StepSpec]]:

@@ -10,9 +10,9 @@ from uuid import uuid4
 from celery_ezthrottle.errors import InvalidJob
 from celery_ezthrottle.service.job import MAX_DEPTH, Job
 
+from .actions import Submit
 from .cut import Cut, attempts, cut, first_cut, nested_children
 from .spec import StepSpec, join, trigger_on_wire
-from .walk import Submit
 
 __all__ = ["job_of", "lead_of", "to_wire", "too_deep"]
 
@@ -40,7 +40,7 @@ def job_of(
     """
     at = next(i for i, each in enumerate(attempts(step)) if each.path == submit.path and not each.local)
     ours = {} if webhook_for is None else {path: webhook_for(path) for path in (submit.path, *submit.watched)}
-    wire = _Wire(ours, task_id).job(step, cut(step, at), submit.path, lead=lead)
+    wire = _Wire(ours, task_id).job(step, cut(step, at), "", lead=lead)
     if submit.on_failure_timeout_ms is not None:
         wire["on_failure_timeout_ms"] = submit.on_failure_timeout_ms
     return Job.from_wire(wire)
