@@ -41,6 +41,7 @@ from proj.report import charge_then_count
 from proj.threaded_tasks import fetch_all
 from proj.async_tasks import fetch_at_once
 from proj.fast_tasks import quote
+from proj.orders import order
 from proj.handed_over import pay
 from proj.account import charge_later, price_of
 from proj.legacy import process_payment
@@ -59,6 +60,7 @@ assert charge_later(7)["status"] == charge_later(7)["status"].replace("duplicate
 assert price_of("tea")["n"] == 1
 assert process_payment(7)["job_id"] == process_payment(7)["job_id"]
 assert status_of(b"", {}, "a new secret of 16 or more", "an old one") == 401
+assert order(5).delay().get(timeout=30)["status"] == "success"
 async def ask(site):
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(site), base_url="http://site") as client:
         return [(await client.get(path)).status_code for path in ("/ezthrottle/webhook", "/other")]
