@@ -39,7 +39,8 @@ class EZThrottle(Jobs, WebhookSecrets):
         ezthrottle_url: base URL of EZThrottle itself; "" = that of the dialect.
         webhook_server, start_webhook_server, webhook_port: have no effect but a warning. Webhooks go to the receiver, which is a
             process of its own: ``celery -A proj ezthrottle webhook``.
-        dialect: how jobs are submitted: "proxy" or "direct".
+        dialect: how jobs are submitted: "proxy", "direct" or "local".
+        user_id: whose jobs they are, for the dialect "local".
         timeout: seconds to wait for a connection to the service, and for each part of its answer.
         app: the Celery app whose receiver and store :meth:`queue_and_wait` uses; the current app by default.
 
@@ -57,6 +58,7 @@ class EZThrottle(Jobs, WebhookSecrets):
         webhook_port: int = 5000,  # noqa: ARG002 -- the SDK's
         *,
         dialect: str = Settings.dialect,
+        user_id: str = "celery",
         timeout: tuple[float, float] = (5.0, 15.0),
         app: Celery | None = None,
     ) -> None:
@@ -68,7 +70,7 @@ class EZThrottle(Jobs, WebhookSecrets):
                 stacklevel=2,
             )
         service = ServiceClient(
-            api_key, url=ezthrottle_url, tracktags_url=tracktags_url, dialect=dialect, timeout=timeout
+            api_key, url=ezthrottle_url, tracktags_url=tracktags_url, dialect=dialect, user_id=user_id, timeout=timeout
         )
         self._set_up(service, app, secrets=())
 

@@ -22,7 +22,7 @@ from celery_ezthrottle.service.signatures import mac_token
 from celery_ezthrottle.settings.app_settings import Settings
 from celery_ezthrottle.settings.options import Options
 
-from .manager import back_off
+from .back_off import back_off
 
 __all__ = ["build_handed_over", "build_job", "not_before", "webhook_url"]
 

@@ -7,7 +7,6 @@ and does the I/O again: a submission under the same idempotency key, a publicati
 from __future__ import annotations
 
 import os
-import random
 import threading
 import time
 from functools import cached_property
@@ -30,7 +29,7 @@ from celery_ezthrottle.store.redis.store import RedisStore
 from celery_ezthrottle.store.retrying import retry_briefly
 from celery_ezthrottle.store.states import State
 
-from . import job_result
+from .back_off import back_off, until_republished
 from .submissions import Submissions
 from .waiters import resume_waiters
 from .watches import is_watch, watch_of
@@ -38,12 +37,8 @@ from .watches import is_watch, watch_of
 if TYPE_CHECKING:
     from celery import Celery
 
-__all__ = ["Continuations", "back_off", "finish_work", "open_store"]
+__all__ = ["Continuations", "finish_work", "open_store"]
 
-#: A published message whose run has not started is published again after this many leases, then after twice as many, and so on.
-REPUBLISH_AFTER = 5
-REPUBLISH_AT_MOST_EVERY = 6 * 3600.0  # seconds
-MAX_BACKOFF = 60.0  # seconds
 #: Longest wait for the jobs that are not submitted yet, in seconds, when a process ends.
 DRAIN = 5.0
 
@@ -226,20 +221,13 @@ class Continuations:
         try:
             parked_message.publish(self.app, claim.message, claim.envelope, claim.id)
             reach("publish.sent")
-            wait = min(
-                REPUBLISH_AT_MOST_EVERY, self.settings.lease * REPUBLISH_AFTER * 2.0 ** min(claim.publications, 10)
-            )
+            wait = until_republished(claim.publications, self.settings.lease)
             self.store.published(claim.id, time.time() + wait)
             reach("publish.noted")
         except StoreError as exc:
             logger.warning("Continuation %s may be published twice: %s", claim.id, exc)
         except NotPublished as exc:
             logger.warning("Continuation %s is not published yet: %s", claim.id, exc)
-
-
-def back_off(attempts: int) -> float:
-    """Seconds until a job that was not taken is submitted again: about 2 ** attempts, at most 60, with random jitter."""
-    return min(MAX_BACKOFF, 2.0 ** min(attempts, 10)) * random.uniform(0.5, 1.0)  # noqa: S311 -- no secret
 
 
 def finish_work(**_: Any) -> None:

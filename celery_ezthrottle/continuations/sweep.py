@@ -14,8 +14,8 @@ from celery_ezthrottle.store.records import Claim
 from celery_ezthrottle.store.states import State
 
 from . import job_result
+from .back_off import back_off
 from .giving_up import can_ask, settle_unknown, unknown_result
-from .manager import back_off
 from .watches import watch_of
 
 if TYPE_CHECKING:

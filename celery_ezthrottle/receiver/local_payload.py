@@ -2,7 +2,8 @@
 
 ``{"job_id", "status": "completed", "response_status", "body"}``, or ``{"job_id", "status": "failed", "reason"}``. That server
 takes each byte of the upstream's body for one character, and sends each character as one byte. So the bytes of ``body``, after
-the escapes of JSON, are those that the upstream sent. They need not be UTF-8.
+the escapes of JSON, are those that the upstream sent. They need not be UTF-8. "completed" says that there is an answer, whatever
+it is.
 """
 
 from __future__ import annotations
@@ -31,7 +32,10 @@ def read_local_payload(body: bytes | bytearray) -> Payload:
         raise Refused(422, "response_status must be an HTTP status.")
     if not isinstance(text, str | None):
         raise Refused(422, "body must be a string or null.")
-    return payload_of({**data, "response": {"status_code": code, **_response(text or "", body)}})
+    status = data.get("status")
+    if status == "completed":
+        status = "success" if code < 400 else "failed"  # as the other dialects have it
+    return payload_of({**data, "status": status, "response": {"status_code": code, **_response(text or "", body)}})
 
 
 def _response(text: str, body: bytes | bytearray) -> dict[str, Any]:

@@ -248,7 +248,8 @@ class Store(Protocol):
         """A receiver has started, and its clock says ``now``."""
 
     def take_nonce(self, nonce: str, until: float) -> bool:
-        """Take a nonce of a handshake, which may be used once. It is remembered until ``until`` or longer.
+        """Take a nonce, which may be used once: that of a handshake, or the name of what must not begin twice. It is remembered
+        until ``until`` or longer.
 
         Returns:
             False when it was taken before.

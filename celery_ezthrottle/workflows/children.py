@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 from uuid import NAMESPACE_OID, uuid5
 
+from celery_ezthrottle.steps.actions import Child
 from celery_ezthrottle.steps.cut import attempts
-from celery_ezthrottle.steps.walk import Child
 
 from .signatures import signature
 from .step_run import StepRun
@@ -26,7 +26,8 @@ def send_children(run: StepRun, due: Iterable[Child], result: dict[str, Any]) ->
     if message["fanout"] is None and message["routing_key"] in run.task.app.amqp.queues:
         options["queue"] = message["routing_key"]
     for child in due:
-        given: dict[str, Any] = {}
+        # Only a late-acknowledged task may come again once it has sent them.
+        given: dict[str, Any] = {"once": True} if run.task.acks_late else {}
         if child.mode == "watch":
             assert run.nested_in is not None  # noqa: S101 -- it is nested in a job that this task has waited for
             job, path = run.nested_in

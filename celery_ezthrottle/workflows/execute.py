@@ -8,11 +8,12 @@ from typing import Any
 
 import celery
 
-from celery_ezthrottle.errors import ConfigurationError
+from celery_ezthrottle.errors import ConfigurationError, StepFailed
+from celery_ezthrottle.steps.actions import Call, Ended, Submit
 from celery_ezthrottle.steps.previous import NOTHING, fill
 from celery_ezthrottle.steps.results import step_result
 from celery_ezthrottle.steps.spec import StepSpec
-from celery_ezthrottle.steps.walk import Call, Ended, Submit, Walk
+from celery_ezthrottle.steps.walk import Walk
 from celery_ezthrottle.steps.wire import job_of, lead_of
 
 from .local_call import send
@@ -53,10 +54,17 @@ def execute(step: StepSpec, client: Any, previous: Any = NOTHING) -> dict[str, A
 
 
 def execute_here(app: Any, step: StepSpec, previous: Any) -> dict[str, Any]:
-    """Run the task of a step where it cannot be suspended: in eager mode, or when it is called directly."""
+    """Run the task of a step where it cannot be suspended: in eager mode, or when it is called directly.
+
+    Raises:
+        StepFailed: the step has failed.
+    """
     from celery_ezthrottle.client.ezthrottle import EZThrottle  # only a job needs it
 
-    return execute(step, EZThrottle.from_app(app), previous)
+    result = execute(step, EZThrottle.from_app(app), previous)
+    if result["status"] == "failed":
+        raise StepFailed(result)
+    return result
 
 
 def _one(step: StepSpec, client: Any, previous: Any) -> tuple[dict[str, Any], Ended | None]:
@@ -66,17 +74,18 @@ def _one(step: StepSpec, client: Any, previous: Any) -> tuple[dict[str, Any], En
         before = walk.dump()
         action = walk.next(time.time())
         if isinstance(action, Call):
-            outcome, text = send(fill(action.spec, previous), action.timeout_s)
-            last = {"status_code": outcome.status_code, "response": text, "error": outcome.error}
-            walk.called(outcome)
+            sent = send(fill(action.spec, previous), action.timeout_s)
+            last = {"status_code": sent.outcome.status_code, "response": sent.text}
+            walk.called(sent.outcome)
         elif isinstance(action, Ended):
-            error = None if action.succeeded else last.get("error") or f"HTTP {last.get('status_code')}"
+            error = None if action.succeeded else action.outcome.error or f"HTTP {action.outcome.status_code}"
             result = step_result(
                 step,
                 succeeded=action.succeeded,
                 executed_locally=True,
                 path=action.by or "",
-                **{**last, "error": error},
+                error=error,
+                **last,
             )
             return result, action
         else:

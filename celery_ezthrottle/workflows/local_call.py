@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import threading
 import time
+from dataclasses import dataclass, field
 from http.cookiejar import DefaultCookiePolicy
 
 import requests
 import urllib3
 
+from celery_ezthrottle._common.retry_after import parse_retry_after
 from celery_ezthrottle.service.timed_adapter import TimedAdapter, within
+from celery_ezthrottle.steps.actions import Outcome
 from celery_ezthrottle.steps.spec import StepSpec
-from celery_ezthrottle.steps.walk import Outcome
 
-__all__ = ["send"]
+__all__ = ["Sent", "send"]
 
 # The errors of requests are OSErrors. requests also lets some errors of urllib3 through.
 _TROUBLE = (OSError, urllib3.exceptions.HTTPError)
@@ -37,8 +39,22 @@ class _OfThread(threading.local):
 _of_thread = _OfThread()
 
 
-def send(step: StepSpec, timeout: float) -> tuple[Outcome, str | None]:
-    """Send the request of ``step``. Return how it ended, and the text of the response or None.
+@dataclass(frozen=True)
+class Sent:
+    """How a request ended.
+
+    Attributes:
+        text: of the response; None when none came.
+        asked: the time that ``Retry-After`` names, in Unix seconds, or None.
+    """
+
+    outcome: Outcome
+    text: str | None = field(default=None, repr=False)
+    asked: float | None = None
+
+
+def send(step: StepSpec, timeout: float) -> Sent:
+    """Send the request of ``step``.
 
     Args:
         timeout: seconds within which the whole answer must have come.
@@ -60,8 +76,12 @@ def send(step: StepSpec, timeout: float) -> tuple[Outcome, str | None]:
         raise
     except _TROUBLE as exc:
         elapsed = time.monotonic() - began
-        return Outcome(None, f"{type(exc).__name__} after {elapsed:.1f} s.", elapsed), None
-    return Outcome(response.status_code, elapsed=time.monotonic() - began), _text(response)
+        return Sent(Outcome(None, f"{type(exc).__name__} after {elapsed:.1f} s.", elapsed))
+    return Sent(
+        Outcome(response.status_code, elapsed=time.monotonic() - began),
+        _text(response),
+        parse_retry_after(response.headers.get("Retry-After", ""), time.time()),
+    )
 
 
 def _session() -> requests.Session:

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from typing import Any
 
+from celery.exceptions import Ignore
+
+from celery_ezthrottle._common.log import logger
 from celery_ezthrottle.continuations.job_result import Told, told
+from celery_ezthrottle.errors import StoreError
 from celery_ezthrottle.steps.spec import StepSpec
 from celery_ezthrottle.steps.walk import Walk
+from celery_ezthrottle.store.records import REMEMBERED
+from celery_ezthrottle.store.retrying import retry_briefly
 from celery_ezthrottle.tasks.resuming import claim, log_resumption, look_up
 from celery_ezthrottle.tasks.run import Run
 
@@ -22,6 +29,7 @@ class StepRun(Run):
         walk: the state of the step.
         last: of the attempt that ended last, by the names of :func:`celery_ezthrottle.steps.results.step_result`; None before.
         nested_in: in which job EZThrottle runs the nested children: its continuation id, and the path of the step in it.
+        tries: how often the job that is next was submitted before, and came back limited.
     """
 
     walk: Walk
@@ -30,6 +38,7 @@ class StepRun(Run):
         super().__init__(task, request, {}, handoff)
         self.last: dict[str, Any] | None = None
         self.nested_in: list[str] | None = None
+        self.tries = 0
 
     def resume(self) -> tuple[Mapping[str, Any] | None, Told | None, float]:
         """Claim what this run resumes. Return the state that an earlier run has left, the result of its job, and how many
@@ -49,13 +58,32 @@ class StepRun(Run):
             return _read(look_up(self) or b""), None, 0.0
         return None, None, 0.0
 
+    def check_first(self) -> None:
+        """Check that no other message has begun this task. A message that comes again is not another one.
+
+        Raises:
+            celery.exceptions.Ignore: another one has.
+        """
+        if self.resumed_from is not None or self.handoff["redelivered"] or self.handoff["record"]:
+            return
+        task_id = self.task.request.id
+        try:
+            is_first = retry_briefly(lambda: self.store.take_nonce(f"step {task_id}", time.time() + REMEMBERED))
+        except StoreError as exc:
+            logger.warning("Step %s: nobody can tell whether it has begun already, so it runs: %s", task_id, exc)
+            return
+        if not is_first:
+            logger.info("Step %s was sent twice; this message does nothing.", task_id)
+            self.stop(Ignore("a message of the same step has come before"))
+
     def load(self, step: StepSpec, state: Mapping[str, Any]) -> None:
         """Take over the state that an earlier run of ``step`` has left."""
         self.walk = Walk.load(step, state["walk"])
-        self.last, self.nested_in = state["last"], state["nested_in"]
+        self.last, self.nested_in, self.tries = state["last"], state["nested_in"], state["tries"]
 
     def journal(self) -> bytes:
-        return json.dumps({"walk": self.walk.dump(), "last": self.last, "nested_in": self.nested_in}).encode()
+        kept = {"walk": self.walk.dump(), "last": self.last, "nested_in": self.nested_in, "tries": self.tries}
+        return json.dumps(kept).encode()
 
 
 def _read(journal: bytes) -> Mapping[str, Any] | None:

@@ -30,6 +30,7 @@ def _run_step(
     step: list[dict[str, Any]],
     watch: list[str] | None = None,
     walk: dict[str, Any] | None = None,
+    once: bool = False,
 ) -> dict[str, Any]:
     """Run a step. See :meth:`celery_ezthrottle.Step.s`.
 
@@ -39,6 +40,7 @@ def _run_step(
         watch: the job in which the step is nested, by its continuation id, and the path of the step in it. EZThrottle has started
             it, and the task waits for its webhook. None = the task starts the step.
         walk: how far the step was run outside of Celery; None = it begins.
+        once: the message may have been sent twice, under the same task id, because the task that sent it was run again.
 
     Returns:
         The result of the step: see :func:`celery_ezthrottle.steps.results.step_result`.
@@ -50,7 +52,7 @@ def _run_step(
 
     spec = load(step)
     self.request.kwargs = {"step": shown(spec)}  # with result_extended, the result backend stores it
-    return run(self, spec, previous, watch=watch, walk=walk)
+    return run(self, spec, previous, watch=watch, walk=walk, once=once)
 
 
 run_step: Any = shared_task(name=TASK_NAME, bind=True, throws=(StepFailed,))(mark_frugal(_run_step, {}))

@@ -6,9 +6,10 @@ import json
 from collections import Counter, deque
 from dataclasses import dataclass, field
 
+from celery_ezthrottle.steps.actions import Call, Ended, Mode, Outcome, Submit
 from celery_ezthrottle.steps.previous import fill
 from celery_ezthrottle.steps.spec import StepSpec, dump, join, load
-from celery_ezthrottle.steps.walk import Call, Ended, Mode, Outcome, Submit, Walk
+from celery_ezthrottle.steps.walk import Walk
 from celery_ezthrottle.steps.wire import job_of
 
 from .service_model import OURS, Report, Service

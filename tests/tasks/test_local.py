@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import requests
+from celery import Celery
 
-from celery_ezthrottle import JobFailed
+from celery_ezthrottle import EZThrottle, JobFailed
 from celery_ezthrottle.settings.l8_keys import new_private_key
 from tests.support import local_tasks, project
 from tests.support.fake_local import FakeLocal
@@ -26,6 +27,7 @@ class Local:
 
     server: FakeLocal
     queue: str
+    settings: dict[str, str]
 
     def send(self, task: Any, path: str) -> Any:
         return task.apply_async((path,), queue=self.queue)
@@ -51,7 +53,8 @@ def local_world(lab: Lab, queue: str, **more: str) -> Iterator[Local]:
             lab.process(f"{queue}-receiver", *receiver, ready="receiver listening on", **environment),
             lab.worker(queue, "-P", "threads", "-c", "2", "-Q", queue, **environment),
         ):
-            yield Local(server, queue)
+            settings = {name.lower(): value for name, value in environment.items() if name.startswith("EZTHROTTLE_")}
+            yield Local(server, queue, {**settings, "ezthrottle_store": lab.environment["TEST_REDIS"]})
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +128,16 @@ def test_what_it_cannot_execute_is_not_forwarded(lab: Lab, path: str, local: Loc
         result.get(timeout=PATIENCE)
     assert local.server.jobs(path) == []
     assert "cannot express a body that is not declared as application/json" in str(result.traceback)
+
+
+def test_code_outside_of_tasks_can_wait_for_an_answer(lab: Lab, path: str, local: Local) -> None:
+    lab.upstream.plan(path, 404)
+    with closing(Celery("outside", set_as_current=False)) as app:
+        app.conf.update(local.settings)
+        with EZThrottle.from_app(app) as client:
+            said = [client.queue_and_wait(f"{lab.upstream.url}{path}", timeout=PATIENCE) for _ in range(2)]
+    assert [each["status"] for each in said] == ["failed", "success"]
+    assert [each["response"]["status_code"] for each in said] == [404, 200]
 
 
 @pytest.mark.slow
