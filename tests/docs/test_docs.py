@@ -123,7 +123,8 @@ def test_the_project_of_the_readme_runs(lab: Lab, path: str, tmp_path: Path) -> 
     celery.write_text(
         celery.read_text().replace(
             '["proj.tasks"]',
-            '["proj.tasks", "proj.more_tasks", "proj.threaded_tasks", "proj.async_tasks", "proj.fast_tasks", "proj.handed_over", "proj.invoicing"]',
+            '["proj.tasks", "proj.more_tasks", "proj.threaded_tasks", "proj.async_tasks", "proj.fast_tasks", "proj.handed_over", '
+            '"proj.invoicing"]',
         )
     )
     environment = {

@@ -58,6 +58,7 @@ from celery_ezthrottle.tasks.incoming import Incoming
 from celery_ezthrottle.workflows.local_call import Sent
 from celery_ezthrottle.workflows.signatures import signature
 from celery_ezthrottle.workflows.step import Step
+from celery_ezthrottle.workflows.step_run import Delivered
 from celery_ezthrottle.workflows.submission import Submission as SubmissionOfStep
 from tests.store.bench import park
 
@@ -156,6 +157,7 @@ SECRETIVE: list[Any] = [
     Account("canary in api_key", "https://ez.example.com", "https://tracktags.example.com"),
     Answer(400, {"Set-Cookie": "canary in cookie"}, "canary in text"),
     Sent(FAILED, "canary in text"),
+    Delivered(Told(body="canary in body"), 1.0, 2.0),
     SubmissionOfStep(JOB, shared=True),
     HandedOver(Told(body="canary in body"), JobResult(RESPONSE, given_up=False)),
     ServiceRequest(

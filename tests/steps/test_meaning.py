@@ -51,13 +51,13 @@ def _fallbacks(step: StepSpec) -> list[StepSpec]:
     return [each for fallback, _ in step.fallbacks for each in (fallback, *_fallbacks(fallback))]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(trees())
 def test_each_step_runs_when_the_rules_say_so_and_once(tree: StepSpec) -> None:
     runs_as_the_rules_say(tree)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(trees())
 def test_one_of_success_and_failure_also_when_the_service_is_late(tree: StepSpec) -> None:
     runs_one_of_success_and_failure(tree)
