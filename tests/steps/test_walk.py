@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from celery_ezthrottle.service.job import Trigger
+from celery_ezthrottle.steps.actions import Call, Ended, Outcome, Submit, Watch
 from celery_ezthrottle.steps.spec import FRUGAL, StepSpec
-from celery_ezthrottle.steps.walk import Call, Ended, Outcome, Submit, Walk, Watch
+from celery_ezthrottle.steps.walk import Walk
 
 URL = "https://api.example.com/v1"
 NOW = 1_700_000_000.0

@@ -9,9 +9,10 @@ import pytest
 
 from celery_ezthrottle.errors import InvalidJob
 from celery_ezthrottle.service.job import MAX_DEPTH, Trigger, Webhook
+from celery_ezthrottle.steps.actions import Outcome, Submit
 from celery_ezthrottle.steps.previous import fill, step_function
 from celery_ezthrottle.steps.spec import FRUGAL, StepSpec
-from celery_ezthrottle.steps.walk import Outcome, Submit, Walk
+from celery_ezthrottle.steps.walk import Walk
 from celery_ezthrottle.steps.wire import job_of, lead_of, to_wire
 
 HOOK = "https://app.example.com/ezthrottle/webhook?path="
