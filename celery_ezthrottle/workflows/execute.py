@@ -38,7 +38,8 @@ def execute(step: StepSpec, client: Any, previous: Any = NOTHING) -> dict[str, A
         ``executed_locally`` and ``step``. ``children`` has the results of the steps that ran after it.
 
     Raises:
-        ConfigurationError: a worker would have to go on with the step, and this process has no Celery app.
+        ConfigurationError: a worker would have to go on with the step, and this process has no Celery app, or sends no tasks
+            (``task_always_eager``).
     """
     results: list[dict[str, Any]] = []
     todo: deque[tuple[StepSpec, Any, dict[str, Any] | None]] = deque([(step, previous, None)])
@@ -58,13 +59,25 @@ def execute_here(app: Any, step: StepSpec, previous: Any) -> dict[str, Any]:
 
     Raises:
         StepFailed: the step has failed.
+        ConfigurationError: there is a job, and a setting is missing; or as :func:`execute`.
     """
-    from celery_ezthrottle.client.ezthrottle import EZThrottle  # only a job needs it
-
-    result = execute(step, EZThrottle.from_app(app), previous)
+    result = execute(step, _ClientOf(app), previous)
     if result["status"] == "failed":
         raise StepFailed(result)
     return result
+
+
+class _ClientOf:
+    """The client of an app. It is made for a job: a step that is only sent from here needs no settings."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    def submit_job(self, **job: Any) -> dict[str, Any]:
+        from celery_ezthrottle.client.ezthrottle import EZThrottle
+
+        with EZThrottle.from_app(self._app) as client:
+            return client.submit_job(**job)
 
 
 def _one(step: StepSpec, client: Any, previous: Any) -> tuple[dict[str, Any], Ended | None]:
@@ -106,6 +119,11 @@ def _leave_to_a_worker(step: StepSpec, walk: dict[str, Any], previous: Any) -> d
         raise ConfigurationError(
             "The step is to be submitted, and something must run in the client after that: only a Celery worker can go on with "
             "it. Call execute() or delay() in a process that has imported your Celery app."
+        )
+    if app.conf.task_always_eager:
+        raise ConfigurationError(
+            "The step is to be submitted, and something must run in the client after that: only a Celery worker can go on with "
+            "it, and with task_always_eager no task is sent to one. Set it to False."
         )
     sent = signature(step, walk=walk).apply_async(() if previous is NOTHING else (previous,))
     return {"status": "queued", "job_id": None, "task_id": sent.id, "executed_locally": False, "step": step.title}

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 from celery_ezthrottle.continuations.watches import dump_watch, watch_id_of
-from celery_ezthrottle.errors import EZThrottleError, StepFailed, StoreError
+from celery_ezthrottle.errors import ConfigurationError, EZThrottleError, StepFailed, StoreError
 from celery_ezthrottle.steps.actions import Call, Ended, Outcome, Submit, Watch
 from celery_ezthrottle.steps.previous import fill
 from celery_ezthrottle.steps.results import step_result
@@ -36,10 +36,18 @@ def run(
     """Run ``step`` as the current task. See :func:`celery_ezthrottle.workflows.task._run_step`.
 
     Where a task cannot be suspended (a direct call, eager mode), the step runs as outside of Celery.
+
+    Raises:
+        ConfigurationError: the task cannot be suspended, and is to go on with what was begun elsewhere.
     """
     request = task.request
     handoff = usable_handoff(task, request)
     if handoff is None:
+        if watch is not None or walk is not None:  # to begin it here would send its requests twice
+            raise ConfigurationError(
+                "The step was begun elsewhere, and must wait here for a job, but this process cannot suspend its task: run it "
+                "in a worker that has started with the settings of celery-ezthrottle."
+            )
         return execute_here(task.app, step, previous)
     stop_again(request)
     step_run = StepRun(task, request, handoff)
@@ -73,16 +81,20 @@ class _Execution:
     def _begin(self, walk: dict[str, Any] | None) -> None:
         """Go on where an earlier run has stopped; or begin."""
         run = self.run
-        state, told, waited = run.resume()
+        state, delivered = run.resume()
         if state is not None:
             run.load(self.step, state)
         elif walk is not None:
             run.walk = Walk.load(self.step, walk)
         else:
             run.walk = Walk.begin(self.step, time.time(), "watch" if self._watch else "start")
-        action = run.walk.next(time.time())
-        if told is None or isinstance(action, Ended) or not run.walk.is_waiting:
-            return  # a run that died has gone on before, or the time of the step is over
+        if delivered is None:
+            return
+        # What counts is when the result came: a busy worker may begin this run long after that.
+        action = run.walk.next(delivered.at)
+        if isinstance(action, Ended) or not run.walk.is_waiting:
+            return  # a run that died has gone on before, or the time of the step was over
+        told = delivered.told
         if not told.taken:
             self._not_taken(told.reason or "")
             return
@@ -93,7 +105,7 @@ class _Execution:
             run.tries += 1
         else:
             run.tries = 0
-            run.walk.job_ended(outcome_of(told, waited))
+            run.walk.job_ended(outcome_of(told, delivered.elapsed))
 
     def _call(self, action: Call) -> None:
         sent = send(fill(action.spec, self.previous), action.timeout_s)
@@ -146,7 +158,7 @@ class _Execution:
         record = record_of(
             run,
             continuation_id,
-            journal=run.journal(),
+            journal=run.journal(is_waiting=True),
             job=dump_watch(awaited) if isinstance(awaited, str) else json.dumps(awaited.job.to_wire()).encode(),
             failure=b"null",  # a step takes from its state what it knows of its failed attempts
             shared=not isinstance(awaited, str) and awaited.shared,

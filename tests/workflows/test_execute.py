@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from traceback import format_exception
+from typing import Any
 
 import pytest
+from celery import Celery
 
-from celery_ezthrottle import EZThrottle, Step, StepFailed, StepType
+from celery_ezthrottle import ConfigurationError, EZThrottle, InvalidJob, Step, StepFailed, StepType
+from celery_ezthrottle.steps.previous import NOTHING
+from celery_ezthrottle.steps.walk import Walk
+from celery_ezthrottle.workflows.execute import execute_here
 from celery_ezthrottle.workflows.signatures import signature
 from tests.support.lab import PATIENCE, Lab, wait_until
 from tests.support.project import app
+from tests.support.upstream import Answer
 
 
 @pytest.fixture
@@ -100,6 +107,65 @@ def test_a_step_in_eager_mode_is_run_as_outside_of_celery(lab: Lab, path: str) -
     lab.upstream.plan(path, 404)
     with pytest.raises(StepFailed, match="HTTP 404"):
         signature(frugal(lab, path).spec).apply().get()
+
+
+def test_a_step_that_needs_no_job_needs_no_settings(lab: Lab, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("EZTHROTTLE_API_KEY")
+    with Celery("bare", set_as_current=False) as bare:
+        assert execute_here(bare, frugal(lab, path).spec, NOTHING)["status"] == "success"
+        with pytest.raises(ConfigurationError, match="ezthrottle_api_key"):
+            execute_here(bare, performance(lab, path).spec, NOTHING)
+
+
+def test_in_eager_mode_no_worker_can_go_on(lab: Lab, path: str, client: EZThrottle) -> None:
+    """Each task would send the request, and leave the step to the next one."""
+    lab.upstream.plan(path, *[429] * 3)
+    step = frugal(lab, path).on_success(frugal(lab, f"{path}/after"))
+    app.conf.task_always_eager = True
+    try:
+        for run in (step.delay().get, lambda: step.execute(client)):
+            with pytest.raises(ConfigurationError, match="task_always_eager"):
+                run()
+    finally:
+        app.conf.task_always_eager = False
+    assert counts(lab, path) == (2, 0)
+
+
+@pytest.mark.parametrize("begun", ["walk", "watch"])
+def test_what_was_begun_elsewhere_does_not_begin_anew_where_it_cannot_wait(lab: Lab, path: str, begun: str) -> None:
+    spec = frugal(lab, path).spec if begun == "walk" else performance(lab, path).spec
+    given: Any = {"walk": Walk.begin(spec, 0.0).dump()} if begun == "walk" else {"watch": ["0" * 32, "on_success"]}
+
+    with pytest.raises(ConfigurationError, match="cannot suspend"):
+        signature(spec, **given).apply().get()
+
+    assert (counts(lab, path), lab.service.jobs(path)) == ((0, 0), [])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("header", ("Authorization", " Bearer 0123456789")), ("url", ("http://.0123456789.example/",))]
+)
+def test_a_request_that_cannot_be_sent_is_an_error_without_its_values(
+    client: EZThrottle, name: str, value: tuple[str, ...]
+) -> None:
+    step = Step().url("http://127.0.0.1/").type(StepType.FRUGAL)
+
+    with pytest.raises(InvalidJob) as caught:
+        getattr(step, name)(*value).execute(client)
+
+    assert "0123456789" not in "".join(format_exception(caught.value))
+
+
+@pytest.mark.parametrize("location", ["ftp://user:0123456789@host/", "http://0123456789:port/"])
+def test_a_redirect_that_leads_nowhere_is_a_network_error(
+    lab: Lab, path: str, client: EZThrottle, location: str
+) -> None:
+    """It is not the request that is wrong, so the step goes on to what comes after a failure."""
+    lab.upstream.plan(path, Answer(302, "", {"Location": location}))
+
+    result = frugal(lab, path).fallback(frugal(lab, f"{path}/other")).execute(client)
+
+    assert (result["status"], result["path"]) == ("success", "fallback[0]")
 
 
 def test_the_secret_of_a_request_is_in_no_result(lab: Lab, path: str, client: EZThrottle) -> None:
