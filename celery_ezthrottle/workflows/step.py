@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from celery_ezthrottle._common.shown_url import shown_url
 from celery_ezthrottle.errors import InvalidJob
 from celery_ezthrottle.service.job import Trigger
 from celery_ezthrottle.steps import step_validation, template
@@ -212,7 +213,10 @@ class Step:
         return to_wire(self.spec)
 
     def __repr__(self) -> str:
-        return f"<Step {self.spec.kind} {self.spec.title}>" if self._fields.get("url") else "<Step without a URL>"
+        url = self._get("url", "")
+        return (
+            f"<Step {self._get('kind', 'performance')} {self._get('method', 'GET')} {shown_url(url) if url else '?'}>"
+        )
 
     # How it is run
 
