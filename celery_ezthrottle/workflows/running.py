@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import uuid4
 
+from celery_ezthrottle._common.failpoints import reach
 from celery_ezthrottle.continuations.build_job import webhook_url
 from celery_ezthrottle.continuations.watches import dump_watch, watch_id_of
 from celery_ezthrottle.errors import EZThrottleError, StepFailed, StoreError
@@ -31,7 +32,7 @@ __all__ = ["run"]
 
 
 def run(
-    task: Any, step: StepSpec, previous: Any, *, watch: list[str] | None, walk: dict[str, Any] | None, once: bool
+    task: Any, step: StepSpec, previous: Any, *, watch: list[str] | None, walk: dict[str, Any] | None, once: str | None
 ) -> dict[str, Any]:
     """Run ``step`` as the current task. See :func:`celery_ezthrottle.workflows.task._run_step`.
 
@@ -43,8 +44,8 @@ def run(
         return execute_here(task.app, step, previous)
     stop_again(request)
     step_run = StepRun(task, request, handoff)
-    if once:
-        step_run.check_first()
+    if once is not None:
+        step_run.check_first(once)
     return _Execution(step_run, step, previous, watch).go_on(walk)
 
 
@@ -96,7 +97,7 @@ class _Execution:
         }
         self.run.walk.called(outcome)
         if self.run.has_lease:
-            self.run.save_journal()  # a run that takes over, if this one dies, must not repeat it
+            self.run.keep_journal()
 
     def _submit(self, action: Submit) -> None:
         continuation_id = uuid4().hex
@@ -162,6 +163,7 @@ class _Execution:
             error=None if action.succeeded else last.get("error") or action.outcome.error or _status(last),
         )
         send_children(run, action.due, result)
+        reach("step.sent")
         if not action.succeeded:
             raise StepFailed(result)
         return result
