@@ -29,7 +29,8 @@ class Node:
 
     Attributes:
         kind: "frugal" or "performance".
-        how: the upstream answers: "pay", as fate has it; "limited", first with a 429; "declined", always with 402.
+        how: the upstream answers: "pay", as fate has it; "limited", first with a 429; "declined", always with 402; "free", always
+            with a success.
         fallbacks: each with the statuses after which it is tried; none = any failure.
         forwards_declined: 402 is in the step's ``fallback_on_error``.
         by: who runs it, see :class:`.planned.PlannedStep`.
@@ -88,7 +89,8 @@ SHAPES = {
         on_success=performance(by="service", on_success=performance(by="service")),
         on_failure=performance(by="service"),
     ),
-    "a frugal fallback": performance("declined", fallbacks=((frugal(), (DECLINED,)),), on_success=performance()),
+    # Nothing but its step's own request is forwarded: this fallback fails if it is limited.
+    "a frugal fallback": performance("declined", fallbacks=((frugal("free"), (DECLINED,)),), on_success=performance()),
 }
 
 
