@@ -25,6 +25,8 @@ FAILPOINTS = (
     "resume.begin",  # a resumed run begins; it has claimed nothing
     "resume.started",  # the run has claimed the continuation; its body has not begun
     "resume.left",  # the body has ended; no result is stored
+    "step.taken",  # a step that may have been sent twice belongs to this message; it has not begun
+    "step.sent",  # the steps after a step are sent; its task has not ended
     "resume.recorded",  # Celery has sent result, callbacks and chain; the continuation is not finished
     "resume.finished",  # the continuation is finished, or (early acks) soon will be; with late acks, the message is not acked
     "sweep.claimed",  # the sweeper has claimed something that is due

@@ -129,7 +129,7 @@ class Jobs:
             poll_interval: most seconds between two looks at the store. The first ones follow faster.
 
         Returns:
-            What the webhook says: ``job_id``; ``status``, "success" or "failed"; ``response``, None or a dict with
+            What the webhook says: ``job_id``; ``status``, such as "success" or "failed"; ``response``, None or a dict with
             ``status_code``, ``headers`` and ``body``; ``error``, None or the service's reason.
 
         Raises:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from secrets import token_hex
 from typing import Any
 
 from celery_ezthrottle._common.log import logger
@@ -114,7 +115,9 @@ class L8:
         if not is_signed(message, asked["signature"], asked["sender"]):
             raise Refused(401, "The signature of the challenge is wrong.")
         try:
-            is_new = self._continuations.store.take_nonce(asked["nonce"], asked["timestamp"] + self._tolerance)
+            challenge = token_hex(8)
+            until = asked["timestamp"] + self._tolerance
+            is_new = self._continuations.store.take_nonce(asked["nonce"], challenge, until) == challenge
         except StoreError as exc:
             logger.error("A challenge could not be answered: %s", exc)
             raise Refused(503, "The nonce could not be stored.", Retry_After=str(RETRY_AFTER)) from None

@@ -247,12 +247,12 @@ class Store(Protocol):
     def note_receiver(self, now: float) -> None:
         """A receiver has started, and its clock says ``now``."""
 
-    def take_nonce(self, nonce: str, until: float) -> bool:
-        """Take a nonce, which may be used once: that of a handshake, or the name of what must not begin twice. It is remembered
-        until ``until`` or longer.
+    def take_nonce(self, nonce: str, holder: str, until: float) -> str:
+        """Take a nonce for ``holder``, if nobody has it. It may be used once: that of a handshake, or the name of what must not
+        begin twice. It is remembered until ``until`` or longer.
 
         Returns:
-            False when it was taken before.
+            Who has it: ``holder``, also when this act is repeated, or who has taken it before.
         """
 
     def health(self) -> Health:

@@ -204,6 +204,14 @@ class Run:
         was_sent = call.last_request is not call.request or not call.library.certainly_not_sent(call.error)
         if call.fingerprint is None or call.is_safe or not was_sent:
             return
+        self.keep_journal()
+
+    def keep_journal(self) -> None:
+        """Save what this run has done: a run that takes over, if this one dies, must not repeat it.
+
+        Raises:
+            celery.exceptions.Ignore: another run has taken over.
+        """
         if not self._save():
             self._stop_taken_over()  # before it makes the next call
 

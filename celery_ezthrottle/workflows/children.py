@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from secrets import token_hex
 from typing import Any
 from uuid import NAMESPACE_OID, uuid5
 
@@ -27,7 +28,7 @@ def send_children(run: StepRun, due: Iterable[Child], result: dict[str, Any]) ->
         options["queue"] = message["routing_key"]
     for child in due:
         # Only a late-acknowledged task may come again once it has sent them.
-        given: dict[str, Any] = {"once": True} if run.task.acks_late else {}
+        given: dict[str, Any] = {"once": token_hex(8)} if run.task.acks_late else {}
         if child.mode == "watch":
             assert run.nested_in is not None  # noqa: S101 -- it is nested in a job that this task has waited for
             job, path = run.nested_in

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
+from celery_ezthrottle._common.failpoints import reach
 from celery_ezthrottle._common.log import logger
 from celery_ezthrottle.continuations.watches import dump_watch, watch_id_of
 from celery_ezthrottle.errors import ConfigurationError, EZThrottleError, StepFailed, StoreError
@@ -35,7 +36,7 @@ __all__ = ["run"]
 
 
 def run(
-    task: Any, step: StepSpec, previous: Any, *, watch: list[str] | None, walk: dict[str, Any] | None, once: bool
+    task: Any, step: StepSpec, previous: Any, *, watch: list[str] | None, walk: dict[str, Any] | None, once: str | None
 ) -> dict[str, Any]:
     """Run ``step`` as the current task. See :func:`celery_ezthrottle.workflows.task._run_step`.
 
@@ -55,8 +56,8 @@ def run(
         return execute_here(task.app, step, previous)
     stop_again(request)
     step_run = StepRun(task, request, handoff)
-    if once:
-        step_run.check_first()
+    if once is not None:
+        step_run.check_first(once)
     return _Execution(step_run, step, previous, watch).go_on(walk)
 
 
@@ -135,7 +136,7 @@ class _Execution:
             self._asked = sent.asked
         self.run.walk.called(sent.outcome)
         if self.run.has_lease:
-            self.run.save_journal()  # a run that takes over, if this one dies, must not repeat it
+            self.run.keep_journal()
 
     def _submit(self, action: Submit) -> None:
         run, now, continuation_id = self.run, time.time(), uuid4().hex
@@ -209,6 +210,7 @@ class _Execution:
             error=None if action.succeeded else action.outcome.error or f"HTTP {action.outcome.status_code}",
         )
         send_children(run, action.due, result)
+        reach("step.sent")
         if not action.succeeded:
             raise StepFailed(result)
         return result

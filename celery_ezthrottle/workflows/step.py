@@ -57,7 +57,8 @@ class Step:
 
     def header(self, key: str, value: str) -> Step:
         """Set one header, instead of one that has the same name in any case. Its value may have placeholders."""
-        others = {name: text for name, text in self._get("headers", {}).items() if name.lower() != str(key).lower()}
+        before = self._fields.get("headers", {})
+        others = {name: content for name, content in before.items() if name.lower() != str(key).lower()}
         return self._set("headers", {**others, key: value})
 
     def body(self, body: str | bytes | None) -> Step:
@@ -170,11 +171,11 @@ class Step:
 
     def get_description(self) -> str | None:
         """Return what :meth:`description` was given."""
-        return self._get("description", None)  # type: ignore[no-any-return]
+        return self._text("description")
 
     def get_response_description(self) -> str | None:
         """Return what :meth:`response_description` was given."""
-        return self._get("response_description", None)  # type: ignore[no-any-return]
+        return self._text("response_description")
 
     # What it is
 
@@ -209,12 +210,9 @@ class Step:
     def __deepcopy__(self, _: object) -> Step:
         return self.__copy__()  # what a builder holds is never changed, and a client cannot be copied
 
-    def __repr__(self) -> str:
-        url = self._fields.get("url")
-        if not url:
-            return "<Step without a URL>"
-        title = self.get_description() or f"{self._get('method', 'GET')} {shown_url(url)}"
-        return f"<Step {self._get('kind', PERFORMANCE)} {title}>"  # also of a step that has no spec, as its fields contradict
+    def __repr__(self) -> str:  # not by the spec: a step whose fields contradict each other has none
+        get, url = self._fields.get, self._fields.get("url", "")
+        return f"<Step {get('kind', PERFORMANCE)} {get('method', 'GET')} {shown_url(url) if url else '?'}>"
 
     # How it is run
 
@@ -273,8 +271,6 @@ class Step:
 
         return history.trace(self.get_execution_history(result))
 
-    # Inside
-
     def _planned(self) -> StepSpec:
         """The step, once it is known that all its jobs can be submitted."""
         return plan(self.spec).spec
@@ -287,8 +283,9 @@ class Step:
         self._fields[name] = None if step is None else _spec(name, step)
         return self
 
-    def _get(self, name: str, default: Any) -> Any:
-        return self._fields.get(name, default)
+    def _text(self, name: str) -> str | None:
+        found: str | None = self._fields.get(name)
+        return found
 
 
 def _spec(name: str, step: Any) -> StepSpec:

@@ -10,6 +10,7 @@ from typing import Any
 
 from celery.exceptions import Ignore
 
+from celery_ezthrottle._common.failpoints import reach
 from celery_ezthrottle._common.log import logger
 from celery_ezthrottle.continuations.job_result import Told, told
 from celery_ezthrottle.errors import StoreError
@@ -72,23 +73,31 @@ class StepRun(Run):
             return _read(look_up(self) or b""), None
         return None, None
 
-    def check_first(self) -> None:
-        """Check that no other message has begun this task. A message that comes again is not another one.
+    def check_first(self, message: str) -> None:
+        """Check that no other message has begun this task.
+
+        Args:
+            message: what tells this message from others with the same task id. A message that the broker delivers again, or that
+                Celery publishes as a retry, has the same text.
 
         Raises:
             celery.exceptions.Ignore: another one has.
         """
-        if self.resumed_from is not None or self.handoff["redelivered"] or self.handoff["record"]:
+        if self.resumed_from is not None:
             return
-        task_id = self.task.request.id
+        request = self.task.request
+        name, holder = f"step {request.id}", f"{message} {self.id}"
         try:
-            is_first = retry_briefly(lambda: self.store.take_nonce(f"step {task_id}", time.time() + REMEMBERED))
+            found = retry_briefly(lambda: self.store.take_nonce(name, holder, time.time() + REMEMBERED))
         except StoreError as exc:
-            logger.warning("Step %s: nobody can tell whether it has begun already, so it runs: %s", task_id, exc)
+            logger.warning("Step %s: nobody can tell whether it has begun already, so it runs: %s", request.id, exc)
             return
-        if not is_first:
-            logger.info("Step %s was sent twice; this message does nothing.", task_id)
-            self.stop(Ignore("a message of the same step has come before"))
+        comes_again = self.handoff["redelivered"] or request.retries
+        if found == holder or (comes_again and found.partition(" ")[0] == message):
+            reach("step.taken")
+            return
+        logger.info("Step %s was sent twice; this message does nothing.", request.id)
+        self.stop(Ignore("a message of the same step has come before"))
 
     def load(self, step: StepSpec, state: Mapping[str, Any]) -> None:
         """Take over the state that an earlier run of ``step`` has left."""

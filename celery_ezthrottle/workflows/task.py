@@ -30,7 +30,7 @@ def _run_step(
     step: list[dict[str, Any]],
     watch: list[str] | None = None,
     walk: dict[str, Any] | None = None,
-    once: bool = False,
+    once: str | None = None,
 ) -> dict[str, Any]:
     """Run a step. See :meth:`celery_ezthrottle.Step.s`.
 
@@ -40,7 +40,8 @@ def _run_step(
         watch: the job in which the step is nested, by its continuation id, and the path of the step in it. EZThrottle has started
             it, and the task waits for its webhook. None = the task starts the step.
         walk: how far the step was run outside of Celery; None = it begins.
-        once: the message may have been sent twice, under the same task id, because the task that sent it was run again.
+        once: a random text, when the task that sends this one may send it again, under the same task id: only the first of these
+            messages does something. They are told apart by this text. None = whatever comes is run.
 
     Returns:
         The result of the step: see :func:`celery_ezthrottle.steps.results.step_result`.

@@ -18,6 +18,7 @@ from celery_ezthrottle._common import failpoints
 
 from .history import History
 from .project import Settings, build, run_of
+from .step_runs import note_steps
 from .striker import reaching
 from .zygote import children_of
 
@@ -33,6 +34,7 @@ NOTED = {"suspend.stored", "resume.begin", "resume.started"}
 ENDS_WITHIN = 10.0
 
 app = build(SETTINGS, HISTORY)
+note_steps(HISTORY)
 
 
 def _task_id() -> str:

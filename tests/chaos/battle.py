@@ -5,16 +5,18 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .case import Evidence, Verdict
 from .history import read_history
-from .judges import Evidence, Verdict, judge
+from .judges import judge
 from .killer import Killer
 from .ledger import read_ledger
-from .load import Planned, plan, send
+from .load import plan, send
+from .planned import Planned
+from .progress import Progress
 from .watch import Watch, left_in_broker
 from .world import Config, World, running_world
 
@@ -43,7 +45,7 @@ class Orders:
 class Battle:
     def __init__(self, orders: Orders, folder: Path) -> None:
         self._orders, self._folder = orders, folder
-        self._units = plan(orders.tasks, orders.seed, late=True if orders.stock else None)
+        self._units = plan(orders.tasks, orders.seed, late=True if orders.stock else None, trees=not orders.stock)
         self.planned: list[Planned] = [planned for unit in self._units for planned in unit]
         self._sent = threading.Event()
         self._enough = threading.Event()
@@ -54,15 +56,16 @@ class Battle:
         config = Config(broker=orders.broker, seed=orders.seed, settings={"fresh_keys": orders.fresh_keys})
         with running_world(self._folder, config) as world:
             watch, killer = Watch(world.client), Killer(world, orders.seed)
+            progress = Progress(self.planned, watch, world.ledger_path)
             begun = time.monotonic()
-            sender = threading.Thread(target=self._send, args=(world, watch), daemon=True)
+            sender = threading.Thread(target=self._send, args=(world, progress), daemon=True)
             sender.start()
             killer.start()
             try:
-                self._wait_for_the_end_of_killing(watch, begun + 60 * orders.minutes)
+                self._wait_for_the_end_of_killing(progress, begun + 60 * orders.minutes)
             finally:
                 killer.stop()
-            self._let_rest(world, watch, begun)
+            self._let_rest(world, progress, begun)
             seconds = time.monotonic() - begun
             self._enough.set()
             sender.join(30)
@@ -72,53 +75,48 @@ class Battle:
             verdict = self._judge(world, watch)
         return self._report(verdict, killer, watch, seconds, started)
 
-    def _send(self, world: World, watch: Watch) -> None:
+    def _send(self, world: World, progress: Progress) -> None:
         family = "stock" if self._orders.stock else "frugal"
         # Over nine tenths of the time, so that blows fall on all of it.
         pause = 0.9 * 60 * self._orders.minutes / len(self._units)
         sent, next_at = 0, time.monotonic()
         for unit in self._units:
-            while sent - sum(seen.state in {"SUCCESS", "FAILURE"} for seen in list(watch.seen.values())) > MOST_AT_ONCE:
+            while sent - progress.ended() > MOST_AT_ONCE:
                 if self._enough.wait(LOOK_EVERY):
                     return
             with world.calm:
-                for planned in send(world.app, unit, family):
+                for planned in send(world.app, unit, family, upstream=world.settings.upstream):
                     world.history.note("sent", task=planned.id)
-            sent += len(unit)
+            sent += sum(not planned.is_spare for planned in unit)
             next_at += pause
             if self._enough.wait(max(0.0, next_at - time.monotonic())):
                 return
         self._sent.set()
 
-    def _wait_for_the_end_of_killing(self, watch: Watch, until: float) -> None:
+    def _wait_for_the_end_of_killing(self, progress: Progress, until: float) -> None:
         while time.monotonic() < until:
-            self._look(watch)
-            if self._sent.is_set() and not self._open(watch):
+            progress.look()
+            if self._sent.is_set() and not any(progress.open()):
                 return
             self._enough.wait(LOOK_EVERY)
 
-    def _let_rest(self, world: World, watch: Watch, begun: float) -> None:
+    def _let_rest(self, world: World, progress: Progress, begun: float) -> None:
         """Until everything has come to its end, or nothing has happened for long."""
         until = max(time.monotonic(), begun + 60 * self._orders.minutes) + self._orders.patience
         size, quiet_since = -1, time.monotonic()
         while time.monotonic() < until:
-            self._look(watch)
+            progress.look()
             if world.history.size() != size or not self._sent.is_set():
                 size, quiet_since = world.history.size(), time.monotonic()
             # What is suspended waits for its deadline.
-            waits = any(seen.state == "FORWARDED" and seen.deadline > time.time() - 15 for seen in watch.seen.values())
+            waits = any(
+                seen.state == "FORWARDED" and seen.deadline > time.time() - 15 for seen in progress.watch.seen.values()
+            )
             if self._sent.is_set() and (
-                not self._open(watch) or (time.monotonic() > quiet_since + QUIET and not waits)
+                not any(progress.open()) or (time.monotonic() > quiet_since + QUIET and not waits)
             ):
                 return
             self._enough.wait(LOOK_EVERY)
-
-    def _look(self, watch: Watch) -> None:
-        watch.look([planned.id for planned in self._open(watch)])
-
-    def _open(self, watch: Watch) -> list[Planned]:
-        """Tasks that have not ended, and that Celery may still send."""
-        return list(_open(self.planned, watch))
 
     def _judge(self, world: World, watch: Watch) -> Verdict:
         return judge(
@@ -157,15 +155,3 @@ class Battle:
             "kills_by_victim": dict(sorted(killer.counts.items())),
             "faults": {name: sorted(found)[:10] for name, found in verdict.faults.items()},
         }
-
-
-def _open(planned: Sequence[Planned], watch: Watch) -> Iterator[Planned]:
-    unreachable: set[str] = set()
-    for task in planned:
-        if watch.is_over(task.id):
-            if watch.seen[task.id].state != "SUCCESS":
-                unreachable.add(task.id)
-        elif any(need in unreachable for need in task.needs):
-            unreachable.add(task.id)
-        else:
-            yield task

@@ -28,7 +28,8 @@ class Event:
             * ``sent``: a task's message was handed to the broker;
             * ``received``: a worker's main process has it (``resumed``: the continuation it resumes);
             * ``acked``: that process acknowledges it, or rejects it for good (``state`` says which);
-            * ``body``, ``ended``: the task's function began, ended (``state``: how it left);
+            * ``body``, ``ended``: the task's function began, ended (``state``: how it left). That of a step begins when it may go
+              on; its ``state`` says then whether its message was "redelivered";
             * ``left``: Celery is through with the run: result, callbacks and chain are out (``state`` is Celery's);
             * ``reached``: a failpoint (``point``);
             * ``webhook``: one was passed on (``resumed``: its continuation, ``state``: the status of the answer);

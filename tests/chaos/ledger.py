@@ -6,11 +6,11 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-__all__ = ["Entry", "Ledger", "read_ledger"]
+__all__ = ["Entry", "Ledger", "asked_and_executed", "read_ledger"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,7 @@ class Entry:
         what: was done: ``executed``; ``repeated`` (this key was executed before: the same answer again, and nothing else);
             or ``refused`` (nothing was executed).
         status: of the answer; 0: the connection was closed without one.
-        run: which run of the task made this request, or had it forwarded.
+        run: which run of the task made this request, or had it forwarded; "" for the job of a step.
         direct: made by the worker itself, not by the service.
     """
 
@@ -65,6 +65,17 @@ class Ledger:
 
     def close(self) -> None:
         os.close(self._file)
+
+
+def asked_and_executed(ledger: Iterable[Entry]) -> tuple[set[str], set[str]]:
+    """The payments that were asked for, and those that were executed."""
+    asked: set[str] = set()
+    executed: set[str] = set()
+    for entry in ledger:
+        asked.add(entry.payment)
+        if entry.what != "refused":
+            executed.add(entry.payment)
+    return asked, executed
 
 
 def read_ledger(path: Path) -> Iterator[Entry]:

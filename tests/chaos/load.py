@@ -1,63 +1,67 @@
-"""The load: half of the tasks in chains, a tenth in chords, the rest plain; some acknowledged late, some early.
+"""The load: half of the tasks in chains, a tenth in chords, a tenth steps in trees, the rest plain; some acknowledged late, some
+early.
 
-A tenth of the tasks make their payments in threads, all at once.
+A tenth of the tasks that are no steps make their payments in threads, all at once.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from celery import Celery, Signature, chain, chord
 
-__all__ = ["CHAIN", "CHORD", "Planned", "Unit", "plan", "send"]
+from celery_ezthrottle.steps.plan import plan as plan_steps
+from celery_ezthrottle.steps.spec import dump
+
+from .planned import Planned, Unit
+from .trees import KEYS, SHAPES, plan_tree, spec_of, steps_of
+
+__all__ = ["CHAIN", "CHORD", "plan", "send", "tree"]
 
 CHAIN = 5  # links
 CHORD = 5  # members, the last of which is the body
 
 
-@dataclass(frozen=True)
-class Planned:
-    """A task that is to be run.
-
-    Attributes:
-        id: of the task, and of the order that it pays.
-        calls: how many payments it makes.
-        threaded: it makes them at once, each in a thread; otherwise one after the other.
-        needs: the tasks that must have succeeded before it is sent at all.
-    """
-
-    id: str
-    kind: str
-    late: bool
-    calls: int = 1
-    threaded: bool = False
-    needs: tuple[str, ...] = ()
-
-    @property
-    def payments(self) -> tuple[str, ...]:
-        return tuple(f"{self.id}/{number}" for number in range(self.calls))
-
-
-Unit = tuple[Planned, ...]  # what is sent at once
-
-
-def plan(tasks: int, seed: int, *, late: bool | None = None) -> list[Unit]:
-    """``tasks`` tasks in units, shuffled.
+def plan(tasks: int, seed: int, *, late: bool | None = None, trees: bool = True) -> list[Unit]:
+    """``tasks`` tasks in units, shuffled. What may run only if something ends otherwise than planned is not counted.
 
     Args:
         late: how all of them are acknowledged; None: half and half.
+        trees: whether there are trees of steps; in their place there are plain tasks.
     """
     chance = random.Random(seed)
     shapes = ["chord"] * (tasks // 10 // CHORD) + ["chain"] * (tasks // 2 // CHAIN)
-    shapes += ["plain"] * (tasks - CHAIN * shapes.count("chain") - CHORD * shapes.count("chord"))
+    left = tasks - CHAIN * shapes.count("chain") - CHORD * shapes.count("chord")
+    planted = _trees(tasks // 10, chance) if trees else []
+    shapes += planted + ["plain"] * (left - sum(steps_of(SHAPES[shape]) for shape in planted))
     chance.shuffle(shapes)
-    return [_unit(shape, f"{shape}-{seed}-{number}", chance, late) for number, shape in enumerate(shapes)]
+    return [_unit(shape, number, seed, chance, late) for number, shape in enumerate(shapes)]
 
 
-def _unit(shape: str, prefix: str, chance: random.Random, late: bool | None) -> Unit:
+def _trees(steps: int, chance: random.Random) -> list[str]:
+    """Shapes that have so many steps in all, or one less: each once before one comes again."""
+    found: list[str] = []
+    bag: list[str] = []
+    while True:
+        fitting = [shape for shape in bag or SHAPES if steps_of(SHAPES[shape]) <= steps]
+        if not fitting and not bag:
+            return found
+        if not fitting:
+            bag = []
+            continue
+        shape = chance.choice(fitting)
+        bag = [each for each in bag or SHAPES if each != shape]
+        found.append(shape)
+        steps -= steps_of(SHAPES[shape])
+
+
+def _unit(shape: str, number: int, seed: int, chance: random.Random, late: bool | None) -> Unit:
+    if shape in SHAPES:
+        given = chance.random() < 0.5 if late is None else late
+        return tree(shape, f"tree-{seed}-{number}", late=given, key=chance.choice(KEYS))
+    prefix = f"{shape}-{seed}-{number}"
     ids = [f"{prefix}-{number}" for number in range({"chain": CHAIN, "chord": CHORD}.get(shape, 1))]
 
     def needs(number: int) -> tuple[str, ...]:
@@ -79,6 +83,11 @@ def _unit(shape: str, prefix: str, chance: random.Random, late: bool | None) -> 
     return tuple(planned(number, name) for number, name in enumerate(ids))
 
 
+def tree(shape: str, id_: str, *, late: bool, key: str) -> Unit:
+    """One tree of :data:`.trees.SHAPES`."""
+    return plan_tree(SHAPES[shape], id_, shape, late=late, key=key)
+
+
 def signature(app: Celery, planned: Planned, family: str, path: str = "pay") -> Signature:
     return app.signature(
         f"{family}.{'late' if planned.late else 'early'}",
@@ -87,12 +96,20 @@ def signature(app: Celery, planned: Planned, family: str, path: str = "pay") -> 
     )
 
 
-def send(app: Celery, unit: Unit, family: str, path: str = "pay") -> Iterator[Planned]:
-    """Send it; gives what was sent by this, and not later by a worker."""
+def send(app: Celery, unit: Unit, family: str, path: str = "pay", *, upstream: str) -> Iterator[Planned]:
+    """Send it; gives what was sent by this, and not later by a worker.
+
+    Args:
+        upstream: URL of the payments API, for steps.
+    """
     # A subscription to each result: a Redis that is killed would keep this client busy, and nobody waits for them.
     backend: Any = app.backend
     backend.on_task_call = lambda producer, task_id: None
     backend.remove_pending_result = lambda result: result
+    if unit[0].step is not None:
+        _send_tree(app, unit[0], upstream)
+        yield unit[0]
+        return
     signatures = [signature(app, planned, family, path) for planned in unit]
     if unit[0].kind == "chain":
         chain(*signatures, app=app).apply_async()
@@ -103,3 +120,11 @@ def send(app: Celery, unit: Unit, family: str, path: str = "pay") -> Iterator[Pl
     else:
         signatures[0].apply_async()
         yield unit[0]
+
+
+def _send_tree(app: Celery, root: Planned, upstream: str) -> None:
+    assert root.step is not None
+    spec = spec_of(SHAPES[root.step.shape], root.id, root.step.key, upstream)
+    # The name decides how the whole tree is acknowledged: see ``project.build``.
+    task = f"steps.{'late' if root.late else 'early'}"
+    app.send_task(task, kwargs={"step": dump(plan_steps(spec).spec)}, task_id=root.id)

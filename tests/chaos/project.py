@@ -2,7 +2,7 @@
 
 ``frugal.late`` and ``frugal.early`` are suspended when the upstream is at its limit; ``stock.late`` and ``stock.early`` are the
 same without the plugin, retried by Celery. ``strict.*`` are frugal and have no retries: nothing of Celery's helps them.
-``hasty.*`` are strict and give up soon.
+``hasty.*`` are strict and give up soon. ``steps.*`` run the steps of a tree; what they send is named as they are.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ from typing import Any, TypeAlias
 import requests
 from celery import Celery, Task
 
-from celery_ezthrottle import frugal
+from celery_ezthrottle import StepFailed, frugal
+from celery_ezthrottle.tasks.decorator import mark_frugal
 from celery_ezthrottle.tasks.handoff import handoff_of
+from celery_ezthrottle.workflows.task import _run_step
 
 from .history import History
 
-__all__ = ["FAMILIES", "BoundTask", "Settings", "build", "run_of"]
+__all__ = ["FAMILIES", "STEPS", "BoundTask", "Settings", "build", "run_of"]
 
 BoundTask: TypeAlias = "Task[Any, Any]"  # not subscriptable before Celery 5.7
 
@@ -29,6 +31,9 @@ BoundTask: TypeAlias = "Task[Any, Any]"  # not subscriptable before Celery 5.7
 FAMILIES: dict[str, dict[str, Any]] = {
     "frugal": {}, "strict": {}, "hasty": {"submit_timeout": 1.0, "result_timeout": 3.0}, "stock": {},
 }  # fmt: skip
+
+#: Names of the tasks that run steps.
+STEPS = ("steps.late", "steps.early")
 
 RETRIES: dict[str, Any] = {
     "autoretry_for": (requests.RequestException,), "retry_backoff": True, "retry_backoff_max": 8, "max_retries": 8,
@@ -118,6 +123,10 @@ def build(settings: Settings, history: History) -> Celery:
                 ignore_result=False,
                 **options,
             )(body if family == "stock" else frugal(**given)(body))
+    for name in STEPS:
+        # As the package's own task, which has one way to be acknowledged.
+        run_step = app.task(name=name, shared=False, bind=True, acks_late=name == "steps.late", throws=(StepFailed,))
+        run_step(mark_frugal(_run_step, {}))
     return app
 
 

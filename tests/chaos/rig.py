@@ -17,11 +17,15 @@ from tests.support.fake_service import FakeService
 from tests.support.lab import wait_until
 from tests.support.upstream import running
 
+from .case import Evidence, Verdict
 from .history import read_history
-from .judges import Evidence, Verdict, judge
+from .judges import judge
 from .ledger import read_ledger
-from .load import Planned, send
+from .load import send, tree
+from .planned import Planned
+from .progress import Progress
 from .striker import Reached, Striker
+from .trees import KEYS
 from .watch import Watch, left_in_broker
 from .world import Config, World, running_world
 
@@ -56,21 +60,30 @@ class Rig:
         name = f"batch{next(_numbers)}"
         return [Planned(f"{name}-{number}", "plain", late) for number in range(size)]
 
+    def trees(self, shape: str, size: int, *, late: bool) -> list[Planned]:
+        """The steps of so many trees that no other test has."""
+        name = f"trees{next(_numbers)}"
+        found = [tree(shape, f"{name}-{number}", late=late, key=KEYS[number % len(KEYS)]) for number in range(size)]
+        return [planned for unit in found for planned in unit]
+
     def send(self, batch: Sequence[Planned], family: str, path: str) -> None:
         for planned in batch:
+            if planned.needs:
+                continue  # the step before it sends it
             with self.world.calm:
-                for sent in send(self.world.app, (planned,), family, path):
+                for sent in send(self.world.app, (planned,), family, path, upstream=self.world.settings.upstream):
                     self.world.history.note("sent", task=sent.id)
 
     def wait_until_over(self, batch: Sequence[Planned], patience: float, times: int) -> Watch:
         """Until each has an outcome, or, some being lost, until nothing happens any more or ``patience`` runs out."""
         longest = QUIET + pause_after(times, LONGEST_PAUSE)  # of a gateway, if each blow cost it an attempt
-        watch, pause, ids = Watch(self.world.client), threading.Event(), [planned.id for planned in batch]
+        watch, pause = Watch(self.world.client), threading.Event()
+        progress = Progress(batch, watch, self.world.ledger_path)
         size, quiet = -1, 0
         for _ in range(int(patience * 5)):
-            watch.look([task for task in ids if not watch.is_over(task)])
+            progress.look()
             size, quiet = self.world.history.size(), quiet + 1 if self.world.history.size() == size else 0
-            if all(map(watch.is_over, ids)) or quiet > longest * 5:
+            if not any(progress.open()) or quiet > longest * 5:
                 break
             pause.wait(0.2)
         return watch
@@ -84,12 +97,13 @@ class Rig:
         """What became of these. Everything rests, so what somebody may still do would be too late."""
         world, ids = self.world, {planned.id for planned in batch}
         watch.look(ids)
+        payments = {payment for planned in batch for payment in planned.payments}
         events = [event for event in read_history(world.history.path) if not event.task or event.task in ids]
         return judge(
             Evidence(
                 planned=batch,
                 events=events,
-                ledger=[entry for entry in read_ledger(world.ledger_path) if entry.payment.partition("/")[0] in ids],
+                ledger=[entry for entry in read_ledger(world.ledger_path) if entry.payment in payments],
                 seen=watch.seen,
                 in_broker=left_in_broker(world.app, world.client) if world.config.broker == "redis" else set(),
                 now=float("inf"),

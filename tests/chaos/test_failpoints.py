@@ -10,8 +10,8 @@ from celery_ezthrottle._common.failpoints import FAILPOINTS
 from tests.support.lab import wait_until
 from tests.support.upstream import Answer
 
-from .judges import Verdict
-from .load import Planned
+from .case import Verdict
+from .planned import Planned
 from .rig import BLOWS, STOPPED_FOR, Rig
 from .watch import Watch
 

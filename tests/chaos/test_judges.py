@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
+from .case import Evidence, Verdict
 from .history import Event, History, read_history
-from .judges import Evidence, Verdict, judge
+from .judges import judge
 from .ledger import Entry, Ledger, read_ledger
-from .load import CHAIN, CHORD, Planned, plan
+from .load import CHAIN, CHORD, plan
+from .planned import Planned
 from .upstream import fate_of
 from .watch import Seen
 

@@ -20,7 +20,9 @@ from tests.support.upstream import Answer, Received, running
 
 from .ledger import Ledger
 
-__all__ = ["Payments", "fate_of", "main"]
+__all__ = ["DECLINED", "Payments", "fate_of", "main"]
+
+DECLINED = 402
 
 #: Share of the payments, and the statuses of their first answers: 0 closes the connection before anything was executed, -1
 #: after it was.
@@ -43,7 +45,8 @@ def fate_of(payment: str, seed: int) -> tuple[int, ...]:
 
 
 class Payments:
-    """Answers ``POST /pay/<task id>/<number>``; a path below ``/limited`` is refused once, and ``/always`` each time.
+    """Answers ``POST /pay/<task id>/<number>``; a path below ``/limited`` is refused once, and ``/always`` each time. What is
+    below ``/declined`` is refused each time, with a status at which nobody tries again; what is below ``/free`` passes each time.
 
     Args:
         per_second: how many requests pass in each second.
@@ -73,7 +76,10 @@ class Payments:
         with self._lock:
             number = self._tries[payment]
             self._tries[payment] += 1
-            fate = {"limited": (429,), "always": (429,) * (number + 1)}.get(kind, fate_of(payment, self._seed))
+            each_time = {"always": 429, "declined": DECLINED, "free": 200}
+            if kind in each_time:
+                return each_time[kind]
+            fate = (429,) if kind == "limited" else fate_of(payment, self._seed)
             if number < len(fate):
                 return fate[number]
             second, passed = self._window

@@ -41,6 +41,10 @@ from proj.report import charge_then_count
 from proj.threaded_tasks import fetch_all
 from proj.async_tasks import fetch_at_once
 from proj.fast_tasks import quote
+from proj.orders import order
+from proj.invoicing import bill
+from proj.tracking import explain
+from proj.watching import steps_of, watch
 from proj.handed_over import pay
 from proj.account import charge_later, price_of
 from proj.legacy import process_payment
@@ -59,6 +63,11 @@ assert charge_later(7)["status"] == charge_later(7)["status"].replace("duplicate
 assert price_of("tea")["n"] == 1
 assert process_payment(7)["job_id"] == process_payment(7)["job_id"]
 assert status_of(b"", {}, "a new secret of 16 or more", "an old one") == 401
+assert order(5).delay().get(timeout=30)["status"] == "success"
+assert bill(9).delay().get(timeout=30)["path"] == ""
+tracked = watch(9)
+assert explain(9).startswith("Jobs: 1 when each step succeeds at once")
+wait_until(lambda: len(steps_of(tracked)) == 3, "all steps")
 async def ask(site):
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(site), base_url="http://site") as client:
         return [(await client.get(path)).status_code for path in ("/ezthrottle/webhook", "/other")]
@@ -114,7 +123,8 @@ def test_the_project_of_the_readme_runs(lab: Lab, path: str, tmp_path: Path) -> 
     celery.write_text(
         celery.read_text().replace(
             '["proj.tasks"]',
-            '["proj.tasks", "proj.more_tasks", "proj.threaded_tasks", "proj.async_tasks", "proj.fast_tasks", "proj.handed_over"]',
+            '["proj.tasks", "proj.more_tasks", "proj.threaded_tasks", "proj.async_tasks", "proj.fast_tasks", "proj.handed_over", '
+            '"proj.invoicing"]',
         )
     )
     environment = {
@@ -163,7 +173,7 @@ def test_the_project_of_the_readme_runs(lab: Lab, path: str, tmp_path: Path) -> 
     assert done.stdout.split(maxsplit=1)[0] == "3"
     assert "to be refunded by hand" in done.stdout
     answered = f"{path}/v1/charges"
-    assert (lab.upstream.by_worker(answered), lab.upstream.by_service(answered)) == (5, 1)
+    assert (lab.upstream.by_worker(answered), lab.upstream.by_service(answered)) == (6, 1)
     assert lab.upstream.by_worker(f"{path}/v1/one") == 1, "a thread's answer is not used again"
 
 

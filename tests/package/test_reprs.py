@@ -59,7 +59,7 @@ from celery_ezthrottle.workflows.local_call import Sent
 from celery_ezthrottle.workflows.signatures import signature
 from celery_ezthrottle.workflows.step import Step
 from celery_ezthrottle.workflows.step_run import Delivered
-from celery_ezthrottle.workflows.submission import Submission
+from celery_ezthrottle.workflows.submission import Submission as SubmissionOfStep
 from tests.store.bench import park
 
 CANARY = re.compile(r"canary in \w+")
@@ -156,6 +156,9 @@ SECRETIVE: list[Any] = [
     ServiceClient("canary in api_key").dialect,
     Account("canary in api_key", "https://ez.example.com", "https://tracktags.example.com"),
     Answer(400, {"Set-Cookie": "canary in cookie"}, "canary in text"),
+    Sent(FAILED, "canary in text"),
+    Delivered(Told(body="canary in body"), 1.0, 2.0),
+    SubmissionOfStep(JOB, shared=True),
     HandedOver(Told(body="canary in body"), JobResult(RESPONSE, given_up=False)),
     ServiceRequest(
         party="The proxy",
@@ -231,10 +234,7 @@ SECRETIVE: list[Any] = [
     Step().url(JOB.url).header("Authorization", "canary in headers").body("canary in body"),
     StepFailed({"step": STEP.title, "error": "HTTP 500", "response": "canary in response"}),
     Told(body="canary in body", reason="canary in reason"),
-    Delivered(Told(body="canary in body", reason="canary in reason"), 1.0, 2.0),
     HandedOver(Told(body="canary in body"), JobResult(RESPONSE, given_up=True)),
-    Sent(FAILED, "canary in body"),
-    Submission(JOB, shared=True),
     Payload("job_1", "success", {"body": "canary in body"}, "canary in reason", 14),
 ]
 #: What holds nothing of the kind.

@@ -292,7 +292,7 @@ def test_only_the_sender_may_challenge_and_only_with_its_signature(
     forged = {**sender.challenge(by=stranger), "sender_public_key": sender.identity.public_key}
     assert challenge(receiver, forged)[0] == 401
     assert challenge(receiver, {**sender.challenge(), "nonce": "n2"})[0] == 401
-    assert store.take_nonce("n1", time.time())  # strangers use up no nonce
+    assert store.take_nonce("n1", "me", time.time()) == "me"  # strangers use up no nonce
 
 
 @pytest.mark.parametrize(

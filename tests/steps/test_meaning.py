@@ -51,13 +51,13 @@ def _fallbacks(step: StepSpec) -> list[StepSpec]:
     return [each for fallback, _ in step.fallbacks for each in (fallback, *_fallbacks(fallback))]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(trees())
 def test_each_step_runs_when_the_rules_say_so_and_once(tree: StepSpec) -> None:
     runs_as_the_rules_say(tree)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(trees())
 def test_one_of_success_and_failure_also_when_the_service_is_late(tree: StepSpec) -> None:
     runs_one_of_success_and_failure(tree)
@@ -74,5 +74,5 @@ def test_the_jobs_of_a_tree_whose_requests_all_succeed(tree: StepSpec) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("check", [runs_as_the_rules_say, runs_one_of_success_and_failure])
 def test_the_same_with_many_trees(check: Callable[[StepSpec], None]) -> None:
-    many = settings(max_examples=2000, deadline=None, derandomize=os.environ.get("CI") == "true")
+    many = settings(max_examples=500, deadline=None, derandomize=os.environ.get("CI") == "true")
     many(given(trees(most=12))(check))()

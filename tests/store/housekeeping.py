@@ -59,21 +59,25 @@ class LeadContract(Contract):
 
 class NonceContract(Contract):
     def test_a_nonce_is_taken_once(self, store: Store, bench: Bench) -> None:
-        assert store.take_nonce("n1", LATER)
-        assert not store.take_nonce("n1", LATER)
-        assert not bench.open().take_nonce("n1", LATER + 60)
-        assert store.take_nonce("n2", LATER)
+        assert store.take_nonce("n1", "a", LATER) == "a"
+        assert store.take_nonce("n1", "b", LATER) == "a"
+        assert bench.open().take_nonce("n1", "b", LATER + 60) == "a"
+        assert store.take_nonce("n2", "b", LATER) == "b"
+
+    def test_who_has_a_nonce_takes_it_again(self, store: Store) -> None:
+        store.take_nonce("n1", "a", LATER)
+        assert store.take_nonce("n1", "a", LATER) == "a"
 
     def test_one_of_many_takes_it(self, bench: Bench) -> None:
         stores = [bench.open() for _ in range(THREADS)]
         barrier = Barrier(THREADS)
 
-        def take(number: int) -> bool:
+        def take(number: int) -> str:
             barrier.wait(30)
-            return stores[number].take_nonce("n1", LATER)
+            return stores[number].take_nonce("n1", f"holder {number}", LATER)
 
         with ThreadPoolExecutor(THREADS) as pool:
-            assert sum(pool.map(take, range(THREADS))) == 1
+            assert len(set(pool.map(take, range(THREADS)))) == 1
 
 
 class HealthContract(Contract):

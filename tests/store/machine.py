@@ -339,9 +339,9 @@ class Machine(RuleBasedStateMachine):
 
     # Time, and who sweeps -------------------------------------------------------------------------------------------
 
-    @rule(nonce=st.sampled_from(["n1", "n2"]))
-    def a_nonce_is_taken(self, nonce: str) -> None:
-        self.both("take_nonce", nonce, self.now + 600)
+    @rule(nonce=st.sampled_from(["n1", "n2"]), holder=st.sampled_from(["a", "b"]))
+    def a_nonce_is_taken(self, nonce: str, holder: str) -> None:
+        self.both("take_nonce", nonce, holder, self.now + 600)
 
     @rule(seconds=st.sampled_from([1, 61, 301, 3600, 13 * 3600, DAY]))
     def time_passes(self, seconds: int) -> None:

@@ -440,10 +440,8 @@ class ModelStore:
         self._.receiver_clock = now - time.time()
 
     @atomic
-    def take_nonce(self, nonce: str, until: float) -> bool:
-        taken = nonce in self._.nonces
-        self._.nonces.setdefault(nonce, until)
-        return not taken
+    def take_nonce(self, nonce: str, holder: str, until: float) -> str:
+        return self._.nonces.setdefault(nonce, (holder, until))[0]
 
     def health(self) -> Health:
         return Health(clock=time.time(), receiver_clock=self._.receiver_clock)

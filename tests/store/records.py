@@ -62,7 +62,7 @@ class Data:
     jobs: dict[str, Job] = field(default_factory=dict)
     runs: dict[str, Known] = field(default_factory=dict)
     foreign: set[tuple[Kind, str]] = field(default_factory=set)
-    nonces: dict[str, float] = field(default_factory=dict)
+    nonces: dict[str, tuple[str, float]] = field(default_factory=dict)  # holder, and until when
     leader: tuple[str, float] | None = None
     receiver_clock: float | None = None
     counted: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("evicted", "repeated", "contradicting"), 0))
@@ -83,7 +83,7 @@ def lifetimes(data: Data, clock: float) -> dict[str, float]:
         keys[f"j:{job_id}"] = max(
             [job.unclaimed_until or clock, *(live[id_].parked.deadline + WEEK for id_ in job.waiters)]
         )
-    keys |= {f"n:{nonce}": until for nonce, until in data.nonces.items()}
+    keys |= {f"n:{nonce}": until for nonce, (_, until) in data.nonces.items()}
     keys |= {f"r:{run}": clock + DAY - SLACK for run in data.runs}
     if due := [one.parked.deadline + WEEK for one in live.values() if one.due is not None]:
         keys["due"] = max(due)

@@ -131,7 +131,7 @@ class TestLifetimes:
         assert bench.expiry("leader") == about(NOW + 30 + DAY)
 
     def test_a_nonce(self, bench: RedisBench, store: Store) -> None:
-        store.take_nonce("n1", NOW + 600)
+        store.take_nonce("n1", "a", NOW + 600)
         assert bench.expiry("n:n1") == about(NOW + 600 + DAY)
 
     def test_what_was_seen(self, bench: RedisBench, store: Store) -> None:

@@ -350,9 +350,9 @@ def test_a_registered_function_makes_the_request(lab: Lab, path: str) -> None:
 
 def test_a_child_that_is_sent_twice_runs_once(lab: Lab, path: str) -> None:
     """As by a late-acknowledged task that died after it had sent the child, and came again."""
-    child = signature(step(lab, path).spec, once=True)
-    child.apply_async(task_id=f"child of {path}").get(timeout=PATIENCE)
-    child.apply_async(task_id=f"child of {path}")
+    spec = step(lab, path).spec
+    signature(spec, once="first").apply_async(task_id=f"child of {path}").get(timeout=PATIENCE)
+    signature(spec, once="second").apply_async(task_id=f"child of {path}")
     said = f"Step child of {path} was sent twice"
     wait_until(lambda: said in (lab.folder / "worker.log").read_text(), "the second message")
 

@@ -232,8 +232,9 @@ class RedisStore:
     def note_receiver(self, now: float) -> None:
         self._act("note_receiver", now)
 
-    def take_nonce(self, nonce: str, until: float) -> bool:
-        return bool(self._act("take_nonce", nonce, until))
+    def take_nonce(self, nonce: str, holder: str, until: float) -> str:
+        found: bytes = self._act("take_nonce", nonce, holder, until)
+        return found.decode()
 
     def health(self) -> Health:
         seconds, microseconds, ahead, memory, persistence = self._act("health")

@@ -1,6 +1,7 @@
--- ARGV: nonce, the time until which it is remembered. Gives 1 for the first one who takes it, else 0.
-local key = PREFIX .. 'n:' .. ARGV[1]
-if redis.call('SETNX', key, '1') == 0 then return 0 end
+-- ARGV: nonce, holder, the time until which it is remembered. Gives who has it.
+local nonce, holder, ends = unpack(ARGV)
+local key = PREFIX .. 'n:' .. nonce
+if redis.call('SETNX', key, holder) == 0 then return redis.call('GET', key) end
 
-expire(key, ARGV[2] + LATE) -- LATE, because the clock of the server may differ from the clocks of the callers
-return 1
+expire(key, ends + LATE) -- LATE, because the clock of the server may differ from the clocks of the callers
+return holder
