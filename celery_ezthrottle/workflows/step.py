@@ -213,8 +213,8 @@ class Step:
         return to_wire(self.spec)
 
     def __repr__(self) -> str:
-        url = self._fields.get("url", "")
-        return f"<Step {self._fields.get('kind', 'performance')} {self._fields.get('method', 'GET')} {shown_url(url) if url else '?'}>"
+        url, kind, method = (self._fields.get(name) for name in ("url", "kind", "method"))
+        return f"<Step {kind or 'performance'} {method or 'GET'} {shown_url(url) if url else '?'}>"
 
     # How it is run
 
