@@ -58,7 +58,9 @@ class Step:
     def header(self, key: str, value: str) -> Step:
         """Set one header, instead of one that has the same name in any case. Its value may have placeholders."""
         others = {
-            name: content for name, content in self._get("headers", {}).items() if name.lower() != str(key).lower()
+            name: content
+            for name, content in self._fields.get("headers", {}).items()
+            if name.lower() != str(key).lower()
         }
         return self._set("headers", {**others, key: value})
 
@@ -172,13 +174,11 @@ class Step:
 
     def get_description(self) -> str | None:
         """Return what :meth:`description` was given."""
-        found: str | None = self._get("description", None)
-        return found
+        return self._text("description")
 
     def get_response_description(self) -> str | None:
         """Return what :meth:`response_description` was given."""
-        found: str | None = self._get("response_description", None)
-        return found
+        return self._text("response_description")
 
     # What it is
 
@@ -189,18 +189,9 @@ class Step:
         Raises:
             InvalidJob: the URL is missing, or values contradict each other. The text names the field.
         """
-        fields = dict(self._fields)
-        fields.setdefault("url", "")
-        texts = [fields["url"], fields.get("body") or "", *fields.get("headers", {}).values()]
-        fields["template"] = any(map(template.has_placeholder, texts))
-        if not fields["template"]:
-            fields["url"] = template.unescape(fields["url"])
-            fields["headers"] = {
-                name: template.unescape(content) for name, content in fields.get("headers", {}).items()
-            }
-            if fields.get("body") is not None:
-                fields["body"] = template.unescape(fields["body"])
-        return StepSpec(**fields, fallbacks=tuple(self._fallbacks))
+        fields = self._fields
+        request = template.read(fields.get("url", ""), fields.get("headers", {}), fields.get("body"))
+        return StepSpec(**{**fields, **request}, fallbacks=tuple(self._fallbacks))
 
     def to_job(self) -> dict[str, Any]:
         """Return the first job of the step as the JSON object that goes on the wire, without the webhooks of this package.
@@ -213,10 +204,8 @@ class Step:
         return to_wire(self.spec)
 
     def __repr__(self) -> str:
-        url = self._get("url", "")
-        return (
-            f"<Step {self._get('kind', 'performance')} {self._get('method', 'GET')} {shown_url(url) if url else '?'}>"
-        )
+        kind, method, url = (self._text(name) for name in ("kind", "method", "url"))
+        return f"<Step {kind or 'performance'} {method or 'GET'} {shown_url(url) if url else '?'}>"
 
     # How it is run
 
@@ -291,8 +280,9 @@ class Step:
         self._fields[name] = None if step is None else _spec(name, step)
         return self
 
-    def _get(self, name: str, default: Any) -> Any:
-        return self._fields.get(name, default)
+    def _text(self, name: str) -> str | None:
+        found: str | None = self._fields.get(name)
+        return found
 
 
 def _spec(name: str, step: Any) -> StepSpec:
