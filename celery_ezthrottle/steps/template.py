@@ -16,15 +16,7 @@ from urllib.parse import quote, urlsplit
 
 from celery_ezthrottle.errors import InvalidJob
 
-__all__ = [
-    "check",
-    "has_placeholder",
-    "render_body",
-    "render_headers",
-    "render_url",
-    "unescape",
-    "without_placeholders",
-]
+__all__ = ["check", "read", "render_body", "render_headers", "render_url", "without_placeholders"]
 
 _NAMES = r"(?:\[[^\[\]{}\r\n]+\])*"
 _PATTERN = re.compile(
@@ -36,14 +28,23 @@ _NOT_IN_HEADER = re.compile(r"[\r\n\0]|[^\x00-\xff]")
 Lookup = Callable[[str, tuple[str, ...]], Any]
 
 
-def has_placeholder(text: str) -> bool:
-    """Return whether ``text`` has a placeholder. ``{{result}}`` is none."""
-    return any(found["root"] for found in _PATTERN.finditer(text))
+def read(url: str, headers: Mapping[str, str], body: str | None) -> dict[str, Any]:
+    """Return the fields of a step for a request as the user has written it.
+
+    With a placeholder anywhere they are a template. Without one, ``{{result}}`` becomes ``{result}`` now.
+    """
+    texts = (url, body or "", *headers.values())
+    if any(found["root"] for text in texts for found in _PATTERN.finditer(text)):
+        return {"url": url, "headers": headers, "body": body, "template": True}
+    return {
+        "url": _unescaped(url),
+        "headers": {name: _unescaped(content) for name, content in headers.items()},
+        "body": None if body is None else _unescaped(body),
+    }
 
 
-def unescape(text: str) -> str:
-    """Return ``text`` with ``{result}`` for ``{{result}}``. It has no placeholder."""
-    return _PATTERN.sub(lambda found: found["literal"] or found[0], text)
+def _unescaped(text: str) -> str:
+    return _PATTERN.sub(lambda found: found["literal"], text)
 
 
 def without_placeholders(url: str) -> str:

@@ -189,18 +189,9 @@ class Step:
         Raises:
             InvalidJob: the URL is missing, or values contradict each other. The text names the field.
         """
-        fields = dict(self._fields)
-        fields.setdefault("url", "")
-        texts = [fields["url"], fields.get("body") or "", *fields.get("headers", {}).values()]
-        fields["template"] = any(map(template.has_placeholder, texts))
-        if not fields["template"]:
-            fields["url"] = template.unescape(fields["url"])
-            fields["headers"] = {
-                name: template.unescape(content) for name, content in fields.get("headers", {}).items()
-            }
-            if fields.get("body") is not None:
-                fields["body"] = template.unescape(fields["body"])
-        return StepSpec(**fields, fallbacks=tuple(self._fallbacks))
+        fields = self._fields
+        request = template.read(fields.get("url", ""), fields.get("headers", {}), fields.get("body"))
+        return StepSpec(**{**fields, **request}, fallbacks=tuple(self._fallbacks))
 
     def to_job(self) -> dict[str, Any]:
         """Return the first job of the step as the JSON object that goes on the wire, without the webhooks of this package.
@@ -213,7 +204,7 @@ class Step:
         return to_wire(self.spec)
 
     def __repr__(self) -> str:
-        url, kind, method = (self._fields.get(name) for name in ("url", "kind", "method"))
+        kind, method, url = (self._text(name) for name in ("kind", "method", "url"))
         return f"<Step {kind or 'performance'} {method or 'GET'} {shown_url(url) if url else '?'}>"
 
     # How it is run
