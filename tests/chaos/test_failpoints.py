@@ -94,9 +94,12 @@ def test_who_reaches_it_is_killed(rig: Rig, rounds: int, point: str, late: bool)
 
 
 #: Where a tree of steps can break: also between two of its steps, which are tasks of their own.
+POINTS_OF_TREES = (
+    *OF_STEPS, "suspend.stored", "submit.answered", "deliver.stored", "resume.left", "resume.recorded", "gateway.ended",
+)  # fmt: skip
 IN_TREES = [
     (point, late)
-    for point in (*OF_STEPS, "suspend.stored", "submit.answered", "deliver.stored", "resume.left", "resume.recorded", "gateway.ended")
+    for point in POINTS_OF_TREES
     for late in (True, False)
     if late or point != "step.taken"  # an early-acknowledged step sends once what follows it
 ]
