@@ -41,6 +41,7 @@ docs: .venv/.done
 	$(PYTHON) -m venv .venv
 	.venv/bin/python $(PIP) "pip>=25.1"
 	.venv/bin/python $(PIP) --editable ".[server,gateway,l8]" --group dev
+	.venv/bin/python $(PIP) --no-deps ezthrottle  # EZThrottle's own SDK, for tests; it pins old versions of packages
 	touch $@
 
 clean:

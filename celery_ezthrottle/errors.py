@@ -17,6 +17,7 @@ __all__ = [
     "EZThrottleError",
     "ForwardToEZThrottle",
     "InvalidJob",
+    "InvalidSecret",
     "JobFailed",
     "OutcomeUnknown",
     "QuotaExceededError",
@@ -49,6 +50,10 @@ class ConfigurationError(EZThrottleError):
 
 class InvalidJob(EZThrottleError, ValueError):
     """A request cannot become a job: a field has a wrong type or a value that the wire cannot carry. The text names the field."""
+
+
+class InvalidSecret(EZThrottleError, ValueError):
+    """A webhook secret is too short, or is not known. Nothing was changed. The text says which one, and does not show it."""
 
 
 class SubmitRefused(EZThrottleError):

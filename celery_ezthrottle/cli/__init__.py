@@ -15,17 +15,19 @@ from .check import check
 from .gateway import gateway
 from .l8 import l8
 from .region import region
+from .submit import submit
 from .sweep import sweep
 from .webhook import webhook
+from .webhook_secrets import secrets
 
 __all__ = ["ezthrottle"]
 
 
 @click.group(name="ezthrottle")
 def ezthrottle() -> None:
-    """EZThrottle: the receiver of webhooks, a look at what is wrong, and a gateway for development."""
+    """EZThrottle: the receiver of webhooks, a look at what is wrong, the account, and a gateway for development."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
 
 
-for command in (webhook, gateway, region, check, sweep, cancel, l8):
+for command in (webhook, gateway, region, check, sweep, cancel, submit, secrets, l8):
     ezthrottle.add_command(command)

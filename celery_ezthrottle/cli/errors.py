@@ -7,9 +7,16 @@ from contextlib import contextmanager
 
 import click
 
-from celery_ezthrottle.errors import ConfigurationError, StoreError
+from celery_ezthrottle.errors import (
+    ConfigurationError,
+    InvalidJob,
+    InvalidSecret,
+    ServiceUnavailable,
+    StoreError,
+    SubmitRefused,
+)
 
-__all__ = ["configuration_errors", "store_errors"]
+__all__ = ["configuration_errors", "service_errors", "store_errors"]
 
 
 @contextmanager
@@ -28,3 +35,14 @@ def store_errors() -> Iterator[None]:
         yield
     except StoreError as exc:
         raise click.ClickException(str(exc)) from exc
+
+
+@contextmanager
+def service_errors() -> Iterator[None]:
+    """On an error of the service, end the command with exit code 1 and its text; on a value that cannot be sent, with 2."""
+    try:
+        yield
+    except (SubmitRefused, ServiceUnavailable) as exc:
+        raise click.ClickException(str(exc)) from exc
+    except (InvalidJob, InvalidSecret) as exc:
+        raise click.UsageError(str(exc)) from exc

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from celery._state import get_current_app
 
+from celery_ezthrottle._common.body_text import body_text
 from celery_ezthrottle.continuations import job_result
 from celery_ezthrottle.continuations.build_job import webhook_url as url_of_watch
 from celery_ezthrottle.continuations.manager import Continuations
 from celery_ezthrottle.continuations.watches import new_watch
 from celery_ezthrottle.errors import ConfigurationError, ResultTimeout, ServiceUnavailable
-from celery_ezthrottle.service import job_validation
 from celery_ezthrottle.service.client import ServiceClient
 from celery_ezthrottle.service.job import Job
 from celery_ezthrottle.settings.validate import receiver_problems, report
@@ -75,7 +75,7 @@ class Jobs:
             "url": url,
             "method": method,
             "headers": headers or {},
-            "body": job_validation.text_of(body),
+            "body": body_text(body),
             "metadata": metadata or {},
             "webhooks": list(webhooks or ()),
             "webhook_quorum": webhook_quorum,
@@ -129,7 +129,7 @@ class Jobs:
             poll_interval: most seconds between two looks at the store. The first ones follow faster.
 
         Returns:
-            What the webhook says: ``job_id``; ``status``, "success" or "failed"; ``response``, None or a dict with
+            What the webhook says: ``job_id``; ``status``, such as "success" or "failed"; ``response``, None or a dict with
             ``status_code``, ``headers`` and ``body``; ``error``, None or the service's reason.
 
         Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from celery_ezthrottle.errors import SubmitRefused
+from celery_ezthrottle.errors import InvalidSecret, SubmitRefused
 from celery_ezthrottle.service.client import ServiceClient
 from celery_ezthrottle.settings.app_settings import MIN_SECRET
 
@@ -31,7 +31,7 @@ class WebhookSecrets:
             The JSON object of the service's answer.
 
         Raises:
-            ValueError: a secret is too short. Nothing was sent.
+            InvalidSecret: a secret is too short. Nothing was sent.
 
         It also raises the errors of :meth:`.jobs.Jobs.submit_job` for a call that was refused, or not done now.
         """
@@ -86,7 +86,7 @@ class WebhookSecrets:
             The JSON object of the service's answer.
 
         Raises:
-            ValueError: a secret is too short; the old secret is not given, or is not that of the account. Nothing was changed.
+            InvalidSecret: a secret is too short; the old secret is not given, or is not that of the account. Nothing was changed.
 
         It also raises the errors of :meth:`.jobs.Jobs.submit_job` for a call that was refused, or not done now.
         """
@@ -99,12 +99,12 @@ class WebhookSecrets:
             return self.create_webhook_secret(new_secret)
         old = old_secret or next((secret for secret in self._secrets if secret != new_secret), None)
         if not old:
-            raise ValueError(
+            raise InvalidSecret(
                 "The old secret is not known, and the service shows it only masked: give old_secret, or call "
                 "create_webhook_secret() to give the old one up."
             )
         if not _fits(old, known.get("primary_secret")):
-            raise ValueError(
+            raise InvalidSecret(
                 "The old secret is not the primary secret of the account, which would be lost: give old_secret as the account "
                 "has it."
             )
@@ -113,7 +113,7 @@ class WebhookSecrets:
 
 def _long_enough(name: str, secret: str) -> str:
     if len(secret) < MIN_SECRET:
-        raise ValueError(f"{name} must be at least {MIN_SECRET} characters long.")
+        raise InvalidSecret(f"{name} must be at least {MIN_SECRET} characters long.")
     return secret
 
 

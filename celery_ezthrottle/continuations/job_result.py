@@ -71,7 +71,7 @@ class Told:
     status_code: int | None = None
     body: str | None = field(default=None, repr=False)
     job_id: str | None = None
-    reason: str | None = None
+    reason: str | None = field(default=None, repr=False)
 
 
 def told(result: bytes) -> Told:

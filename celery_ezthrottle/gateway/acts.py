@@ -75,23 +75,27 @@ class Acts:
         """End a leg; with the last leg its path, and with the last path the job. No-op when its path has ended before.
 
         Args:
-            ending: None = the other legs are enough.
+            ending: None = the other legs are enough. If there is none, this one is queued again.
         """
         job = self._unfinished(leg.id)
         if job is None or job.path != leg.path:
             return
+        query = "SELECT count(*), count(ended) FROM legs WHERE job_id = ?"
+        count, ended = self._do(query, leg.id).fetchone()
+        if ending is None and count == 1:
+            self.effects.waiting.append(leg)  # the others have left meanwhile, and it is needed after all
+            return
         if ending is None:
             self._do("DELETE FROM legs WHERE job_id = ? AND leg = ?", leg.id, leg.leg)
         else:
-            (count,) = self._one("SELECT count(ended) FROM legs WHERE job_id = ?", leg.id) or (0,)
             stored = json.dumps(ending.to_json())
             query = "UPDATE legs SET ending = ?, ended = ? WHERE job_id = ? AND leg = ? AND ended IS NULL"
-            self._do(query, stored, count + 1, leg.id, leg.leg)
+            self._do(query, stored, ended + 1, leg.id, leg.leg)
         rows = self._do("SELECT leg, ending FROM legs WHERE job_id = ? ORDER BY ended", leg.id).fetchall()
         endings = {number: Ending.from_json(json.loads(text)) for number, text in rows if text is not None}
-        ended = path_ending(job.paths[job.path], endings, unfinished=len(rows) - len(endings))
-        if ended is not None:
-            self._end_path(job, ended)
+        end = path_ending(job.paths[job.path], endings, unfinished=len(rows) - len(endings))
+        if end is not None:
+            self._end_path(job, end)
 
     def expire(self, timer: Timer) -> None:
         """End a job or a path whose time is over. No-op when it has ended before. Requests in flight are not waited for."""
@@ -99,10 +103,8 @@ class Acts:
         if job is None or timer.path not in {None, job.path}:
             return
         limit = job.paths[timer.path or 0].on_failure_timeout_ms or 0
-        attempts, answer = self._one("SELECT sum(attempts), max(answer) FROM legs WHERE job_id = ?", job.id) or (
-            0,
-            None,
-        )
+        query = "SELECT sum(attempts), max(answer) FROM legs WHERE job_id = ?"
+        attempts, answer = self._do(query, job.id).fetchone()
         error = f"It has not succeeded within {limit:,} ms."
         ending = failed(error, took_ms=limit, attempts=attempts, earlier=answer)
         if timer.path is None:

@@ -85,6 +85,10 @@ class Dispatcher:
 
     async def start(self) -> None:
         """Queue the legs that an earlier process left unfinished, and set their timers."""
+        for timer in await asyncio.to_thread(self._database.timers):
+            if timer.due <= time.time():  # nothing more is tried, so this comes first
+                effects = await asyncio.to_thread(self._database.expire, timer)
+                self.apply(replace(effects, waiting=[], timers=[]))  # those are read below
         waiting = await asyncio.to_thread(self._database.queued)
         timers = await asyncio.to_thread(self._database.timers)
         self.apply(Effects(waiting=waiting, timers=timers))
@@ -175,6 +179,7 @@ class Dispatcher:
             ending = failed(problem, attempts=leg.attempts, regions=work.been, earlier=work.answer)
             self._attempts.spawn(self._end(leg, ending))
         elif region is Nowhere.DROP:
+            current.regions.pop(leg.leg, None)
             self._attempts.spawn(self._end(leg, None))
         else:
             lane.pace.take(time.monotonic())

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from celery_ezthrottle._common.body_text import body_text
 from celery_ezthrottle._common.error_chain import all_behind
 from celery_ezthrottle.errors import InvalidJob
-from celery_ezthrottle.service.job_validation import text_of
 
 __all__ = ["ForwardRequest", "forward_request", "key_of_call"]
 
@@ -48,7 +48,7 @@ def forward_request(error: BaseException) -> ForwardRequest | None:
     }
     if not given["url"]:
         raise InvalidJob("url is missing in ForwardToEZThrottle: give it the URL of the request.")
-    given["body"] = text_of(given["body"])
+    given["body"] = body_text(given["body"])
     # An empty body is a body. Other empty values are defaults.
     fields = {name: value for name, value in given.items() if value or (name == "body" and value is not None)}
     return ForwardRequest(fields, _other_failure(error, getattr(error, "fallback_on_error", None)))

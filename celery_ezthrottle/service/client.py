@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from contextlib import suppress
-from http.cookiejar import DefaultCookiePolicy
 from types import TracebackType
 from typing import Any, Self
-
-import requests
-import urllib3
 
 from celery_ezthrottle._common.retry_after import parse_retry_after
 from celery_ezthrottle.errors import ConfigurationError
@@ -18,20 +13,15 @@ from celery_ezthrottle.settings.app_settings import Settings
 from celery_ezthrottle.settings.dialects import DIALECTS
 
 from .account import Account
+from .connections import TROUBLE, Connections
 from .dialects import ServiceRequest, dialect_named
 from .job import Job
 from .read_answer import no_answer, read_object
 from .service_answer import JobState, ServiceAnswer, Submitted
-from .session_pool import SessionPool
-from .timed_adapter import TimedAdapter, within
+from .timed_adapter import within
 from .words import SECRETS, Words
 
 __all__ = ["ServiceClient", "Submitted"]
-
-_MAX_ANSWER = 1024 * 1024  # bytes; a normal answer has a few hundred
-_CHUNK = 16 * 1024  # bytes; small, because content that a server compresses unasked can grow up to 1,000 times
-# The errors of requests are OSErrors. requests also lets some errors of urllib3 through.
-_TROUBLE = (OSError, urllib3.exceptions.HTTPError)
 
 
 class ServiceClient:
@@ -70,7 +60,7 @@ class ServiceClient:
         self.dialect = speaks(account)
         self.timeout = timeout
         self._api_key = api_key
-        self._sessions = SessionPool(_new_session)
+        self._connections = Connections()
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
@@ -154,7 +144,7 @@ class ServiceClient:
 
     def close(self) -> None:
         """Close the idle connections. Calls in progress finish. A later call opens new connections."""
-        self._sessions.close()
+        self._connections.close()
 
     def __enter__(self) -> Self:
         return self
@@ -168,50 +158,19 @@ class ServiceClient:
         return f"<ServiceClient {self.dialect!r}>"
 
     def _send(self, call: ServiceRequest, hidden: tuple[str, ...] = ()) -> ServiceAnswer:
+        body = None if call.body is None else call.body.encode()
         try:
-            with (
-                within(sum(self.timeout)),
-                self._sessions.lend() as session,
-                session.request(
-                    call.method,
-                    call.url,
-                    data=None if call.body is None else call.body.encode(),
-                    headers=call.headers,
-                    timeout=self.timeout,
-                    allow_redirects=False,
-                    stream=True,
-                ) as response,
-            ):
-                now = time.time()
-                return ServiceAnswer(
-                    party=call.party,
-                    status=response.status_code,
-                    text=_read(response),
-                    now=now,
-                    asked=parse_retry_after(response.headers.get("Retry-After", ""), now),
-                    secrets=(self._api_key, *hidden),
-                    words=call.words,
-                )
-        except _TROUBLE as exc:
+            with within(sum(self.timeout)):
+                answer = self._connections.send(call.method, call.url, call.headers, body, self.timeout)
+        except TROUBLE as exc:
             raise no_answer(call.party, call.words, exc) from exc
-
-
-def _new_session() -> requests.Session:
-    session = requests.Session()
-    session.trust_env = False
-    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-    session.headers.update({"User-Agent": "celery-ezthrottle", "Accept-Encoding": "identity"})
-    for scheme in ("https://", "http://"):
-        session.mount(scheme, TimedAdapter(pool_connections=1, pool_maxsize=1))
-    return session
-
-
-def _read(response: requests.Response) -> str:
-    content = bytearray()
-    # If the connection breaks, the part that came is judged: the status may be enough, and truncated JSON is not valid JSON.
-    with suppress(*_TROUBLE):
-        for chunk in response.iter_content(_CHUNK):
-            content += chunk
-            if len(content) > _MAX_ANSWER:
-                break
-    return content.decode("utf-8-sig", errors="replace")
+        now = time.time()
+        return ServiceAnswer(
+            party=call.party,
+            status=answer.status,
+            text=answer.text,
+            now=now,
+            asked=parse_retry_after(answer.headers.get("Retry-After", ""), now),
+            secrets=(self._api_key, *hidden),
+            words=call.words,
+        )

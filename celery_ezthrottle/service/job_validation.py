@@ -61,16 +61,6 @@ def text(name: str, value: Any) -> str:
     return value
 
 
-def text_of(body: Any) -> Any:
-    """Return a body of bytes as text, and any other one as it is."""
-    if not isinstance(body, bytes | bytearray):
-        return body
-    try:
-        return body.decode()
-    except UnicodeDecodeError:
-        raise InvalidJob("body is not UTF-8: the wire carries only text; encode it, as with base64.") from None
-
-
 def integer(name: str, value: Any, least: int, most: int = _MAX_INTEGER) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise InvalidJob(f"{name} must be a whole number, not {kind(value)}.")

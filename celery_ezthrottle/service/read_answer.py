@@ -7,7 +7,6 @@ import ssl
 from dataclasses import replace
 from typing import Any
 
-import requests
 import urllib3
 
 from celery_ezthrottle.errors import (
@@ -101,9 +100,8 @@ def read_proxy(answer: ServiceAnswer, party: str) -> ServiceAnswer:
 
 def no_answer(party: str, words: Words, exc: Exception) -> ServiceUnavailable:
     """Return the error for a call to ``party`` that failed with ``exc`` before a status came."""
-    reason = getattr(exc.args[0] if exc.args else None, "reason", None)
-    what = type(reason or exc).__name__
-    if _never_sent(exc, reason):
+    what = type(exc).__name__
+    if _never_sent(exc):
         return ServiceUnavailable(f"{party} could not be reached ({what}): {words.nothing}; check URL and network.")
     return ServiceUnavailable(
         f"{party} gave no answer ({what}): {words.maybe}; {words.again.format(later='')}.",
@@ -111,12 +109,12 @@ def no_answer(party: str, words: Words, exc: Exception) -> ServiceUnavailable:
     )
 
 
-def _never_sent(exc: Exception, reason: object) -> bool:
-    if isinstance(exc, requests.ConnectTimeout) or isinstance(reason, urllib3.exceptions.NewConnectionError):
+def _never_sent(exc: Exception) -> bool:
+    if isinstance(exc, urllib3.exceptions.NewConnectionError | urllib3.exceptions.ConnectTimeoutError):
         return True
     # Any other TLS error may also occur after the request was sent.
-    return isinstance(reason, urllib3.exceptions.SSLError) and isinstance(
-        reason.args[0] if reason.args else None, ssl.SSLCertVerificationError
+    return isinstance(exc, urllib3.exceptions.SSLError) and isinstance(
+        exc.args[0] if exc.args else None, ssl.SSLCertVerificationError
     )
 
 

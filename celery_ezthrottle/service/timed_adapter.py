@@ -1,6 +1,6 @@
-"""An adapter of ``requests`` whose answers are read until a deadline.
+"""Connections of ``urllib3``, and an adapter of ``requests``, whose answers are read until a deadline.
 
-A time-out of ``requests`` is one of the socket: it begins anew with each byte, so a server that sends a byte now and then is
+A time-out of these libraries is one of the socket: it begins anew with each byte, so a server that sends a byte now and then is
 waited for as long as it likes.
 """
 
@@ -16,10 +16,11 @@ from http.client import HTTPResponse
 from typing import Any
 
 from requests.adapters import HTTPAdapter
+from urllib3 import PoolManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-__all__ = ["TimedAdapter", "within"]
+__all__ = ["TimedAdapter", "TimedPools", "within"]
 
 #: Until when answers are read in this thread or greenlet, by ``time.monotonic()``.
 _deadline: ContextVar[float] = ContextVar("celery_ezthrottle_deadline")
@@ -27,7 +28,7 @@ _deadline: ContextVar[float] = ContextVar("celery_ezthrottle_deadline")
 
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """In this block, all that a :class:`TimedAdapter` reads must have come ``seconds`` from now. Otherwise reading times out."""
+    """In this block, all that these classes read must have come ``seconds`` from now. Otherwise reading times out."""
     token = _deadline.set(time.monotonic() + seconds)
     try:
         yield
@@ -40,7 +41,15 @@ class TimedAdapter(HTTPAdapter):
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
+        self.poolmanager.pool_classes_by_scheme = _POOLS
+
+
+class TimedPools(PoolManager):
+    """Calls are made :func:`within` some seconds."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.pool_classes_by_scheme = _POOLS
 
 
 class _Reader(io.RawIOBase):
@@ -86,3 +95,6 @@ class _Pool(HTTPConnectionPool):
 
 class _SecurePool(HTTPSConnectionPool):
     ConnectionCls = _SecureConnection
+
+
+_POOLS: dict[str, type[HTTPConnectionPool]] = {"http": _Pool, "https": _SecurePool}

@@ -87,10 +87,12 @@ def _below(step: StepSpec) -> tuple[_Line, ...]:
 def _where(step: StepSpec, nested: set[bool]) -> str:
     if step.kind == FRUGAL:
         return "sent from here, and in a job when it is limited"
-    inside = "in the job before it" + ("" if step.in_service else ", which is watched for it")
-    return "; or ".join(
-        text for text, there in ((inside, True in nested), ("in a job of its own", False in nested)) if there
-    )
+    return _in_job(nested, watched=not step.in_service)
+
+
+def _in_job(nested: set[bool], *, watched: bool = False) -> str:
+    where = {True: f"in the job before it{' (and watched)' if watched else ''}", False: "in a job of its own"}
+    return " or ".join(where[each] for each in (True, False) if each in nested)
 
 
 def _after(trigger: Trigger | None) -> str:

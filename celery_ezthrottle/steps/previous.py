@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from celery_ezthrottle.errors import ConfigurationError, InvalidJob
+from celery_ezthrottle.service import job_validation as check
 
 from . import template
 from .results import is_step_result
@@ -66,42 +68,33 @@ def fill(step: StepSpec, previous: Any = NOTHING) -> StepSpec:
         return step
     if previous is NOTHING:
         raise InvalidJob("the step takes the result of a task or step before it, and there is none.")
-    given = {} if step.function is None else _given_by(step.function, _result(previous))
-    overridden = {name.lower() for name in given.get("headers", {})}
-    filled: dict[str, Any] = {
-        "url": step.url,
-        "headers": {name: content for name, content in step.headers.items() if name.lower() not in overridden},
-        "body": step.body,
+    roots = {"result": _result(previous)}
+    if is_step_result(previous):
+        roots["step"] = previous
+    given = {} if step.function is None else _given_by(step.function, roots["result"])
+    own = given.get("headers", {})
+    headers = {
+        name: content for name, content in step.headers.items() if name.lower() not in {each.lower() for each in own}
     }
+    filled: dict[str, Any] = {"url": step.url, "body": step.body, **given}
     if step.template:
-        filled = _rendered(
-            {name: value for name, value in filled.items() if name not in given or name == "headers"}, previous
-        )
-    filled = {**filled, **given, "headers": {**filled["headers"], **given.get("headers", {})}}
+        look_up = partial(_look_up, roots)
+        headers = template.render_headers(headers, look_up)
+        if "url" not in given:
+            filled["url"] = template.render_url(step.url, look_up)
+        if "body" not in given and step.body is not None:
+            filled["body"] = template.render_body(step.body, {**headers, **own}, look_up)
     if not filled["url"]:
         raise InvalidJob("url is missing: neither the step nor its function gives one.")
-    return replace(step, template=False, function=None, **filled)
+    return replace(step, template=False, function=None, **{**filled, "headers": {**headers, **own}})
 
 
-def _rendered(parts: dict[str, Any], previous: Any) -> dict[str, Any]:
-    def look_up(root: str, names: tuple[str, ...]) -> Any:
-        return _look_up(root, names, previous)
-
-    headers = template.render_headers(parts["headers"], look_up)
-    rendered = {**parts, "headers": headers}
-    if "url" in parts:
-        rendered["url"] = template.render_url(parts["url"], look_up)
-    if parts.get("body") is not None:
-        rendered["body"] = template.render_body(parts["body"], headers, look_up)
-    return rendered
-
-
-def _look_up(root: str, names: tuple[str, ...], previous: Any) -> Any:
-    if root == "step" and not is_step_result(previous):
+def _look_up(roots: Mapping[str, Any], root: str, names: tuple[str, ...]) -> Any:
+    if root not in roots:
         raise InvalidJob(
             "{step[...]} reads the result of a step, and the previous result is that of another task: use {result}."
         )
-    value = previous if root == "step" else _result(previous)
+    value = roots[root]
     for i, name in enumerate(names):
         if isinstance(value, dict) and name in value:
             value = value[name]
@@ -135,6 +128,4 @@ def _given_by(name: str, result: Any) -> dict[str, Any]:
         raise InvalidJob(
             f"the function {name!r} must return a dictionary with some of {', '.join(_OVERRIDES)}, and nothing else."
         )
-    if not isinstance(given.get("headers", {}), Mapping):
-        raise InvalidJob(f"the function {name!r} must return headers as a dictionary.")
-    return dict(given)
+    return {**given, "headers": check.headers(given["headers"])} if "headers" in given else dict(given)

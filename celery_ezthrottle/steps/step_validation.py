@@ -93,12 +93,16 @@ def _body(value: Any) -> str | None:
 
 def _webhooks(value: Any) -> tuple[dict[str, Any], ...]:
     given = check.items("webhooks", value)
+    if not given:
+        return ()
     ours = Webhook(_ANY)  # a vote for the quorum, as the step's job will have it
     checked = Job(_ANY, webhooks=(*given, ours)).webhooks
     return tuple(_as_given(item, webhook) for item, webhook in zip(given, checked, strict=False))
 
 
 def _retry_policy(value: Any) -> dict[str, Any] | None:
+    if value is None:
+        return None
     policy = Job(_ANY, retry_policy=value).retry_policy
     return None if policy is None else _as_given(value, policy)
 
@@ -111,7 +115,7 @@ def _as_given(given: Any, checked: Any) -> dict[str, Any]:
 
 
 def _idempotent_key(value: Any) -> str | None:
-    return Job(_ANY, idempotent_key=value).idempotent_key
+    return None if value is None else Job(_ANY, idempotent_key=value).idempotent_key
 
 
 def _optional_text(name: str, value: Any) -> str | None:

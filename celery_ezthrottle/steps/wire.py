@@ -10,9 +10,9 @@ from uuid import uuid4
 from celery_ezthrottle.errors import InvalidJob
 from celery_ezthrottle.service.job import MAX_DEPTH, Job
 
+from .actions import Submit
 from .cut import Cut, attempts, cut, first_cut, nested_children
 from .spec import StepSpec, join, trigger_on_wire
-from .walk import Submit
 
 __all__ = ["job_of", "lead_of", "to_wire", "too_deep"]
 

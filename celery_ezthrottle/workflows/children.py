@@ -7,8 +7,8 @@ from secrets import token_hex
 from typing import Any
 from uuid import NAMESPACE_OID, uuid5
 
+from celery_ezthrottle.steps.actions import Child
 from celery_ezthrottle.steps.cut import attempts
-from celery_ezthrottle.steps.walk import Child
 
 from .signatures import signature
 from .step_run import StepRun

@@ -8,11 +8,12 @@ from typing import Any
 
 import celery
 
-from celery_ezthrottle.errors import ConfigurationError
+from celery_ezthrottle.errors import ConfigurationError, StepFailed
+from celery_ezthrottle.steps.actions import Call, Ended, Submit
 from celery_ezthrottle.steps.previous import NOTHING, fill
 from celery_ezthrottle.steps.results import step_result
 from celery_ezthrottle.steps.spec import StepSpec
-from celery_ezthrottle.steps.walk import Call, Ended, Submit, Walk
+from celery_ezthrottle.steps.walk import Walk
 from celery_ezthrottle.steps.wire import job_of, lead_of
 
 from .local_call import send
@@ -37,7 +38,8 @@ def execute(step: StepSpec, client: Any, previous: Any = NOTHING) -> dict[str, A
         ``executed_locally`` and ``step``. ``children`` has the results of the steps that ran after it.
 
     Raises:
-        ConfigurationError: a worker would have to go on with the step, and this process has no Celery app.
+        ConfigurationError: a worker would have to go on with the step, and this process has no Celery app, or sends no tasks
+            (``task_always_eager``).
     """
     results: list[dict[str, Any]] = []
     todo: deque[tuple[StepSpec, Any, dict[str, Any] | None]] = deque([(step, previous, None)])
@@ -53,10 +55,29 @@ def execute(step: StepSpec, client: Any, previous: Any = NOTHING) -> dict[str, A
 
 
 def execute_here(app: Any, step: StepSpec, previous: Any) -> dict[str, Any]:
-    """Run the task of a step where it cannot be suspended: in eager mode, or when it is called directly."""
-    from celery_ezthrottle.client.ezthrottle import EZThrottle  # only a job needs it
+    """Run the task of a step where it cannot be suspended: in eager mode, or when it is called directly.
 
-    return execute(step, EZThrottle.from_app(app), previous)
+    Raises:
+        StepFailed: the step has failed.
+        ConfigurationError: there is a job, and a setting is missing; or as :func:`execute`.
+    """
+    result = execute(step, _ClientOf(app), previous)
+    if result["status"] == "failed":
+        raise StepFailed(result)
+    return result
+
+
+class _ClientOf:
+    """The client of an app. It is made for a job: a step that is only sent from here needs no settings."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    def submit_job(self, **job: Any) -> dict[str, Any]:
+        from celery_ezthrottle.client.ezthrottle import EZThrottle
+
+        with EZThrottle.from_app(self._app) as client:
+            return client.submit_job(**job)
 
 
 def _one(step: StepSpec, client: Any, previous: Any) -> tuple[dict[str, Any], Ended | None]:
@@ -66,17 +87,18 @@ def _one(step: StepSpec, client: Any, previous: Any) -> tuple[dict[str, Any], En
         before = walk.dump()
         action = walk.next(time.time())
         if isinstance(action, Call):
-            outcome, text = send(fill(action.spec, previous), action.timeout_s)
-            last = {"status_code": outcome.status_code, "response": text, "error": outcome.error}
-            walk.called(outcome)
+            sent = send(fill(action.spec, previous), action.timeout_s)
+            last = {"status_code": sent.outcome.status_code, "response": sent.text}
+            walk.called(sent.outcome)
         elif isinstance(action, Ended):
-            error = None if action.succeeded else last.get("error") or f"HTTP {last.get('status_code')}"
+            error = None if action.succeeded else action.outcome.error or f"HTTP {action.outcome.status_code}"
             result = step_result(
                 step,
                 succeeded=action.succeeded,
                 executed_locally=True,
                 path=action.by or "",
-                **{**last, "error": error},
+                error=error,
+                **last,
             )
             return result, action
         else:
@@ -97,6 +119,11 @@ def _leave_to_a_worker(step: StepSpec, walk: dict[str, Any], previous: Any) -> d
         raise ConfigurationError(
             "The step is to be submitted, and something must run in the client after that: only a Celery worker can go on with "
             "it. Call execute() or delay() in a process that has imported your Celery app."
+        )
+    if app.conf.task_always_eager:
+        raise ConfigurationError(
+            "The step is to be submitted, and something must run in the client after that: only a Celery worker can go on with "
+            "it, and with task_always_eager no task is sent to one. Set it to False."
         )
     sent = signature(step, walk=walk).apply_async(() if previous is NOTHING else (previous,))
     return {"status": "queued", "job_id": None, "task_id": sent.id, "executed_locally": False, "step": step.title}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from celery_ezthrottle.continuations.job_result import Told
-from celery_ezthrottle.steps.walk import Outcome
+from celery_ezthrottle.steps.actions import Outcome
 
 __all__ = ["fields_of", "outcome_of"]
 
@@ -29,5 +29,4 @@ def fields_of(told: Told) -> dict[str, Any]:
         "status_code": told.status_code,
         "response": told.body,
         "job_id": told.job_id,
-        "error": told.reason,
     }

@@ -5,26 +5,22 @@ from __future__ import annotations
 import os
 import threading
 import time
+from dataclasses import dataclass, field
 from http.cookiejar import DefaultCookiePolicy
 
 import requests
 import urllib3
 
+from celery_ezthrottle._common.retry_after import parse_retry_after
+from celery_ezthrottle.errors import InvalidJob
 from celery_ezthrottle.service.timed_adapter import TimedAdapter, within
+from celery_ezthrottle.steps.actions import Outcome
 from celery_ezthrottle.steps.spec import StepSpec
-from celery_ezthrottle.steps.walk import Outcome
 
-__all__ = ["send"]
+__all__ = ["Sent", "send"]
 
 # The errors of requests are OSErrors. requests also lets some errors of urllib3 through.
 _TROUBLE = (OSError, urllib3.exceptions.HTTPError)
-#: Of requests' errors those that say that the request itself is wrong. Nobody could send it.
-_WRONG = (
-    requests.exceptions.InvalidURL,
-    requests.exceptions.InvalidHeader,
-    requests.exceptions.MissingSchema,
-    requests.exceptions.InvalidSchema,
-)
 
 
 class _OfThread(threading.local):
@@ -37,31 +33,55 @@ class _OfThread(threading.local):
 _of_thread = _OfThread()
 
 
-def send(step: StepSpec, timeout: float) -> tuple[Outcome, str | None]:
-    """Send the request of ``step``. Return how it ended, and the text of the response or None.
+@dataclass(frozen=True)
+class Sent:
+    """How a request ended.
+
+    Attributes:
+        text: of the response; None when none came.
+        asked: the time that ``Retry-After`` names, in Unix seconds, or None.
+    """
+
+    outcome: Outcome
+    text: str | None = field(default=None, repr=False)
+    asked: float | None = None
+
+
+def send(step: StepSpec, timeout: float) -> Sent:
+    """Send the request of ``step``.
 
     Args:
         timeout: seconds within which the whole answer must have come.
 
     Raises:
-        requests.RequestException: the request itself is wrong, so that nobody could send it.
+        InvalidJob: the request itself is wrong, so that nothing was sent. The text shows no value of it.
     """
+    session = _session()
+    request = _prepared(session, step)
+    settings = session.merge_environment_settings(request.url, {}, None, None, None)
     began = time.monotonic()
     try:
         with within(timeout):
-            response = _session().request(
-                step.method,
-                step.url,
-                headers=dict(step.headers),
-                data=None if step.body is None else step.body.encode(),
-                timeout=timeout,
-            )
-    except _WRONG:
-        raise
+            response = session.send(request, timeout=timeout, **settings)
     except _TROUBLE as exc:
         elapsed = time.monotonic() - began
-        return Outcome(None, f"{type(exc).__name__} after {elapsed:.1f} s.", elapsed), None
-    return Outcome(response.status_code, elapsed=time.monotonic() - began), _text(response)
+        return Sent(Outcome(None, f"{type(exc).__name__} after {elapsed:.1f} s.", elapsed))
+    return Sent(
+        Outcome(response.status_code, elapsed=time.monotonic() - began),
+        _text(response),
+        parse_retry_after(response.headers.get("Retry-After", ""), time.time()),
+    )
+
+
+def _prepared(session: requests.Session, step: StepSpec) -> requests.PreparedRequest:
+    body = None if step.body is None else step.body.encode()
+    try:
+        return session.prepare_request(requests.Request(step.method, step.url, dict(step.headers), data=body))
+    except requests.RequestException as exc:
+        raise InvalidJob(
+            f"the request cannot be sent: requests calls it {type(exc).__name__}. Look for blanks around header values, and at "
+            "the host of the URL."
+        ) from None
 
 
 def _session() -> requests.Session:

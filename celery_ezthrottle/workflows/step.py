@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from celery_ezthrottle._common.shown_url import shown_url
 from celery_ezthrottle.errors import InvalidJob
 from celery_ezthrottle.service.job import Trigger
 from celery_ezthrottle.steps import step_validation, template
@@ -57,7 +58,9 @@ class Step:
     def header(self, key: str, value: str) -> Step:
         """Set one header, instead of one that has the same name in any case. Its value may have placeholders."""
         others = {
-            name: content for name, content in self._get("headers", {}).items() if name.lower() != str(key).lower()
+            name: content
+            for name, content in self._fields.get("headers", {}).items()
+            if name.lower() != str(key).lower()
         }
         return self._set("headers", {**others, key: value})
 
@@ -171,13 +174,11 @@ class Step:
 
     def get_description(self) -> str | None:
         """Return what :meth:`description` was given."""
-        found: str | None = self._get("description", None)
-        return found
+        return self._text("description")
 
     def get_response_description(self) -> str | None:
         """Return what :meth:`response_description` was given."""
-        found: str | None = self._get("response_description", None)
-        return found
+        return self._text("response_description")
 
     # What it is
 
@@ -212,7 +213,8 @@ class Step:
         return to_wire(self.spec)
 
     def __repr__(self) -> str:
-        return f"<Step {self.spec.kind} {self.spec.title}>" if self._fields.get("url") else "<Step without a URL>"
+        url = self._fields.get("url", "")
+        return f"<Step {self._fields.get('kind', 'performance')} {self._fields.get('method', 'GET')} {shown_url(url) if url else '?'}>"
 
     # How it is run
 
@@ -273,8 +275,6 @@ class Step:
 
         return history.trace(self.get_execution_history(result))
 
-    # Inside
-
     def _planned(self) -> StepSpec:
         """The step, once it is known that all its jobs can be submitted."""
         return plan(self.spec).spec
@@ -287,8 +287,9 @@ class Step:
         self._fields[name] = None if step is None else _spec(name, step)
         return self
 
-    def _get(self, name: str, default: Any) -> Any:
-        return self._fields.get(name, default)
+    def _text(self, name: str) -> str | None:
+        found: str | None = self._fields.get(name)
+        return found
 
 
 def _spec(name: str, step: Any) -> StepSpec:

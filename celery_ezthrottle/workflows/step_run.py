@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from celery.exceptions import Ignore
@@ -20,7 +21,21 @@ from celery_ezthrottle.store.retrying import retry_briefly
 from celery_ezthrottle.tasks.resuming import claim, log_resumption, look_up
 from celery_ezthrottle.tasks.run import Run
 
-__all__ = ["StepRun"]
+__all__ = ["Delivered", "StepRun"]
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """The result of a job, and when the task began to wait for it and when it came, in Unix seconds."""
+
+    told: Told
+    since: float
+    at: float
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds that the task has waited."""
+        return max(0.0, self.at - self.since)
 
 
 class StepRun(Run):
@@ -30,6 +45,7 @@ class StepRun(Run):
         walk: the state of the step.
         last: of the attempt that ended last, by the names of :func:`celery_ezthrottle.steps.results.step_result`; None before.
         nested_in: in which job EZThrottle runs the nested children: its continuation id, and the path of the step in it.
+        tries: how often the job that is next was submitted before, and came back limited.
     """
 
     walk: Walk
@@ -38,12 +54,12 @@ class StepRun(Run):
         super().__init__(task, request, {}, handoff)
         self.last: dict[str, Any] | None = None
         self.nested_in: list[str] | None = None
+        self.tries = 0
 
-    def resume(self) -> tuple[Mapping[str, Any] | None, Told | None, float]:
-        """Claim what this run resumes. Return the state that an earlier run has left, the result of its job, and how many
-        seconds the task has waited for that.
+    def resume(self) -> tuple[Mapping[str, Any] | None, Delivered | None]:
+        """Claim what this run resumes. Return the state that an earlier run has left, and what its job has brought.
 
-        State and result are None where there is none.
+        Each is None where there is none.
 
         Raises:
             celery.exceptions.Ignore: this run has nothing to do.
@@ -52,10 +68,10 @@ class StepRun(Run):
         if self.resumed_from is not None:
             found, result = claim(self, self.resumed_from)
             log_resumption(self, found, result.answer)
-            return _read(found.journal), told(found.result), max(0.0, found.delivered_at - found.suspended_at)
+            return _read(found.journal), Delivered(told(found.result), found.suspended_at, found.delivered_at)
         if self.handoff["redelivered"] or self.handoff["record"]:
-            return _read(look_up(self) or b""), None, 0.0
-        return None, None, 0.0
+            return _read(look_up(self) or b""), None
+        return None, None
 
     def check_first(self, message: str) -> None:
         """Check that no other message has begun this task.
@@ -86,10 +102,20 @@ class StepRun(Run):
     def load(self, step: StepSpec, state: Mapping[str, Any]) -> None:
         """Take over the state that an earlier run of ``step`` has left."""
         self.walk = Walk.load(step, state["walk"])
-        self.last, self.nested_in = state["last"], state["nested_in"]
+        self.last, self.nested_in, self.tries = state["last"], state["nested_in"], state["tries"]
 
-    def journal(self) -> bytes:
-        return json.dumps({"walk": self.walk.dump(), "last": self.last, "nested_in": self.nested_in}).encode()
+    def journal(self, *, is_waiting: bool = False) -> bytes:
+        """What a later run needs of this one.
+
+        Args:
+            is_waiting: for a job. Then the last attempt has failed, and its response is left out if it is larger than
+                ``ezthrottle_max_response``: it only explains the failure.
+        """
+        last = self.last
+        if is_waiting and last is not None and len((last["response"] or "").encode()) > self.settings.max_response:
+            last = {**last, "response": None}
+        kept = {"walk": self.walk.dump(), "last": last, "nested_in": self.nested_in, "tries": self.tries}
+        return json.dumps(kept).encode()
 
 
 def _read(journal: bytes) -> Mapping[str, Any] | None:

@@ -39,7 +39,7 @@ def flows_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
             "EZTHROTTLE_WEBHOOK_SECRET": SECRET,
         }
         client = stack.enter_context(redis.Redis.from_url(f"{redis_url}/0"))
-        lab = Lab(redis_url, upstream, FakeService(), environment, folder, client)
+        lab = Lab(redis_url, upstream, FakeService(), environment, folder, client, "tests.acceptance.project")
         stack.enter_context(lab.receiver())
         stack.enter_context(lab.worker("flows", "-P", "prefork", "-c", "2"))
         yield lab
@@ -47,8 +47,8 @@ def flows_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 @pytest.fixture
 def flows(flows_lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Lab:
-    """The laboratory; ``tests.support.project.app`` sends to it, and is the current app."""
-    from tests.support.project import app
+    """The laboratory; ``tests.acceptance.project.app`` sends to it, and is the current app."""
+    from .project import app
 
     for name, value in flows_lab.environment.items():
         monkeypatch.setenv(name, value)

@@ -24,9 +24,9 @@ from celery_ezthrottle import (
     plan,
 )
 from tests.support.lab import PATIENCE, Lab, wait_until
-from tests.support.project import app
 from tests.support.upstream import Answer
 
+from .project import app
 from .sites import by_gateway, by_worker, sink
 
 REGIONS = ["iad", "lax", "ord"]

@@ -15,6 +15,8 @@ from tests.support.upstream import Answer
 
 from .sites import Sink, sink
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def users() -> Iterator[Sink]:

@@ -15,6 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 TINY = {
+    "client": ("--blocks", "2", "--block", "5"),
     "import_time": ("--samples", "1"),
     "overhead": ("--rounds", "1", "--blocks", "2"),
     "slots": ("--tasks", "1", "--retry-after", "3", "--slots", "6"),

@@ -9,8 +9,8 @@ from typing import Any
 from celery import signals
 from celery._state import get_current_task
 
+from celery_ezthrottle.steps.actions import Outcome
 from celery_ezthrottle.steps.spec import StepSpec
-from celery_ezthrottle.steps.walk import Outcome
 from celery_ezthrottle.workflows import running
 from celery_ezthrottle.workflows.step_run import StepRun
 from celery_ezthrottle.workflows.task import TASK_NAME

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -385,6 +386,17 @@ def test_sweep_says_why_it_cannot(project: Project, environment: dict[str, str],
     assert project.service.jobs("/v1/charges") == []
 
 
+# submit
+
+
+def test_submit_prints_what_the_service_says(project: Project) -> None:
+    done = project.run("submit", "http://127.0.0.1/v1/charges", "--json", '{"order": 7}', "--key", "order-7")
+    assert done.returncode == 0, done.stderr
+    [job] = project.service.jobs("/v1/charges")
+    assert json.loads(done.stdout) == {"job_id": job.id, "status": "queued"}
+    assert project.run("submit", "x").returncode == 2
+
+
 # cancel
 
 
@@ -430,7 +442,9 @@ def test_each_key_for_the_receiver_is_another(project: Project) -> None:
 
 def test_the_page_shows_what_the_commands_print(project: Project) -> None:
     shown = re.findall(r"^```console\n\$ celery -A proj ezthrottle (.*?)\n(.*?)^```$", PAGE.read_text(), re.M | re.S)
-    assert [command.split()[0] for command, _ in shown] == ["check", "sweep", "cancel", "l8"]
+    kinds = ["check", "sweep", "cancel", "submit", "secrets", "l8"]
+    assert [command.split()[0] for command, _ in shown] == kinds
+    shown = [each for each in shown if each[0].split()[0] not in {"submit", "secrets"}]  # see test_account_commands.py
     cancelled = shown[2][0].split()[1]
     project.client.config_set("appendonly", "no")
     for task_id in ("t1", "t2", "t3"):

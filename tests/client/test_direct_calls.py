@@ -8,6 +8,8 @@ import requests
 from celery_ezthrottle.client.ezthrottle import EZThrottle
 from celery_ezthrottle.errors import InvalidJob
 from tests.support.fake_proxy import FakeProxy
+from tests.support.handing_tasks import ask_by_client
+from tests.support.lab import PATIENCE, Lab
 
 
 @pytest.mark.parametrize("method", ["GET", "post", "Patch", "PURGE"])
@@ -37,6 +39,13 @@ def test_one_connection_serves_many_calls_and_keeps_no_cookie(proxy: FakeProxy, 
         client.request(proxy.url)
     assert len(proxy.connections) == 1
     assert not any("Cookie" in headers for _, headers, _ in proxy.requests)
+
+
+def test_in_a_frugal_task_it_is_a_call_like_any_other(lab: Lab, path: str) -> None:
+    lab.upstream.plan(path, 429, 200)
+    assert ask_by_client.delay(path).get(timeout=PATIENCE) == 200
+    assert (lab.upstream.by_worker(path), lab.upstream.by_service(path)) == (1, 1)
+    assert lab.effects(path) == ["start", "start"]
 
 
 def test_a_call_that_fails_raises_the_librarys_error(client: EZThrottle) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shlex
@@ -40,7 +41,14 @@ from proj.report import charge_then_count
 from proj.threaded_tasks import fetch_all
 from proj.async_tasks import fetch_at_once
 from proj.fast_tasks import quote
+from proj.orders import order
+from proj.invoicing import bill
+from proj.tracking import explain
+from proj.watching import steps_of, watch
 from proj.handed_over import pay
+from proj.account import charge_later, price_of
+from proj.legacy import process_payment
+from proj.own_webhook import status_of
 from proj.revoking import revoke
 from proj.web import app as mounted
 from proj.asgi import application as beside
@@ -51,6 +59,15 @@ assert [found["n"] for found in fetch_at_once.delay(["/v1/three", "/v1/four", "/
 assert quote.delay("ACME").get(timeout=30)["n"] == 1
 paid = pay.delay(7).get(timeout=30)
 assert (paid["status"], paid["status_code"], paid["executed_locally"]) == ("success", 200, False)
+assert charge_later(7)["status"] == charge_later(7)["status"].replace("duplicate", "queued") == "queued"
+assert price_of("tea")["n"] == 1
+assert process_payment(7)["job_id"] == process_payment(7)["job_id"]
+assert status_of(b"", {}, "a new secret of 16 or more", "an old one") == 401
+assert order(5).delay().get(timeout=30)["status"] == "success"
+assert bill(9).delay().get(timeout=30)["path"] == ""
+tracked = watch(9)
+assert explain(9).startswith("Jobs: 1 when each step succeeds at once")
+wait_until(lambda: len(steps_of(tracked)) == 3, "all steps")
 async def ask(site):
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(site), base_url="http://site") as client:
         return [(await client.get(path)).status_code for path in ("/ezthrottle/webhook", "/other")]
@@ -106,7 +123,8 @@ def test_the_project_of_the_readme_runs(lab: Lab, path: str, tmp_path: Path) -> 
     celery.write_text(
         celery.read_text().replace(
             '["proj.tasks"]',
-            '["proj.tasks", "proj.more_tasks", "proj.threaded_tasks", "proj.async_tasks", "proj.fast_tasks", "proj.handed_over"]',
+            '["proj.tasks", "proj.more_tasks", "proj.threaded_tasks", "proj.async_tasks", "proj.fast_tasks", "proj.handed_over", '
+            '"proj.invoicing"]',
         )
     )
     environment = {
@@ -117,7 +135,7 @@ def test_the_project_of_the_readme_runs(lab: Lab, path: str, tmp_path: Path) -> 
         "PAYMENTS_API": f"{lab.upstream.url}{path}",
         "EZTHROTTLE_FORWARD_HOSTS": "127.0.0.1",
         "EZTHROTTLE_SWEEP_INTERVAL": "0.1",
-        "PYTHONPATH": str(tmp_path),
+        "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}",
     }
     written_bind, bind = "127.0.0.1:8085", f"127.0.0.1:{free_port()}"
     written = [command for command in commands() if command.startswith("celery -A proj")]
@@ -132,7 +150,9 @@ def test_the_project_of_the_readme_runs(lab: Lab, path: str, tmp_path: Path) -> 
     lab.upstream.plan(f"{path}/v1/two", 429)
     lab.upstream.plan(f"{path}/v1/four", 429)
     lab.upstream.plan(f"{path}/v1/waits", 503)
-    lab.service.hold(f"{path}/v1/waits")
+    lab.upstream.plan(f"{path}/v1/legacy", 429, 429)
+    for held in ("waits", "later", "legacy"):
+        lab.service.hold(f"{path}/v1/{held}")
 
     with ExitStack() as stack:
         for name, command in {"doc-receiver": receiver, "doc-worker": f"{worker} -l INFO -c 2 -n doc@test"}.items():
@@ -153,7 +173,7 @@ def test_the_project_of_the_readme_runs(lab: Lab, path: str, tmp_path: Path) -> 
     assert done.stdout.split(maxsplit=1)[0] == "3"
     assert "to be refunded by hand" in done.stdout
     answered = f"{path}/v1/charges"
-    assert (lab.upstream.by_worker(answered), lab.upstream.by_service(answered)) == (5, 1)
+    assert (lab.upstream.by_worker(answered), lab.upstream.by_service(answered)) == (6, 1)
     assert lab.upstream.by_worker(f"{path}/v1/one") == 1, "a thread's answer is not used again"
 
 
@@ -171,7 +191,7 @@ def test_a_trial_with_the_gateway_works_as_written(lab: Lab, path: str, tmp_path
         "CELERY_BROKER_URL": f"{lab.redis_url}/6",
         "CELERY_RESULT_BACKEND": f"{lab.redis_url}/6",
         "PAYMENTS_API": f"{lab.upstream.url}{path}",
-        "PYTHONPATH": str(tmp_path),
+        "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}",
         **dict(command.removeprefix("export ").split("=", 1) for command in written if command.startswith("export ")),
     }
     ready = {"gateway": "gateway listening on", "webhook": "receiver listening on", "worker": "trial@test ready"}
@@ -274,7 +294,8 @@ def test_the_commands_take_the_options(command: str) -> None:
     from celery_ezthrottle.cli import ezthrottle
 
     words = shlex.split(command)[4:]
-    shown = CliRunner().invoke(ezthrottle, [words[0], "--help"]).output
+    named = list(itertools.takewhile(lambda word: not word.startswith("-"), words))
+    shown = CliRunner().invoke(ezthrottle, [*named, "--help"]).output
     assert all(word in shown for word in words if word.startswith("--"))
 
 

@@ -79,6 +79,7 @@ def test_the_earliest(make_gateway: MakeGateway, tmp_path: Path, upstream: Site,
     assert len(upstream.seen) == 1
 
 
+@pytest.mark.slow
 def test_the_one_before_trees(make_gateway: MakeGateway, tmp_path: Path, upstream: Site, sink: Site) -> None:
     queued = job(upstream, sink, "/queued", idempotent_key="queued", regions=["iad", "lax"])
     request = hashlib.sha256(json.dumps([upstream.url, "POST", "1"]).encode()).hexdigest()

@@ -63,6 +63,7 @@ def test_the_first_success_of_a_race_wins_and_the_others_are_let_go(
     assert len(upstream.seen) == 4
 
 
+@pytest.mark.slow
 def test_a_race_that_is_won_cancels_what_has_not_started(make_gateway: MakeGateway, upstream: Site, sink: Site) -> None:
     gateway = make_gateway(**REGIONS, rates={upstream.host: 0.5})
     gateway.submit(**job(upstream, sink, **REGIONS))
@@ -163,6 +164,7 @@ def test_another_region_after_an_error(gateway: Gateway, upstream: Site, sink: S
     assert len(upstream.seen) == 5
 
 
+@pytest.mark.slow
 def test_a_kill_in_the_middle_of_a_fanout(make_gateway: MakeGateway, upstream: Site, sink: Site) -> None:
     """What has ended is not made again; what was in flight is."""
     released = threading.Event()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -174,6 +175,36 @@ def test_the_time_of_a_fallback_ends_only_that(gateway: Gateway, upstream: Site,
         told = nest.told(4)
     assert statuses(told) == {"own": "success", "first": "failed", "second": "success", "success": "success"}
     assert "200 ms" in told["first"]["error"]
+
+
+@pytest.mark.slow
+def test_times_go_on_over_a_kill(make_gateway: MakeGateway, upstream: Site, nest: Nest) -> None:
+    gateway = make_gateway(max_attempts=1)
+    first = nest.job("first", on_failure_timeout_ms=500, fallback_job=nest.job("second"))
+    late = nest.job("late", on_failure_timeout_ms=500, on_failure=nest.job("failure"))
+    with planned(upstream, own=404, first=0, late=0):
+        gateway.submit(**nest.job("own", fallback_job=first))
+        gateway.submit(**late)
+        upstream.wait_for(3)
+        gateway.kill()
+        gateway.start()
+        told = statuses(nest.told(5))
+    assert told == {"own": "success", "first": "failed", "second": "success", "late": "failed", "failure": "success"}
+
+
+@pytest.mark.slow
+def test_what_is_over_at_a_start_is_not_tried(make_gateway: MakeGateway, upstream: Site, nest: Nest) -> None:
+    gateway = make_gateway(rates={upstream.host: 0.05})
+    _, first = gateway.submit(url=f"{upstream.url}/first")
+    until(lambda: gateway.state(first["job_id"])["status"] == "completed", "the first one to have its turn")
+    gateway.submit(**nest.job("own", on_failure_timeout_ms=300))
+    over = time.time() + 0.3
+    gateway.kill()
+    until(lambda: time.time() > over, "its time to be over")
+    gateway.start()
+    assert nest.told(1)["own"]["status"] == "failed"
+    gateway.submit(**nest.job("last"))
+    assert nest.called(2) == ["first", "last"]
 
 
 def test_a_fallback_comes_before_retries_that_nobody_asked_for(

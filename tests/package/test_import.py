@@ -14,6 +14,7 @@ import celery_ezthrottle
 LATER = (
     "asyncio",
     "celery_ezthrottle.broker",
+    "celery_ezthrottle.client",
     "celery_ezthrottle.continuations",
     "celery_ezthrottle.service",
     "celery_ezthrottle.store",

@@ -17,9 +17,9 @@ from celery_ezthrottle._common.validators import Kind
 from celery_ezthrottle.broker.confirmed_publish import _Broker
 from celery_ezthrottle.checks.findings import Finding
 from celery_ezthrottle.client.ezthrottle import EZThrottle
-from celery_ezthrottle.continuations.job_result import JobResult
+from celery_ezthrottle.continuations.job_result import JobResult, Told
 from celery_ezthrottle.continuations.submissions import _Waiting
-from celery_ezthrottle.errors import ForwardToEZThrottle
+from celery_ezthrottle.errors import ForwardToEZThrottle, StepFailed
 from celery_ezthrottle.gateway import GatewayConfig, acts, dispatcher, exchange, rows, workflow
 from celery_ezthrottle.gateway.attempts import Attempt
 from celery_ezthrottle.gateway.endings import Ending
@@ -38,6 +38,7 @@ from celery_ezthrottle.receiver.payload import Payload
 from celery_ezthrottle.receiver.reply import Reply
 from celery_ezthrottle.service.account import Account
 from celery_ezthrottle.service.client import ServiceClient
+from celery_ezthrottle.service.connections import Answer
 from celery_ezthrottle.service.dialects import ServiceRequest
 from celery_ezthrottle.service.job import Job, RetryPolicy, Trigger, Webhook
 from celery_ezthrottle.service.service_answer import JobState, ServiceAnswer, Submitted
@@ -45,10 +46,20 @@ from celery_ezthrottle.service.words import Words
 from celery_ezthrottle.settings.app_settings import Settings
 from celery_ezthrottle.settings.dialects import Needs
 from celery_ezthrottle.settings.options import Options
+from celery_ezthrottle.steps import actions, cut, turns
+from celery_ezthrottle.steps.explain import _Line
+from celery_ezthrottle.steps.plan import _Place, plan
+from celery_ezthrottle.steps.spec import StepSpec
 from celery_ezthrottle.store import records
 from celery_ezthrottle.store.states import State, Transition
 from celery_ezthrottle.tasks.body import _Execution, _WantedRetry
+from celery_ezthrottle.tasks.handing_over import HandedOver
 from celery_ezthrottle.tasks.incoming import Incoming
+from celery_ezthrottle.workflows.local_call import Sent
+from celery_ezthrottle.workflows.signatures import signature
+from celery_ezthrottle.workflows.step import Step
+from celery_ezthrottle.workflows.step_run import Delivered
+from celery_ezthrottle.workflows.submission import Submission as SubmissionOfStep
 from tests.store.bench import park
 
 CANARY = re.compile(r"canary in \w+")
@@ -114,6 +125,19 @@ CALL_OF_HTTPX = Call(
 
 ENDING = Ending(True, 200, 1.0, 1, ("iad",), {"response": {"body": "canary in body"}}, "d")
 
+STEP = StepSpec(
+    url=JOB.url,
+    headers={"Authorization": "canary in headers"},
+    body="canary in body",
+    metadata={"card": "canary in metadata"},
+    webhooks=({"url": "https://app.example.com/hook?token=canary+in+webhook"},),
+    idempotent_key="canary in key",
+    fallbacks=((StepSpec(url=JOB.url, body="canary in fallback"), None),),
+    on_success=StepSpec(url=JOB.url, body="canary in child"),
+)
+ATTEMPT = cut.attempts(STEP)[0]
+FAILED = actions.Outcome(None, "canary in error")
+
 #: One of each, with a canary in whatever holds a secret, or something of a task's.
 SECRETIVE: list[Any] = [
     Settings(
@@ -131,6 +155,11 @@ SECRETIVE: list[Any] = [
     ServiceClient("canary in api_key", dialect="direct"),
     ServiceClient("canary in api_key").dialect,
     Account("canary in api_key", "https://ez.example.com", "https://tracktags.example.com"),
+    Answer(400, {"Set-Cookie": "canary in cookie"}, "canary in text"),
+    Sent(FAILED, "canary in text"),
+    Delivered(Told(body="canary in body"), 1.0, 2.0),
+    SubmissionOfStep(JOB, shared=True),
+    HandedOver(Told(body="canary in body"), JobResult(RESPONSE, given_up=False)),
     ServiceRequest(
         party="The proxy",
         method="POST",
@@ -189,6 +218,23 @@ SECRETIVE: list[Any] = [
     SentRequest("POST", URL, {"Authorization": "canary in headers"}, b"canary in body"),
     MessageView("POST", URL, {"authorization": "canary in headers"}, "canary in body"),
     exchange.UpstreamResponse(200, {"set-cookie": "canary in headers"}, "canary in body", "canary in base64"),
+    STEP,
+    ATTEMPT,
+    cut.first_cut(STEP),
+    turns.turns(STEP)[0],
+    turns.Due("on_success", STEP, nested=True),
+    plan(STEP),
+    _Place(STEP, began=True),
+    _Line(STEP, "on_success", "in a job"),
+    actions.Call("", STEP, 1.0),
+    actions.Child("on_success", STEP, "start"),
+    actions.Ended(False, "", FAILED, (actions.Child("on_success", STEP, "start"),)),
+    FAILED,
+    signature(STEP),
+    Step().url(JOB.url).header("Authorization", "canary in headers").body("canary in body"),
+    StepFailed({"step": STEP.title, "error": "HTTP 500", "response": "canary in response"}),
+    Told(body="canary in body", reason="canary in reason"),
+    HandedOver(Told(body="canary in body"), JobResult(RESPONSE, given_up=True)),
     Payload("job_1", "success", {"body": "canary in body"}, "canary in reason", 14),
 ]
 #: What holds nothing of the kind.
@@ -206,6 +252,8 @@ HARMLESS = {
     Tried,
     Trigger,
     Words,
+    actions.Submit,
+    actions.Watch,
     dispatcher._Current,
     rows.Added,
     rows.Effects,

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
 
-from celery_ezthrottle import EZThrottleTask, frugal
+from celery_ezthrottle import EZThrottleTask, frugal, performance
 from tests.support.project import UPSTREAM, app, note
 
 from .table import ASKED, SDKS
@@ -21,6 +21,8 @@ __all__ = [
     "calls_by_async",
     "calls_by_base",
     "calls_raw",
+    "calls_submitted",
+    "calls_submitted_by_async",
     "calls_under_a_key",
     "falls_back",
     "never_waits",
@@ -216,3 +218,19 @@ def calls_at_once(path: str, package: str, count: int, tolerant: bool = False) -
 
     with _noted(path, package):
         return [_told(package, result) for result in asyncio.run(body())]
+
+
+# Submitted
+
+
+@app.task
+@performance
+def calls_submitted(path: str, package: str) -> Told:
+    return _call(path, package)
+
+
+@app.task
+@performance
+def calls_submitted_by_async(path: str, package: str) -> Told:
+    with _noted(path, package):
+        return _told(package, asyncio.run(_call_async(package, UPSTREAM + path)))

@@ -13,8 +13,6 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-import requests
-import urllib3
 
 from celery_ezthrottle.errors import ConfigurationError, EZThrottleError, ServiceUnavailable, SubmitRefused
 from celery_ezthrottle.service.client import ServiceClient, Submitted
@@ -452,11 +450,10 @@ def test_no_name_and_no_connection_in_time(
 def test_an_untrusted_certificate_is_found_before_anything_is_sent(
     client: ServiceClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def send(*args: object, **options: object) -> requests.Response:
-        reason = urllib3.exceptions.SSLError(certificate)
-        raise requests.exceptions.SSLError(urllib3.exceptions.MaxRetryError(None, "/", reason))  # type: ignore[arg-type]
+    def connect(*args: object, **options: object) -> None:
+        raise certificate
 
-    monkeypatch.setattr("requests.adapters.HTTPAdapter.send", send)
+    monkeypatch.setattr("urllib3.connection.HTTPConnection.connect", connect)
     certificate: ssl.SSLError = ssl.SSLCertVerificationError(1, "certificate verify failed")
     assert not unavailable(client).maybe_accepted
     certificate = ssl.SSLError(1, "bad record mac")
@@ -475,7 +472,7 @@ def test_no_answer_in_time(proxy: FakeProxy) -> None:
         error = unavailable(client)
         done.set()
     assert (error.status_code, error.maybe_accepted) == (None, True)
-    assert "gave no answer (ReadTimeout)" in str(error)
+    assert "gave no answer (ReadTimeoutError)" in str(error)
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,12 @@ from typing import Any
 import requests
 from celery import Task
 
-from celery_ezthrottle import ForwardToEZThrottle, JobFailed, frugal
+from celery_ezthrottle import EZThrottle, ForwardToEZThrottle, JobFailed, frugal
 
 from .http_clients import UPSTREAM
 from .project import app, note
 
-__all__ = ["add", "charge", "charge_again", "charge_if_limited", "charge_late", "charge_with_sdk"]
+__all__ = ["add", "ask_by_client", "charge", "charge_again", "charge_if_limited", "charge_late", "charge_with_sdk"]
 
 #: As the EZThrottle SDK has it: another class of the same name.
 OF_SDK: type[Exception] = type("ForwardToEZThrottle", (Exception,), {})
@@ -67,6 +67,17 @@ def charge_if_limited(path: str, statuses: list[int]) -> Any:
         requests.get(UPSTREAM + path, timeout=10).raise_for_status()
     except requests.HTTPError as exc:
         raise ForwardToEZThrottle(url=UPSTREAM + path, fallback_on_error=statuses) from exc
+
+
+@app.task
+@frugal
+def ask_by_client(path: str) -> Any:
+    """A call that is made with the client is a call like any other."""
+    note(path, "start")
+    with EZThrottle.from_app(app) as client:
+        response = client.request(UPSTREAM + path)
+    response.raise_for_status()
+    return response.status_code
 
 
 @app.task(bind=True)

@@ -68,7 +68,8 @@ class Lab:
     Attributes:
         redis_url: broker, result backend and store.
         upstream, service: the outside world, told by the test what to do.
-        environment: for processes of ``tests.support.project``.
+        environment: for processes of ``project``.
+        project: the module of the Celery app.
     """
 
     redis_url: str
@@ -77,6 +78,7 @@ class Lab:
     environment: dict[str, str]
     folder: Path
     client: redis.Redis
+    project: str = "tests.support.project"
 
     def effects(self, path: str) -> list[str]:
         """What tasks have noted under ``path``."""
@@ -85,8 +87,8 @@ class Lab:
 
     @contextmanager
     def process(self, name: str, *command: str, ready: str, **environment: str) -> Iterator[Process]:
-        """Run ``celery -A tests.support.project …`` until the block ends; ready when it has written ``ready``."""
-        whole = ["celery", "-A", "tests.support.project", *command]
+        """Run ``celery -A <project> …`` until the block ends; ready when it has written ``ready``."""
+        whole = ["celery", "-A", self.project, *command]
         settings = {**os.environ, **self.environment, **environment}
         with self.command(name, whole, ready=ready, environment=settings) as process:
             yield process
