@@ -21,8 +21,8 @@ from celery_ezthrottle.continuations.manager import Continuations
 from celery_ezthrottle.errors import StoreError
 from celery_ezthrottle.service.job import Job
 from celery_ezthrottle.service.service_answer import Submitted
+from celery_ezthrottle.steps.actions import Outcome
 from celery_ezthrottle.steps.spec import StepSpec, dump
-from celery_ezthrottle.steps.walk import Outcome
 from celery_ezthrottle.store import retrying
 from celery_ezthrottle.tasks.decorator import mark_frugal
 from celery_ezthrottle.tasks.handoff import HANDOFF
