@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
+from celery_ezthrottle._common.shown_url import shown_url
 from celery_ezthrottle.errors import InvalidJob
 
 from . import job_validation as check
@@ -45,7 +45,7 @@ class Webhook:
         _assign(self, url=check.url("url", self.url), regions=check.regions(self.regions))
 
     def __repr__(self) -> str:
-        return f"<Webhook {_shown(self.url)}>"  # without the query, which contains the receiver's token
+        return f"<Webhook {shown_url(self.url)}>"  # without the query, which contains the receiver's token
 
 
 @dataclass(frozen=True)
@@ -220,7 +220,7 @@ class Job:
         return _job(check.mapping("the job", data), level=1, lenient=True)
 
     def __repr__(self) -> str:
-        return f"<Job {self.method} {_shown(self.url)}>"
+        return f"<Job {self.method} {shown_url(self.url)}>"
 
 
 def _job(data: Mapping[Any, Any], *, level: int, lenient: bool) -> Job:
@@ -299,12 +299,6 @@ def _inside(name: str) -> Iterator[None]:
         yield
     except InvalidJob as exc:
         raise InvalidJob(f"{name}.{exc}") from None
-
-
-def _shown(url: str) -> str:
-    """Return ``url`` without user info, query and fragment."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def _too_deep() -> str:

@@ -28,25 +28,23 @@ _NOT_IN_HEADER = re.compile(r"[\r\n\0]|[^\x00-\xff]")
 Lookup = Callable[[str, tuple[str, ...]], Any]
 
 
-def _has_placeholder(text: str) -> bool:
-    """Return whether ``text`` has a placeholder. ``{{result}}`` is none."""
-    return any(found["root"] for found in _PATTERN.finditer(text))
-
-
 def read(url: str, headers: Mapping[str, str], body: str | None) -> dict[str, Any]:
-    """Return the three by name, and as ``template`` whether one has a placeholder. If none has, they are unescaped."""
-    if any(map(_has_placeholder, [url, body or "", *headers.values()])):
+    """Return the fields of a step for a request as the user has written it.
+
+    With a placeholder anywhere they are a template. Without one, ``{{result}}`` becomes ``{result}`` now.
+    """
+    texts = (url, body or "", *headers.values())
+    if any(found["root"] for text in texts for found in _PATTERN.finditer(text)):
         return {"url": url, "headers": headers, "body": body, "template": True}
     return {
-        "url": _unescape(url),
-        "headers": {name: _unescape(content) for name, content in headers.items()},
-        "body": None if body is None else _unescape(body),
-        "template": False,
+        "url": _unescaped(url),
+        "headers": {name: _unescaped(content) for name, content in headers.items()},
+        "body": None if body is None else _unescaped(body),
     }
 
 
-def _unescape(text: str) -> str:
-    return _PATTERN.sub(lambda found: found["literal"] or found[0], text)
+def _unescaped(text: str) -> str:
+    return _PATTERN.sub(lambda found: found["literal"], text)
 
 
 def without_placeholders(url: str) -> str:

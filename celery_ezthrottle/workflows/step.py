@@ -10,7 +10,7 @@ from celery_ezthrottle.errors import InvalidJob
 from celery_ezthrottle.service.job import Trigger
 from celery_ezthrottle.steps import step_validation, template
 from celery_ezthrottle.steps.plan import plan
-from celery_ezthrottle.steps.spec import PERFORMANCE, StepSpec
+from celery_ezthrottle.steps.spec import StepSpec
 from celery_ezthrottle.steps.wire import to_wire
 
 from .step_types import IdempotentStrategy, StepType
@@ -57,8 +57,11 @@ class Step:
 
     def header(self, key: str, value: str) -> Step:
         """Set one header, instead of one that has the same name in any case. Its value may have placeholders."""
-        before = self._fields.get("headers", {})
-        others = {name: content for name, content in before.items() if name.lower() != str(key).lower()}
+        others = {
+            name: content
+            for name, content in self._fields.get("headers", {}).items()
+            if name.lower() != str(key).lower()
+        }
         return self._set("headers", {**others, key: value})
 
     def body(self, body: str | bytes | None) -> Step:
@@ -186,10 +189,9 @@ class Step:
         Raises:
             InvalidJob: the URL is missing, or values contradict each other. The text names the field.
         """
-        fields = dict(self._fields)
-        fields.setdefault("url", "")
-        fields |= template.read(fields["url"], fields.get("headers", {}), fields.get("body"))
-        return StepSpec(**fields, fallbacks=tuple(self._fallbacks))
+        fields = self._fields
+        request = template.read(fields.get("url", ""), fields.get("headers", {}), fields.get("body"))
+        return StepSpec(**{**fields, **request}, fallbacks=tuple(self._fallbacks))
 
     def to_job(self) -> dict[str, Any]:
         """Return the first job of the step as the JSON object that goes on the wire, without the webhooks of this package.
@@ -210,9 +212,9 @@ class Step:
     def __deepcopy__(self, _: object) -> Step:
         return self.__copy__()  # what a builder holds is never changed, and a client cannot be copied
 
-    def __repr__(self) -> str:  # not by the spec: a step whose fields contradict each other has none
-        get, url = self._fields.get, self._fields.get("url", "")
-        return f"<Step {get('kind', PERFORMANCE)} {get('method', 'GET')} {shown_url(url) if url else '?'}>"
+    def __repr__(self) -> str:
+        kind, method, url = (self._text(name) for name in ("kind", "method", "url"))
+        return f"<Step {kind or 'performance'} {method or 'GET'} {shown_url(url) if url else '?'}>"
 
     # How it is run
 

@@ -3,11 +3,14 @@
 Each task gets exactly one verdict; the first that fits:
 
 ``finished``
-    SUCCESS is in the result backend, its function has returned once at least, and every payment is in the ledger.
+    SUCCESS is in the result backend, its function has returned once at least, and every payment is in the ledger. Of a step one
+    of its paths is there, be it that the service has executed it without any task. One that is to fail has asked for it, and
+    StepFailed is in the result backend.
 ``failed visibly``
     FAILURE or REVOKED is in the result backend.
 ``skipped``
-    It was never sent, since a task that it needs did not succeed: Celery's way with the rest of a chain.
+    It was never sent, since a task that it needs did not succeed: Celery's way with the rest of a chain. Or since the step before
+    it has ended otherwise, or not at all.
 ``lost as stock``
     Acknowledged early, and a SIGKILL of the very process that ran it fell between its beginning and its end, or of the worker
     that had acknowledged it before it began. Stock Celery loses such a task too. Before it was suspended, or after its
@@ -27,21 +30,26 @@ Of the whole:
     the two beginnings, before Celery was through with it. Nor had it given up, being ignored without having suspended its task,
     as it does when it is to do that and the store is away.
 ``duplicate executions``
-    The ledger executed a payment more than once (under different keys: a key is executed once).
+    The ledger executed a payment more than once (under different keys: a key is executed once). Or another path of a step, after
+    one of them had been answered with a 200, and no blow explains that.
 ``raw repeats``
     Requests with a key that was executed before. The upstream honours keys, so nothing happened; some are unavoidable, as
     when an answer is lost.
 ``answered repeats``
     Raw repeats that no blow explains: a resumed run itself made a call that had been answered with a 200 to the service, or to
-    an earlier run that was not killed; or, acknowledged late, to an earlier resumed run whose function had ended.
+    an earlier run that was not killed; or, acknowledged late, to an earlier resumed run whose function had ended. Of a step,
+    whoever makes the call, and after whatever answer: the service may repeat what it was answered only if the gateway was killed
+    before it had stored that, and a worker what it was answered only if the run was killed, or Celery has run again a step that
+    never was suspended, since its message was not acknowledged.
 ``contradictions``
+    Steps that ran though the one before them had ended otherwise: of ``on_success`` and ``on_failure`` only one may run.
     Tasks that were suspended, and whose state was final and then another one. One that never was is Celery's: an
     acknowledgement that a dying broker does not get makes any task run twice. And so is the rest of a chain behind a failure:
     Celery writes that to all of it, also when the next task has already been sent; and the body of a chord that Celery fails
     since its last member cannot reach Redis, having just sent it.
 ``copies``
     The same, of a task whose message was sent twice, since the task before it in its chain was run twice. The second copy is
-    a delivery of its own, as with stock Celery.
+    a delivery of its own, as with stock Celery. Of steps only an early-acknowledged one has such copies.
 """
 
 from __future__ import annotations

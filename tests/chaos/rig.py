@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, cycle
 from pathlib import Path
 
 from celery_ezthrottle.continuations.manager import Continuations
@@ -25,7 +25,7 @@ from .load import send, tree
 from .planned import Planned
 from .progress import Progress
 from .striker import Reached, Striker
-from .trees import KEYS
+from .trees import KEYS, SHAPES
 from .watch import Watch, left_in_broker
 from .world import Config, World, running_world
 
@@ -60,11 +60,13 @@ class Rig:
         name = f"batch{next(_numbers)}"
         return [Planned(f"{name}-{number}", "plain", late) for number in range(size)]
 
-    def trees(self, shape: str, size: int, *, late: bool) -> list[Planned]:
-        """The steps of so many trees that no other test has."""
+    def trees(self, size: int, *, late: bool) -> list[Planned]:
+        """The steps of so many trees of all shapes, that no other test has."""
         name = f"trees{next(_numbers)}"
-        found = [tree(shape, f"{name}-{number}", late=late, key=KEYS[number % len(KEYS)]) for number in range(size)]
-        return [planned for unit in found for planned in unit]
+        given = zip(range(size), cycle(SHAPES), cycle(KEYS), strict=False)
+        return [
+            planned for number, shape, key in given for planned in tree(shape, f"{name}-{number}", late=late, key=key)
+        ]
 
     def send(self, batch: Sequence[Planned], family: str, path: str) -> None:
         for planned in batch:

@@ -71,7 +71,10 @@ class Striker:
         class Handler(socketserver.StreamRequestHandler):
             def handle(self) -> None:
                 with suppress(OSError):  # who stood there is dead, as was meant
-                    striker.take(Reached(**json.loads(self.rfile.readline())))
+                    said = self.rfile.readline()
+                    if not said:
+                        return  # so is who was about to say it
+                    striker.take(Reached(**json.loads(said)))
                     self.wfile.write(b"go on\n")
 
         class Server(socketserver.ThreadingTCPServer):

@@ -24,10 +24,14 @@ MANY = 10  # rounds, from which on every row is run
 #: How many tasks one blow to a worker, or to a server that all need, may take before they have come to the point.
 TAKEN_ALONG = 6
 
-#: Points that only a service which does what it is told leads to.
-SPECIAL = ("sweep.claimed", "settle.stored", "cancel.stored")
+#: Points that only steps come to.
+OF_STEPS = ("step.taken", "step.sent")
+#: Points that only a service which does what it is told leads to, or only steps.
+SPECIAL = ("sweep.claimed", "settle.stored", "cancel.stored", *OF_STEPS)
 #: Where stock Celery fails an early-acknowledged task whose process is killed: before it is suspended, after it was resumed.
-ON_ITS_OWN = {"suspend.begin", "resume.begin", "resume.started", "resume.left", "resume.recorded", "resume.finished"}
+ON_ITS_OWN = {
+    "suspend.begin", "resume.begin", "resume.started", "resume.left", "resume.recorded", "resume.finished", "step.sent",
+}  # fmt: skip
 #: Points of a thread that submits. Its process may run another task, which stock Celery fails if it is acknowledged early.
 BESIDE_A_RUN = {"submit.begin", "submit.answered", "submit.bound"}
 
@@ -71,7 +75,8 @@ def _expect(rig: Rig, verdict: Verdict, batch: Sequence[Planned], *allowed: str)
     assert verdict.faults == {}
     elsewhere = {"failed_visibly", "lost_as_stock", "lost_by_broker", "skipped"} - set(allowed)
     assert {name: getattr(verdict, name) for name in elsewhere} == {name: [] for name in elsewhere}
-    assert len(verdict.finished) + sum(len(getattr(verdict, name)) for name in allowed) == len(batch)
+    to_run = sum(not planned.is_spare for planned in batch)
+    assert len(verdict.finished) + sum(len(getattr(verdict, name)) for name in allowed) == to_run
     rig.is_spoilt = False
 
 
@@ -85,6 +90,30 @@ def test_who_reaches_it_is_killed(rig: Rig, rounds: int, point: str, late: bool)
     allowed = _by_the_death_of_a_worker(rig, late) if rig.a_worker_died else set()
     if not late and point in ON_ITS_OWN | BESIDE_A_RUN:
         allowed.add("failed_visibly")
+    _expect(rig, verdict, batch, *allowed)
+
+
+#: Where a tree of steps can break: also between two of its steps, which are tasks of their own.
+POINTS_OF_TREES = (
+    *OF_STEPS, "suspend.stored", "submit.answered", "deliver.stored", "resume.left", "resume.recorded", "gateway.ended",
+)  # fmt: skip
+IN_TREES = [
+    (point, late)
+    for point in POINTS_OF_TREES
+    for late in (True, False)
+    if late or point != "step.taken"  # an early-acknowledged step sends once what follows it
+]
+
+
+@pytest.mark.parametrize(
+    ("point", "late"), IN_TREES, ids=[f"{point}-{'late' if late else 'early'}" for point, late in IN_TREES]
+)
+def test_who_reaches_it_in_a_tree_is_killed(rig: Rig, rounds: int, point: str, late: bool) -> None:
+    batch = rig.trees(rounds * 2 + 8, late=late)
+    verdict, _ = _strike(rig, batch, point, rounds, lambda: rig.send(batch, "", ""), to_the_end=True)
+    allowed = _by_the_death_of_a_worker(rig, late) | {"skipped"} if rig.a_worker_died else set()
+    if not late and point in ON_ITS_OWN | BESIDE_A_RUN:
+        allowed |= {"failed_visibly", "skipped"}
     _expect(rig, verdict, batch, *allowed)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from .judges import judge
 from .ledger import Entry, Ledger, read_ledger
 from .load import CHAIN, CHORD, plan
 from .planned import Planned
+from .trees import SHAPES
 from .upstream import fate_of
 from .watch import Seen
 
@@ -238,14 +240,16 @@ def test_history_and_ledger_are_read_as_they_were_written(tmp_path: Any) -> None
 
 def test_the_load_is_what_was_asked_for() -> None:
     units = plan(1000, 7)
-    tasks = [planned for unit in units for planned in unit]
-    kinds = [planned.kind for planned in tasks]
+    tasks = [planned for unit in units for planned in unit if not planned.is_spare]
+    kinds = Counter(planned.kind for planned in tasks)
 
     assert len({planned.id for planned in tasks}) == 1000
-    assert (kinds.count("chain"), kinds.count("chord"), kinds.count("plain")) == (500, 100, 400)
-    assert {len(unit) for unit in units} == {1, CHAIN, CHORD}
+    assert kinds == {"chain": 500, "chord": 100, "tree": 100, "plain": 300}
+    assert {len(unit) for unit in units if unit[0].step is None} == {1, CHAIN, CHORD}
+    assert {planned.step.shape for planned in tasks if planned.step} == set(SHAPES)
     assert 400 < sum(planned.late for planned in tasks) < 600
     assert plan(1000, 7) == units
     assert plan(1000, 8) != units
+    assert Counter(unit[0].kind for unit in plan(1000, 7, trees=False))["plain"] == 400
     fates = [fate_of(payment, 7) for planned in tasks for payment in planned.payments]
     assert {(429,), (503, 503), (0,), (-1,), ()} == set(fates)

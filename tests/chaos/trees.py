@@ -90,7 +90,9 @@ SHAPES = {
         on_failure=performance(by="service"),
     ),
     # Nothing but its step's own request is forwarded: this fallback fails if it is limited.
-    "a frugal fallback": performance("declined", fallbacks=((frugal("free"), (DECLINED,)),), on_success=performance()),
+    "a frugal fallback": performance(
+        "declined", fallbacks=((frugal("free"), (DECLINED,)),), on_success=performance(), on_failure=frugal()
+    ),
 }
 
 

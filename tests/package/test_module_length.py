@@ -10,7 +10,7 @@ PACKAGE = Path(celery_ezthrottle.__file__).parent
 MOST = 300  # lines
 
 #: Longer modules, with their length. Lower a number when its module becomes shorter; never raise one.
-LONGER: dict[str, int] = {"service/job.py": 311}
+LONGER: dict[str, int] = {"service/job.py": 305}
 
 
 def lengths() -> dict[str, int]:

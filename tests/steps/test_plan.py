@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -176,3 +177,14 @@ def test_a_thousand_steps_are_planned_and_explained() -> None:
     assert max(map(len, explained)) < 250
     with pytest.raises(InvalidJob, match=r"^on_success(\.on_success){19} would be"):
         plan(performance(DEEP, p()))
+
+
+def test_the_documentation_shows_what_is_explained() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "steps.md").read_text()
+    code = next(
+        code for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if code.startswith("# proj/tracking.py")
+    )
+    shown = next(text for text in re.findall(r"```text\n(.*?)```", page, re.DOTALL) if text.startswith("Jobs: "))
+    names: dict[str, Any] = {}
+    exec(code.replace("from .tasks import API", 'API = "https://api.example.com"'), names)
+    assert names["explain"](7) == shown.rstrip()

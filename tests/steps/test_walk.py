@@ -181,7 +181,8 @@ def test_a_call_gets_no_more_time_than_the_step_has() -> None:
 @pytest.mark.parametrize("now", [1.4995, 1.5, 100])
 def test_nothing_more_is_tried_when_the_time_is_over(now: float) -> None:
     walk = Walk.begin(f(fallbacks=((f(on_failure=f()), None),), on_failure=p(), on_failure_timeout_ms=1500), NOW)
-    walk.called(Outcome(None, "timed out", 1.4995))
+    walk.called(Outcome(None, "timed out", 1.4985))
+    assert call(walk, NOW + 1.4985).path == "fallback[0]"
     assert ended(walk, NOW + now) == (False, None, [("on_failure", "start")])
     found = walk.next(NOW + now)
     assert isinstance(found, Ended)
