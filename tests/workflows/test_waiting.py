@@ -100,3 +100,16 @@ def test_a_job_whose_webhook_is_lost(lab: Lab, path: str, nested_is_told: bool) 
 
     called = {each: len(lab.upstream.received(f"{path}/{each}")) for each in ("3", "f")}
     assert called == {"3": 0, "f": 0} | {last: 1}
+
+
+@pytest.mark.parametrize("size", [2**20 + 1, 9 * 2**20])
+def test_a_success_stays_one_when_its_response_is_too_large_to_be_kept(lab: Lab, path: str, size: int) -> None:
+    """The second webhook is too large to be held: its beginning says enough."""
+    lab.upstream.plan(path, Answer(200, "x" * size))
+    tree = step(lab, path, StepType.PERFORMANCE).on_success(step(lab, f"{path}/s")).on_failure(step(lab, f"{path}/f"))
+
+    result = tree.delay().get(timeout=PATIENCE)
+
+    assert (result["status"], result["response"]) == ("success", None)
+    wait_until(lambda: lab.upstream.received(f"{path}/s"), "on_success")
+    assert lab.upstream.received(f"{path}/f") == []
