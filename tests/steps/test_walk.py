@@ -68,7 +68,7 @@ def test_a_frugal_step_that_is_forwarded(outcome: Outcome) -> None:
     assert ended(walk) == (True, "", [("on_success", "watch")])
 
 
-@pytest.mark.parametrize("status", [302, 404])
+@pytest.mark.parametrize("status", [300, 404])
 def test_a_frugal_step_that_fails_in_another_way(status: int) -> None:
     walk = Walk.begin(f(fallbacks=((f(), None),), on_failure=p()), NOW)
     walk.called(Outcome(status))
@@ -77,7 +77,7 @@ def test_a_frugal_step_that_fails_in_another_way(status: int) -> None:
 
 @pytest.mark.parametrize(("outcome", "succeeded"), [
     (Outcome(200), True), (Outcome(302), True), (Outcome(None), True),
-    (Outcome(404), False), (Outcome(200, "failed"), False), (Outcome(None, "no answer"), False),
+    (Outcome(400), False), (Outcome(200, "failed"), False), (Outcome(None, "no answer"), False),
 ])  # fmt: skip
 def test_how_a_job_ends(outcome: Outcome, succeeded: bool) -> None:
     walk = Walk.begin(p(), NOW)
@@ -147,6 +147,14 @@ def test_the_on_failure_of_each_fallback_that_was_tried() -> None:
     assert submit(walk).fallbacks == ("fallback[2]",)
     walk.job_ended(Outcome(500))
     assert ended(walk) == (False, "", [("on_failure", "start"), ("fallback[1].on_failure", "start")])
+
+
+def test_a_failure_in_the_client_starts_what_no_job_had() -> None:
+    walk = Walk.begin(p(fallbacks=((f(on_failure=p()), None),), on_failure=p()), NOW)
+    submit(walk)
+    walk.job_ended(Outcome(500))
+    walk.called(Outcome(500))
+    assert ended(walk) == (False, "fallback[0]", [("on_failure", "start"), ("fallback[0].on_failure", "start")])
 
 
 def test_the_on_success_of_the_fallback_comes_before_that_of_the_step() -> None:
