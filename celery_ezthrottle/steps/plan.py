@@ -65,19 +65,19 @@ def plan(step: HasSpec | StepSpec) -> Plan:
 
 
 def _at_most(step: StepSpec, of_child: dict[int, int]) -> int:
-    """The largest number of jobs of a step that the client begins, with those of its children."""
+    """The largest number of jobs of a step that the client begins, with those of its children.
+
+    A step whose time is over has no more than one that goes on: instead of the next job it begins its on_failure at most.
+    """
     found = []
     jobs = {0: 0}  # of the turns before one
     spent = {0: 0}  # the same, with the jobs of what runs because a fallback has failed
     for turn in turns(step):
-        mine = turn.job is not None
-        at, started = [turn.at], _jobs(step, [turn.at], None, of_child, succeeded=False)
+        mine, at = turn.job is not None, [turn.at]
         found.append(jobs[turn.at] + mine + _jobs(step, at, turn.job, of_child, succeeded=True))
         if turn.may_be_last:
             found.append(spent[turn.at] + mine + _jobs(step, at, turn.job, of_child, succeeded=False))
-        if step.on_failure_timeout_ms is not None and (turn.job is None or turn.job.client_watches):
-            found.append(spent[turn.at] + mine + started)
-        own = started - _jobs(step, [], None, of_child, succeeded=False)
+        own = _jobs(step, at, None, of_child, succeeded=False) - _jobs(step, [], None, of_child, succeeded=False)
         for later in turn.after:
             jobs[later] = max(jobs.get(later, 0), jobs[turn.at] + mine)
             spent[later] = max(spent.get(later, 0), spent[turn.at] + mine + own)

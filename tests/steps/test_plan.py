@@ -137,6 +137,19 @@ def test_the_tree_is_explained() -> None:
     )
 
 
+@pytest.mark.parametrize(("tree", "nested", "by_itself"), [
+    (f(on_failure=p()), True, True),  # it may have failed with a status at which it is not forwarded
+    (p(on_failure=p()), True, False),
+    (p("p", (f(), None), on_failure=p()), False, True),
+    (p("p", (f(), None), (p(), None), on_failure=p()), True, False),
+    (p("p", (f(), None), (p(), None), on_failure=p(), on_failure_timeout_ms=5), True, True),
+    (p(on_failure=p(), on_failure_timeout_ms=5), True, False),
+])  # fmt: skip
+def test_where_a_failure_is_handled(tree: StepSpec, nested: bool, by_itself: bool) -> None:
+    line = plan(tree).explain().splitlines()[-1]
+    assert ("in the job before it" in line, "in a job of its own" in line) == (nested, by_itself)
+
+
 def notes(tree: StepSpec) -> list[str]:
     return re.findall(r"note: (.*)", plan(tree).explain())
 

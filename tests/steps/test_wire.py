@@ -205,3 +205,15 @@ def test_jobs_nest_up_to_the_bound_and_no_deeper(place: str) -> None:
     for levels in (MAX_DEPTH + 1, 1100):
         with pytest.raises(InvalidJob, match=f"^{re.escape(path)} would be the 21st"):
             job_of(Submit(""), nested(levels), webhook)
+
+
+def test_what_follows_a_fallback_is_one_level_deeper() -> None:
+    def tree(levels: int) -> StepSpec:
+        made = step("last")
+        for _ in range(levels - 1):
+            made = step("x", on_success=made)
+        return step("1", fallbacks=((step("2", on_success=made), None),))
+
+    job_of(Submit(""), tree(MAX_DEPTH - 2), webhook)
+    with pytest.raises(InvalidJob, match=r"^fallback\[0\]\.on_success(\.on_success){18} would be the 21st"):
+        job_of(Submit(""), tree(MAX_DEPTH - 1), webhook)
