@@ -29,6 +29,8 @@ from tests.support.upstream import Answer
 from .project import app
 from .sites import by_gateway, by_worker, sink
 
+pytestmark = pytest.mark.slow  # two processes of a laptop would start everything twice
+
 REGIONS = ["iad", "lax", "ord"]
 
 
