@@ -142,9 +142,9 @@ class Receiver:
             raise Refused(503, "The key of the sender is not known.", Retry_After=str(RETRY_AFTER)) from None
         if incoming.is_too_large:
             # The beginning names the job in practice. Else any name is right that no other job has.
-            job_id = incoming.named_job
+            job_id = incoming.named("job_id")
             job_id = job_id if is_job_id(job_id) else f"unnamed-{incoming.continuation_id}"
-            result = self._not_kept(job_id)
+            result = self._not_kept(job_id, incoming.named("status") or None)
         else:
             payload = (read_local_payload if self._is_local else read_payload)(incoming.body)
             job_id = payload.job_id

@@ -18,7 +18,8 @@ LARGEST = 256 * 1024 * 1024
 #: Bytes. So much is kept of it, to find the id of its job.
 _BEGINNING = 64 * 1024
 
-_JOB_ID = re.compile(rb'"job_id"\s*:\s*("(?:[^"\\]|\\.)*")')
+#: A field whose value is a string. In a text, such as the body of the response, its quotes are escaped, and do not match.
+_FIELD = rb'"%b"\s*:\s*("(?:[^"\\]|\\.)*")'
 
 
 class Incoming:
@@ -82,12 +83,11 @@ class Incoming:
             del self.body[most:]
             self._room.give_back(held - most)
 
-    @property
-    def named_job(self) -> str:
-        """The id of the job, as the beginning of the body names it; "" when it does not."""
-        found = _JOB_ID.search(self.body)
+    def named(self, field: str) -> str:
+        """The text of a field, such as "job_id" or "status", as the beginning of the body has it; "" when it does not."""
+        found = re.search(_FIELD % field.encode(), self.body)
         try:
-            name = json.loads(found[1]) if found else ""
+            text = json.loads(found[1]) if found else ""
         except ValueError:
             return ""
-        return str(name)
+        return str(text)

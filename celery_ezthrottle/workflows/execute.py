@@ -35,23 +35,22 @@ def execute(step: StepSpec, client: Any, previous: Any = NOTHING) -> dict[str, A
 
     Returns:
         The result, as in :func:`celery_ezthrottle.steps.results.step_result`, or of a job ``status``, ``job_id``,
-        ``executed_locally`` and ``step``. ``children`` has the results of the steps that ran after it.
+        ``executed_locally`` and ``step``. ``children`` has the results of all steps that ran after it, in their order.
 
     Raises:
         ConfigurationError: a worker would have to go on with the step, and this process has no Celery app, or sends no tasks
             (``task_always_eager``).
     """
     results: list[dict[str, Any]] = []
-    todo: deque[tuple[StepSpec, Any, dict[str, Any] | None]] = deque([(step, previous, None)])
+    todo: deque[tuple[StepSpec, Any]] = deque([(step, previous)])
     while todo:
-        each, given, parent = todo.popleft()
+        each, given = todo.popleft()
         result, ended = _one(each, client, given)
         results.append(result)
-        if parent is not None:
-            parent.setdefault("children", []).append(result)
         if ended is not None:
-            todo.extend((child.spec, result, result) for child in ended.due)
-    return results[0]
+            todo.extend((child.spec, result) for child in ended.due)
+    first, *children = results
+    return {**first, "children": children} if children else first
 
 
 def execute_here(app: Any, step: StepSpec, previous: Any) -> dict[str, Any]:

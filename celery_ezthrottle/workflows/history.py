@@ -47,11 +47,8 @@ def _lines(number: int, record: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _of_results(result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    todo = [result]
-    while todo:
-        each = todo.pop()
-        yield _record(each)
-        todo.extend(reversed(each.get("children", ())))
+    yield _record(result)
+    yield from map(_record, result.get("children", ()))
 
 
 def _of_tasks(result: Any) -> Iterator[dict[str, Any]]:

@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
 from celery_ezthrottle._common.failpoints import reach
+from celery_ezthrottle._common.log import logger
 from celery_ezthrottle.continuations.watches import dump_watch, watch_id_of
 from celery_ezthrottle.errors import ConfigurationError, EZThrottleError, StepFailed, StoreError
 from celery_ezthrottle.steps.actions import Call, Ended, Outcome, Submit, Watch
+from celery_ezthrottle.steps.cut import first_cut
 from celery_ezthrottle.steps.previous import fill
 from celery_ezthrottle.steps.results import step_result
-from celery_ezthrottle.steps.spec import StepSpec
+from celery_ezthrottle.steps.spec import StepSpec, join
 from celery_ezthrottle.steps.walk import Walk
 from celery_ezthrottle.steps.wire import lead_of
+from celery_ezthrottle.store.retrying import retry_briefly
 from celery_ezthrottle.tasks.handoff import usable_handoff
 from celery_ezthrottle.tasks.outermost import stop_again
 from celery_ezthrottle.tasks.parking import park, record_of
@@ -93,7 +97,7 @@ class _Execution:
             return
         # What counts is when the result came: a busy worker may begin this run long after that.
         action = run.walk.next(delivered.at)
-        if isinstance(action, Ended) or not run.walk.is_waiting:
+        if isinstance(action, Ended | Call) or not run.walk.is_waiting:
             return  # a run that died has gone on before, or the time of the step was over
         told = delivered.told
         if not told.taken:
@@ -104,9 +108,26 @@ class _Execution:
             told, lead_of(self.step, action), run.settings, tries=run.tries
         ):
             run.tries += 1
-        else:
-            run.tries = 0
-            run.walk.job_ended(outcome_of(told, delivered.elapsed))
+            return
+        run.tries = 0
+        outcome = outcome_of(told, delivered.elapsed)
+        if told.status is None and self._has_succeeded(action):
+            outcome = replace(outcome, error=None)
+        run.walk.job_ended(outcome)
+
+    def _has_succeeded(self, action: Submit | Watch) -> bool:
+        """Whether a job whose own webhook is lost has succeeded: EZThrottle has told the result of what is nested behind that."""
+        run = self.run
+        nested = action.on_success if isinstance(action, Submit) else first_cut(self.step).on_success
+        if nested is None or run.nested_in is None:
+            return False
+        job, base = run.nested_in
+        watch = watch_id_of(job, join(base, nested))
+        try:
+            return retry_briefly(lambda: run.store.result(watch)) is not None
+        except StoreError as exc:
+            logger.warning("Step %s: nobody can tell whether its job has succeeded: %s", run.task.request.id, exc)
+            return False
 
     def _call(self, action: Call) -> None:
         sent = send(fill(action.spec, self.previous), action.timeout_s)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import celery
 
+from celery_ezthrottle._common.when_imported import when_imported
 from celery_ezthrottle.steps.spec import StepSpec, dump
 
 from .task import TASK_NAME, shown
@@ -31,6 +32,14 @@ class _Nodes(list[Any]):
 
     def __deepcopy__(self, _: object) -> _Nodes:
         return self  # nobody changes it
+
+
+def _let_yaml_dump(yaml: Any) -> None:
+    """``yaml.safe_dump``, with ``task_serializer="yaml"``, refuses each class that derives from ``list``."""
+    yaml.SafeDumper.add_representer(_Nodes, yaml.SafeDumper.represent_list)
+
+
+when_imported("yaml", _let_yaml_dump)
 
 
 def signature(step: StepSpec, *, immutable: bool = False, **kwargs: Any) -> Signature[Any]:

@@ -203,6 +203,15 @@ class Step:
         """
         return to_wire(self.spec)
 
+    def __copy__(self) -> Step:
+        """Return a builder of its own: what is called on one changes nothing in the other. They share the client."""
+        made = object.__new__(type(self))
+        vars(made).update(vars(self), _fields=dict(self._fields), _fallbacks=[*self._fallbacks])
+        return made
+
+    def __deepcopy__(self, _: object) -> Step:
+        return self.__copy__()  # what a builder holds is never changed, and a client cannot be copied
+
     def __repr__(self) -> str:
         kind, method, url = (self._text(name) for name in ("kind", "method", "url"))
         return f"<Step {kind or 'performance'} {method or 'GET'} {shown_url(url) if url else '?'}>"
@@ -227,8 +236,7 @@ class Step:
 
     def apply_async(self, args: Sequence[Any] = (), **options: Any) -> AsyncResult[Any]:
         """Send the step as a task, with the options of Celery's ``apply_async``."""
-        sent = self.s().apply_async(tuple(args), **options)
-        self._last = sent
+        sent = self._last = self.s().apply_async(tuple(args), **options)
         return sent
 
     def execute(self, client: Any = None) -> dict[str, Any]:
@@ -245,8 +253,7 @@ class Step:
         client = self.client if client is None else client
         if client is None:
             raise ValueError("a client is required: Step(client) or execute(client).")
-        result = execute.execute(self._planned(), client)
-        self._last = result
+        result = self._last = execute.execute(self._planned(), client)
         return result
 
     def get_execution_history(self, result: Any = None) -> list[dict[str, Any]]:

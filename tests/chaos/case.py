@@ -167,9 +167,9 @@ class Case:
         retries = sum(event.state == "RETRY" for event in self.all_of(task, "left"))
         return len(self.all_of(task, "sent")) > 1 + retries
 
-    def is_stock_copy(self, planned: Planned) -> bool:
-        """Whether it is a step that was sent twice, and that may run twice: only late-acknowledged ones are kept from that."""
-        return planned.step is not None and not planned.late and self.was_sent_twice(planned.id)
+    def has_copies(self, planned: Planned) -> bool:
+        """Whether it was sent twice, and nothing keeps it from running twice: only a late-acknowledged step is kept from that."""
+        return self.was_sent_twice(planned.id) and not (planned.step and planned.late)
 
     def was_journaled(self, entry: Entry) -> bool:
         """Whether the answer was kept before its run could die: that of a resumed run of a late-acknowledged task is."""

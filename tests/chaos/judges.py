@@ -46,7 +46,7 @@ Of the whole:
     Tasks that were suspended, and whose state was final and then another one. One that never was is Celery's: an
     acknowledgement that a dying broker does not get makes any task run twice. And so is the rest of a chain behind a failure:
     Celery writes that to all of it, also when the next task has already been sent; and the body of a chord that Celery fails
-    since its last member cannot reach Redis, having just sent it.
+    since its last member cannot reach Redis, having just sent it; and a task with ``copies``, with the rest of its chain.
 ``copies``
     The same, of a task whose message was sent twice, since the task before it in its chain was run twice. The second copy is
     a delivery of its own, as with stock Celery. Of steps only an early-acknowledged one has such copies.
@@ -90,13 +90,14 @@ def judge(evidence: Evidence) -> Verdict:
     for continuation, bodies in by_continuation.items():
         if not all(case.was_killed_in(first, second.at) or case.gave_up(first) for first, second in pairwise(bodies)):
             verdict.duplicate_resumes.append(continuation)
-    failed_before: set[str] = set()
+    told_by_celery: set[str] = set()
     for planned in evidence.planned:
-        if planned.step is None and any(
-            verdicts[need] != "finished" or need in failed_before for need in planned.needs
-        ):
-            failed_before.add(planned.id)
-        elif planned.id in evidence.changed and case.was_suspended(planned.id) and not case.is_stock_copy(planned):
+        in_chain = planned.step is None and any(
+            verdicts[need] != "finished" or need in told_by_celery for need in planned.needs
+        )
+        if in_chain or case.has_copies(planned):
+            told_by_celery.add(planned.id)
+        elif planned.id in evidence.changed and case.was_suspended(planned.id):
             verdict.contradictions.append(planned.id)
     _judge_ledger(case, verdict)
     judge_steps(case, verdict)

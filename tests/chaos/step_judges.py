@@ -38,7 +38,7 @@ def _judge_requests(planned: Planned, requests: list[Entry], case: Case, verdict
         if entry.what == "repeated":
             verdict.raw_repeats.append(entry.payment)
         if answered is not None and not _is_excused(answered, entry, case):
-            if case.is_stock_copy(planned):
+            if case.has_copies(planned):
                 verdict.copies.append(entry.payment)
             elif entry.payment == answered.payment:
                 verdict.answered_repeats.append(entry.payment)

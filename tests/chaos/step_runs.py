@@ -9,7 +9,6 @@ from typing import Any
 from celery import signals
 from celery._state import get_current_task
 
-from celery_ezthrottle.steps.actions import Outcome
 from celery_ezthrottle.steps.spec import StepSpec
 from celery_ezthrottle.workflows import running
 from celery_ezthrottle.workflows.step_run import StepRun
@@ -68,10 +67,8 @@ def _name_runs() -> None:
     send = names.send
 
     @functools.wraps(send)
-    def named(step: StepSpec, timeout: float) -> tuple[Outcome, str | None]:
-        run = run_of(get_current_task())
-        found: tuple[Outcome, str | None] = send(replace(step, headers={**step.headers, "X-Run": run}), timeout)
-        return found
+    def named(step: StepSpec, timeout: float) -> Any:
+        return send(replace(step, headers={**step.headers, "X-Run": run_of(get_current_task())}), timeout)
 
     names.send = named
 

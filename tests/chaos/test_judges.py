@@ -188,6 +188,18 @@ def test_a_final_state_that_was_not() -> None:
     assert judged(never_suspended, [paid(9)], "SUCCESS", changed={TASK.id}).faults == {}
 
 
+def test_the_final_state_of_a_copy_and_of_the_rest_of_its_chain_is_celerys() -> None:
+    after = Planned("after", "chain", late=True, needs=(TASK.id,))
+    done = [replace(each, task=after.id, run=f"{each.run} after", resumed="d") for each in SUSPENDED + RESUMED]
+    ledger = [paid(9), paid(9.5, key="after/0", payment="after/0", run="first after")]
+    seen = {task: Seen("SUCCESS") for task in (TASK.id, after.id)}
+    given: dict[str, Any] = {"seen": seen, "changed": {after.id}}
+
+    once = judged(SUSPENDED + RESUMED + done, ledger, "SUCCESS", (TASK, after), **given)
+    assert once.faults == {"contradictions": [after.id]}
+    assert judged([SUSPENDED[0], *SUSPENDED, *RESUMED, *done], ledger, "SUCCESS", (TASK, after), **given).faults == {}
+
+
 def test_a_duplicate_execution() -> None:
     ledger = [paid(9), paid(9.5, key="another")]
 

@@ -234,7 +234,10 @@ SECRETIVE: list[Any] = [
     Step().url(JOB.url).header("Authorization", "canary in headers").body("canary in body"),
     StepFailed({"step": STEP.title, "error": "HTTP 500", "response": "canary in response"}),
     Told(body="canary in body", reason="canary in reason"),
+    Delivered(Told(body="canary in body", reason="canary in reason"), 1.0, 2.0),
     HandedOver(Told(body="canary in body"), JobResult(RESPONSE, given_up=True)),
+    Sent(FAILED, "canary in body"),
+    SubmissionOfStep(JOB, shared=True),
     Payload("job_1", "success", {"body": "canary in body"}, "canary in reason", 14),
 ]
 #: What holds nothing of the kind.

@@ -172,3 +172,16 @@ def test_the_secret_of_a_request_is_in_no_result(lab: Lab, path: str, client: EZ
     result = frugal(lab, f"{path}?token=0123456789").header("Authorization", "Bearer 0123456789").execute(client)
 
     assert "0123456789" not in json.dumps({**result, "response": None})
+
+
+def test_a_long_chain_has_its_results_side_by_side(lab: Lab, path: str, client: EZThrottle) -> None:
+    """Nested in each other, they could be neither shown nor dumped."""
+    step = frugal(lab, path)
+    for _ in range(200):
+        step = frugal(lab, path).on_success(step)
+
+    result = step.execute(client)
+
+    assert len(result["children"]) == 200
+    assert json.loads(json.dumps(result)) == result
+    assert len(step.get_execution_history()) == 201

@@ -27,6 +27,7 @@ from celery_ezthrottle.store import retrying
 from celery_ezthrottle.tasks.decorator import mark_frugal
 from celery_ezthrottle.tasks.handoff import HANDOFF
 from celery_ezthrottle.workflows import running
+from celery_ezthrottle.workflows.local_call import Sent
 from celery_ezthrottle.workflows.task import _run_step
 from tests.store.model import ModelStore
 from tests.store.records import Data
@@ -64,9 +65,9 @@ class World:
         """As the client does."""
         return Submitted(f"job of {job.url}", "queued", duplicate=False)
 
-    def send(self, spec: StepSpec, timeout: float) -> tuple[Outcome, str | None]:
+    def send(self, spec: StepSpec, timeout: float) -> Sent:
         self.called.append(spec.url)
-        return self.call(spec.url), None
+        return Sent(self.call(spec.url))
 
     def run(
         self,

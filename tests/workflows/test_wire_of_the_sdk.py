@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 import celery_ezthrottle
 from tests.support.published_sdk import published_sdk
 
+pytestmark = pytest.mark.slow  # only there the SDK is installed
+
 URL = "https://api.example.com/v1"
 #: A call of the builder: the name of the method, and its arguments. A child is a list of calls.
 Script = list[tuple[str, Any]]
