@@ -210,6 +210,7 @@ def test_kill_9_loses_neither_jobs_nor_webhooks(make_gateway: MakeGateway, upstr
     assert [(seen.body, seen.headers["idempotency-key"]) for seen in again] == [(b"b", "K")] * 2
 
 
+@pytest.mark.slow
 def test_sixty_jobs(make_gateway: MakeGateway, upstream: Site, sink: Site) -> None:
     gateway = make_gateway(rates={upstream.host: 30.0})
     ids = {

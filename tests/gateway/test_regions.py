@@ -100,6 +100,7 @@ def test_a_fanout_needs_all_and_tells_of_all(
     assert len(upstream.seen) == 3
 
 
+@pytest.mark.slow
 def test_a_region_that_is_down_is_routed_around_or_fails(make_gateway: MakeGateway, upstream: Site, sink: Site) -> None:
     gateway = make_gateway(**REGIONS)
     put(gateway, "down", "iad", "lax")
@@ -136,6 +137,7 @@ def test_a_region_that_is_down_is_routed_around_or_fails(make_gateway: MakeGatew
     assert result(sink, 6)["region"] == "lax"
 
 
+@pytest.mark.slow
 def test_jobs_wait_while_every_region_is_down(make_gateway: MakeGateway, upstream: Site, sink: Site) -> None:
     gateway = make_gateway()
     put(gateway, "down", "local")

@@ -42,6 +42,7 @@ def is_signed_with(gateway: Gateway, upstream: Site, sink: Site, secret: str) ->
     verify(seen.headers[SIGNATURE_HEADER.lower()], seen.body, [secret], now=time.time(), tolerance=60.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("door", ["direct", "proxy"])
 def test_the_primary_secret_signs(make_gateway: MakeGateway, upstream: Site, sink: Site, door: str) -> None:
     gateway = make_gateway()
@@ -76,6 +77,7 @@ def test_the_primary_secret_signs(make_gateway: MakeGateway, upstream: Site, sin
     assert not {word for word in (NEW, OLD) if word in gateway.log}
 
 
+@pytest.mark.slow
 def test_a_webhook_that_is_tried_again_has_the_new_signature(
     make_gateway: MakeGateway, upstream: Site, sink: Site
 ) -> None:
