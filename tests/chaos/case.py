@@ -168,8 +168,7 @@ class Case:
         return len(self.all_of(task, "sent")) > 1 + retries
 
     def has_copies(self, planned: Planned) -> bool:
-        """Whether it was sent twice, and nothing keeps it from running twice: of what is sent twice, only a late-acknowledged step
-        is kept from that."""
+        """Whether it was sent twice, and may run twice. Of what is sent twice, only a late-acknowledged step is kept from that."""
         return self.was_sent_twice(planned.id) and not (planned.step and planned.late)
 
     def was_journaled(self, entry: Entry) -> bool:
