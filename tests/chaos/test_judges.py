@@ -190,7 +190,10 @@ def test_a_final_state_that_was_not() -> None:
 
 def test_the_final_state_of_a_copy_and_of_the_rest_of_its_chain_is_celerys() -> None:
     after = Planned("after", "chain", late=True, needs=(TASK.id,))
-    done = [replace(each, task=after.id, run=f"{each.run} after", resumed="d") for each in SUSPENDED + RESUMED]
+    done = [
+        replace(each, task=after.id, run=f"{each.run} after", resumed=each.resumed and "d")
+        for each in SUSPENDED + RESUMED
+    ]
     ledger = [paid(9), paid(9.5, key="after/0", payment="after/0", run="first after")]
     seen = {task: Seen("SUCCESS") for task in (TASK.id, after.id)}
     given: dict[str, Any] = {"seen": seen, "changed": {after.id}}
