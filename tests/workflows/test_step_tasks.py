@@ -214,7 +214,6 @@ def test_a_frugal_fallback_of_a_performance_step_runs_when_its_job_has_failed(la
 # What follows
 
 
-@pytest.mark.smoke
 def test_frugal_performance_frugal(lab: Lab, path: str) -> None:
     third = step(lab, f"{path}/3")
     first = step(lab, f"{path}/1").on_success(performance(lab, f"{path}/2").on_success(third))
@@ -290,7 +289,6 @@ def test_a_task_passes_its_result_to_a_step(lab: Lab, path: str) -> None:
     assert json.loads(found["response"])["path"] == f"{path}/a%2Fb%20%C3%BC"
 
 
-@pytest.mark.smoke
 def test_groups_chords_and_callbacks(lab: Lab, path: str) -> None:
     paths = [f"{path}/{i}" for i in range(4)]
     for limited in paths[::2]:
