@@ -136,6 +136,7 @@ class Battle:
         counted = (
             "finished", "failed_visibly", "lost", "duplicate_resumes", "stuck", "duplicate_executions", "raw_repeats",
         )  # fmt: skip
+        steps = {planned.id for planned in self.planned if planned.step is not None}
         also = ("skipped", "lost_as_stock", "lost_by_broker", "answered_repeats", "contradictions", "copies")
         return {
             "tasks": orders.tasks,
@@ -144,6 +145,7 @@ class Battle:
             "seed": orders.seed,
             **{name: len(getattr(verdict, name)) for name in also},
             "state_changes": len(watch.changed),
+            "finished_steps": len(steps.intersection(verdict.finished)),
             "forwarded": verdict.forwarded,
             "resumed": verdict.resumed,
             "broker": orders.broker,
