@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import threading
 import time
 from dataclasses import dataclass, field
 from http.cookiejar import DefaultCookiePolicy
@@ -13,6 +11,7 @@ import urllib3
 
 from celery_ezthrottle._common.retry_after import parse_retry_after
 from celery_ezthrottle.errors import InvalidJob
+from celery_ezthrottle.service.session_pool import SessionPool
 from celery_ezthrottle.service.timed_adapter import TimedAdapter, within
 from celery_ezthrottle.steps.actions import Outcome
 from celery_ezthrottle.steps.spec import StepSpec
@@ -23,14 +22,16 @@ __all__ = ["Sent", "send"]
 _TROUBLE = (OSError, urllib3.exceptions.HTTPError)
 
 
-class _OfThread(threading.local):
-    """The session of a thread: its connections stay open from step to step. A forked process makes its own."""
+def _new_session() -> requests.Session:
+    session = requests.Session()
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))  # one step knows nothing of another
+    for scheme in ("https://", "http://"):
+        session.mount(scheme, TimedAdapter())
+    return session
 
-    pid: int | None = None
-    session: requests.Session
 
-
-_of_thread = _OfThread()
+#: Connections stay open from step to step.
+_SESSIONS = SessionPool(_new_session)
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,11 @@ def send(step: StepSpec, timeout: float) -> Sent:
     Raises:
         InvalidJob: the request itself is wrong, so that nothing was sent. The text shows no value of it.
     """
-    session = _session()
-    request = _prepared(session, step)
+    with _SESSIONS.lend() as session:
+        return _sent(session, _prepared(session, step), timeout)
+
+
+def _sent(session: requests.Session, request: requests.PreparedRequest, timeout: float) -> Sent:
     settings = session.merge_environment_settings(request.url, {}, None, None, None)
     began = time.monotonic()
     try:
@@ -82,17 +86,6 @@ def _prepared(session: requests.Session, step: StepSpec) -> requests.PreparedReq
             f"the request cannot be sent: requests calls it {type(exc).__name__}. Look for blanks around header values, and at "
             "the host of the URL."
         ) from None
-
-
-def _session() -> requests.Session:
-    if _of_thread.pid != os.getpid():
-        _of_thread.pid, _of_thread.session = os.getpid(), requests.Session()
-        _of_thread.session.cookies.set_policy(
-            DefaultCookiePolicy(allowed_domains=[])
-        )  # one step knows nothing of another
-        for scheme in ("https://", "http://"):
-            _of_thread.session.mount(scheme, TimedAdapter())
-    return _of_thread.session
 
 
 def _text(response: requests.Response) -> str:
