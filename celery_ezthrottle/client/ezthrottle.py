@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import requests
 from celery._state import get_current_app
 
+from celery_ezthrottle._common.closing import Closing
 from celery_ezthrottle.continuations.manager import Continuations
 from celery_ezthrottle.service import job_validation
 from celery_ezthrottle.service.client import ServiceClient
@@ -28,7 +28,7 @@ __all__ = ["EZThrottle"]
 _DIRECT_TIMEOUT = 30.0
 
 
-class EZThrottle(Jobs, WebhookSecrets):
+class EZThrottle(Jobs, WebhookSecrets, Closing):
     """Submits jobs, and does what else an account can do. Threads may share a client, and it may be used after a fork.
 
     The first six arguments are those of the EZThrottle SDK. Connections stay open between calls.
@@ -126,14 +126,6 @@ class EZThrottle(Jobs, WebhookSecrets):
         """Close the idle connections. A later call opens new ones."""
         self._service.close()
         self._sessions.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"<EZThrottle {self._service.dialect!r}>"

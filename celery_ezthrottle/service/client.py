@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Any, Self
 
+from celery_ezthrottle._common.closing import Closing
 from celery_ezthrottle._common.retry_after import parse_retry_after
 from celery_ezthrottle.errors import ConfigurationError
 from celery_ezthrottle.settings.app_settings import Settings
@@ -24,7 +24,7 @@ from .words import SECRETS, Words
 __all__ = ["ServiceClient", "Submitted"]
 
 
-class ServiceClient:
+class ServiceClient(Closing):
     """Submits jobs to EZThrottle. Threads may share a client. After a fork each process opens its own connections.
 
     Connections stay open between calls. Redirects, cookies, ``.netrc`` and the proxies of the environment are not used, so
@@ -145,14 +145,6 @@ class ServiceClient:
     def close(self) -> None:
         """Close the idle connections. Calls in progress finish. A later call opens new connections."""
         self._connections.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"<ServiceClient {self.dialect!r}>"
