@@ -40,5 +40,6 @@ def wait_for_result(store: Store, names: Sequence[str], *, timeout: float, inter
             if lost is not None:
                 raise lost
             return None
+        # The receiver, another process, puts the result into the store, and the store can only be asked.
         time.sleep(min(pause, interval, left))
         pause *= 2
