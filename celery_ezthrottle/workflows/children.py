@@ -9,7 +9,6 @@ from uuid import NAMESPACE_OID, uuid5
 
 from celery_ezthrottle.steps.actions import Child
 from celery_ezthrottle.steps.cut import attempts
-from celery_ezthrottle.steps.walk import Walk
 
 from .signatures import signature
 from .step_run import StepRun
@@ -34,7 +33,6 @@ def send_children(run: StepRun, due: Iterable[Child], result: dict[str, Any]) ->
             assert run.nested_in is not None  # noqa: S101 -- it is nested in a job that this task has waited for
             job, path = run.nested_in
             given["watch"] = [job, f"{path}.{child.path}" if path else child.path]
-            given["walk"] = Walk.begin(child.spec, run.told_at, "watch").dump()  # EZThrottle has begun it then
         takes_result = any(each.step.takes_result for each in attempts(child.spec))
         signature(child.spec, **given).apply_async(
             (result,) if takes_result else (), task_id=child_id(request.id, child.path), **options

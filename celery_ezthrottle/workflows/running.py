@@ -192,6 +192,7 @@ class _Execution:
 
     def _not_taken(self, why: str) -> None:
         """EZThrottle has not taken the job: nothing of it is executed, and what hangs on it is left to this task."""
+        self.run.tries = 0
         status = (self.run.last or {}).get("status_code")
         self.run.walk.not_taken(Outcome(status, why, 0.0))
 

@@ -46,7 +46,6 @@ class StepRun(Run):
         last: of the attempt that ended last, by the names of :func:`celery_ezthrottle.steps.results.step_result`; None before.
         nested_in: in which job EZThrottle runs the nested children: its continuation id, and the path of the step in it.
         tries: how often the job that is next was submitted before, and came back limited.
-        told_at: when the result came with which this run was resumed, in Unix seconds; when the run began if there is none.
     """
 
     walk: Walk
@@ -56,7 +55,6 @@ class StepRun(Run):
         self.last: dict[str, Any] | None = None
         self.nested_in: list[str] | None = None
         self.tries = 0
-        self.told_at = time.time()
 
     def resume(self) -> tuple[Mapping[str, Any] | None, Delivered | None]:
         """Claim what this run resumes. Return the state that an earlier run has left, and what its job has brought.
@@ -70,7 +68,6 @@ class StepRun(Run):
         if self.resumed_from is not None:
             found, result = claim(self, self.resumed_from)
             log_resumption(self, found, result.answer)
-            self.told_at = found.delivered_at
             return _read(found.journal), Delivered(told(found.result), found.suspended_at, found.delivered_at)
         if self.handoff["redelivered"] or self.handoff["record"]:
             return _read(look_up(self) or b""), None
