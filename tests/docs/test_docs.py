@@ -177,13 +177,18 @@ def test_the_project_of_the_readme_runs(lab: Lab, path: str, tmp_path: Path) -> 
     assert lab.upstream.by_worker(f"{path}/v1/one") == 1, "a thread's answer is not used again"
 
 
-def test_a_trial_with_the_gateway_works_as_written(lab: Lab, path: str, tmp_path: Path) -> None:
-    """The commands of the page, in their order, for an API on this machine. Only the ports are free ones."""
-    package = tmp_path / "proj"
+def small_project(folder: Path) -> None:
+    """Write the two modules of the README that a trial needs."""
+    package = folder / "proj"
     package.mkdir()
     (package / "__init__.py").touch()
     for name in ("celery.py", "tasks.py"):
         (package / name).write_text(next(text for _, text in blocks("python") if text.startswith(f"# proj/{name}")))
+
+
+def test_a_trial_with_the_gateway_works_as_written(lab: Lab, path: str, tmp_path: Path) -> None:
+    """The commands of the page, in their order, for an API on this machine. Only the ports are free ones."""
+    small_project(tmp_path)
     ports = {port: str(free_port()) for port in ("8085", "8086", "8087")}
     written = [re.sub("808[567]", lambda found: ports[found[0]], command) for command in commands("gateway.md")]
     environment = {
@@ -235,11 +240,7 @@ def test_a_trial_with_the_gateway_works_as_written(lab: Lab, path: str, tmp_path
 
 def test_a_server_of_ones_own_works_as_written(lab: Lab, path: str, tmp_path: Path) -> None:
     """The commands of the page, in their order, with a fake of that server. Only the ports are free ones."""
-    package = tmp_path / "proj"
-    package.mkdir()
-    (package / "__init__.py").touch()
-    for name in ("celery.py", "tasks.py"):
-        (package / name).write_text(next(text for _, text in blocks("python") if text.startswith(f"# proj/{name}")))
+    small_project(tmp_path)
     server = FakeLocal()
     with ExitStack() as stack:
         url = stack.enter_context(running(server.respond))

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import requests
-from billiard.einfo import ExceptionInfo
 from celery import Celery, signals
 from celery.app.trace import build_tracer
 from celery.exceptions import Ignore, Retry
@@ -29,8 +28,9 @@ from celery_ezthrottle.store import finish_batch, retrying
 from celery_ezthrottle.store.records import SuspendOutcome, Suspension
 from celery_ezthrottle.store.redis.store import RedisStore
 from celery_ezthrottle.store.states import State
-from celery_ezthrottle.tasks.handoff import HANDOFF, Suspended
+from celery_ezthrottle.tasks.handoff import Suspended
 from tests.store.conftest import RedisBench
+from tests.support.delivered_message import delivered_message, outcome_of
 from tests.support.lab import PATIENCE, wait_until
 from tests.support.servers import free_port
 from tests.support.upstream import Answer, Upstream, running
@@ -127,36 +127,18 @@ class World:
         self, *, retries: int = 0, resume: str | None = None, redelivered: bool = False, record: bool | str = False
     ) -> Any:
         """A message is delivered. Gives what its run returned, or raised."""
-        headers = {"id": "t1", "task": "calls", "retries": retries}
         self.last_run = uuid.uuid4().hex
-        handoff = {
-            "run": self.last_run,
-            "resume": resume,
-            "record": record,
-            "order": retries,
-            "redelivered": redelivered,
-            "message": {
-                "body": b"[[], {}, {}]",
-                "content_type": "application/json",
-                "content_encoding": "utf-8",
-                "compression": None,
-                "headers": headers,
-                "properties": {},
-                "fanout": None,
-                "routing_key": "q",
-            },
-        }
-        delivery = {"exchange": "", "routing_key": "q"}
-        request = {**headers, "delivery_info": delivery, "properties": {HANDOFF: handoff}, "is_eager": False}
+        request = delivered_message(
+            "calls", self.last_run, retries=retries, resume=resume, redelivered=redelivered, record=record
+        )
         try:
-            found = self.trace("t1", [], {}, request)[0]
+            traced = self.trace("t1", [], {}, request)
         except Died as exc:
             self.store.is_dead = False
             return exc
         finally:
             Continuations.of(self.app).submissions.drain(PATIENCE)
-        found = found.exception if isinstance(found, ExceptionInfo) else found
-        return getattr(found, "exc", found) if type(found).__name__ == "ExceptionWithTraceback" else found
+        return outcome_of(traced)
 
     def suspended(self, result: bytes = job_result.of_job("job of /a", "succeeded", ANSWER, None)) -> str:
         """The first run has suspended the task for "/a", and this is its answer. Gives the continuation."""

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from billiard.einfo import ExceptionInfo
 from celery import Celery
 from celery.app.trace import build_tracer
 from celery.exceptions import Ignore
@@ -25,12 +24,12 @@ from celery_ezthrottle.steps.actions import Outcome
 from celery_ezthrottle.steps.spec import StepSpec, dump
 from celery_ezthrottle.store import retrying
 from celery_ezthrottle.tasks.decorator import mark_frugal
-from celery_ezthrottle.tasks.handoff import HANDOFF
 from celery_ezthrottle.workflows import running
 from celery_ezthrottle.workflows.local_call import Sent
 from celery_ezthrottle.workflows.task import _run_step
 from tests.store.model import ModelStore
 from tests.store.records import Data
+from tests.support.delivered_message import delivered_message, outcome_of
 from tests.support.lab import PATIENCE
 
 _names = itertools.count()
@@ -79,34 +78,10 @@ class World:
         resume: str | None = None,
     ) -> Any:
         """A message is delivered. Gives what its run returned, or raised."""
-        headers = {"id": "t1", "task": "step", "retries": retries}
-        handoff = {
-            "run": uuid.uuid4().hex,
-            "resume": resume,
-            "record": False,
-            "order": retries,
-            "redelivered": redelivered,
-            "message": {
-                "body": b"[[], {}, {}]",
-                "content_type": "application/json",
-                "content_encoding": "utf-8",
-                "compression": None,
-                "headers": headers,
-                "properties": {},
-                "fanout": None,
-                "routing_key": "q",
-            },
-        }
-        request = {
-            **headers,
-            "delivery_info": {"routing_key": "q"},
-            "properties": {HANDOFF: handoff},
-            "is_eager": False,
-        }
-        found = self.trace("t1", [], {"step": dump(step.spec), "once": message}, request)[0]
+        request = delivered_message("step", uuid.uuid4().hex, retries=retries, resume=resume, redelivered=redelivered)
+        traced = self.trace("t1", [], {"step": dump(step.spec), "once": message}, request)
         Continuations.of(self.app).submissions.drain(PATIENCE)
-        found = found.exception if isinstance(found, ExceptionInfo) else found
-        return getattr(found, "exc", found) if type(found).__name__ == "ExceptionWithTraceback" else found
+        return outcome_of(traced)
 
 
 @pytest.fixture
