@@ -34,7 +34,7 @@ docs: .venv/.done
 
 .venv-tox/.done: pyproject.toml
 	$(PYTHON) -m venv .venv-tox
-	.venv-tox/bin/python $(PIP) "tox>=4.22"
+	.venv-tox/bin/python $(PIP) "tox>=4.22" "tox-uv>=1.23"
 	touch $@
 
 .venv/.done: pyproject.toml

@@ -88,15 +88,17 @@ class Deliveries:
                 )
                 self._queue.put(due, delivery_id)
                 return
-            if problem:
-                logger.error("The webhook of %s is given up; attempts: %d. %s", delivery.job_id, attempts, problem)
-            else:
+            if not problem:
                 reach("gateway.delivered")
-                host = _host(delivery)
-                logger.info("The webhook of %s is delivered to %s; attempts: %d.", delivery.job_id, host, attempts)
             quorum = await insist(
                 partial(self._database.end_delivery, delivery_id, delivered=not problem), f"end webhook {delivery_id}"
             )
+            # Once it is in the database: who reads this line can rely on it that the webhook is not sent again.
+            if problem:
+                logger.error("The webhook of %s is given up; attempts: %d. %s", delivery.job_id, attempts, problem)
+            else:
+                host = _host(delivery)
+                logger.info("The webhook of %s is delivered to %s; attempts: %d.", delivery.job_id, host, attempts)
             if quorum is not None:
                 _note_quorum(delivery.job_id, quorum, delivered=not problem)
         finally:

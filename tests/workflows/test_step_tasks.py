@@ -66,6 +66,7 @@ def test_a_frugal_step_that_succeeds_is_sent_by_the_worker(lab: Lab, path: str) 
     assert (counts(lab, path), lab.service.jobs(path)) == ((1, 0), [])
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("status", [429, 503])
 def test_a_limited_frugal_step_is_forwarded(lab: Lab, path: str, status: int) -> None:
     lab.upstream.plan(path, status)
@@ -214,6 +215,7 @@ def test_a_frugal_fallback_of_a_performance_step_runs_when_its_job_has_failed(la
 # What follows
 
 
+@pytest.mark.smoke
 def test_frugal_performance_frugal(lab: Lab, path: str) -> None:
     third = step(lab, f"{path}/3")
     first = step(lab, f"{path}/1").on_success(performance(lab, f"{path}/2").on_success(third))
@@ -254,6 +256,7 @@ def test_on_failure_runs_when_the_time_is_over_and_a_late_result_changes_nothing
     assert counts(lab, f"{path}/s") == (0, 0)
 
 
+@pytest.mark.smoke
 def test_a_child_takes_the_result_of_its_parent(lab: Lab, path: str) -> None:
     child = performance(lab, f"{path}/child").method("POST").body('{"of": "{result[id]}", "code": {step[status_code]}}')
     tree = step(lab, path).on_success(child)
@@ -289,6 +292,7 @@ def test_a_task_passes_its_result_to_a_step(lab: Lab, path: str) -> None:
     assert json.loads(found["response"])["path"] == f"{path}/a%2Fb%20%C3%BC"
 
 
+@pytest.mark.smoke
 def test_groups_chords_and_callbacks(lab: Lab, path: str) -> None:
     paths = [f"{path}/{i}" for i in range(4)]
     for limited in paths[::2]:
