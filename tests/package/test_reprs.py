@@ -33,6 +33,7 @@ from celery_ezthrottle.http.library import SentRequest
 from celery_ezthrottle.http.message_view import MessageView
 from celery_ezthrottle.http.requests_adapter import REQUESTS
 from celery_ezthrottle.http.stored_answer import StoredError, StoredResponse
+from celery_ezthrottle.limits.bucket import Bucket
 from celery_ezthrottle.policy.forward_request import ForwardRequest
 from celery_ezthrottle.receiver.payload import Payload
 from celery_ezthrottle.receiver.reply import Reply
@@ -45,6 +46,7 @@ from celery_ezthrottle.service.service_answer import JobState, ServiceAnswer, Su
 from celery_ezthrottle.service.words import Words
 from celery_ezthrottle.settings.app_settings import Settings
 from celery_ezthrottle.settings.dialects import Needs
+from celery_ezthrottle.settings.limit import Window
 from celery_ezthrottle.settings.options import Options
 from celery_ezthrottle.steps import actions, cut, turns
 from celery_ezthrottle.steps.explain import _Line
@@ -242,6 +244,8 @@ SECRETIVE: list[Any] = [
 ]
 #: What holds nothing of the kind.
 HARMLESS = {
+    Bucket,
+    Window,
     _Broker,
     records.Counts,
     Finding,
