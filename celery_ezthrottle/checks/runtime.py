@@ -37,7 +37,9 @@ def of_health(settings: Settings, health: Health, now: float) -> Iterator[Findin
     for problem in health.problems:
         yield warning(problem)
     tolerance = settings.webhook_tolerance
-    if health.receiver_clock is None:
+    if not settings.has_service:
+        pass  # no receiver is needed
+    elif health.receiver_clock is None:
         yield note(
             "No receiver has been seen: start one (`celery -A proj ezthrottle webhook`), or every suspended task waits until "
             "its deadline."

@@ -5,45 +5,41 @@ Opens no connection. No text contains a secret.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
-import requests
 from celery.backends.base import DisabledBackend
 
 from celery_ezthrottle._common.validators import seconds_of
-from celery_ezthrottle.continuations.build_job import build_job
-from celery_ezthrottle.errors import ConfigurationError, InvalidJob
-from celery_ezthrottle.http.call import Call
-from celery_ezthrottle.http.requests_adapter import REQUESTS
-from celery_ezthrottle.policy.hosts import is_loopback_host, is_public_host
+from celery_ezthrottle.errors import ConfigurationError
 from celery_ezthrottle.policy.repeating import AMBIGUOUS
-from celery_ezthrottle.service.client import ServiceClient
 from celery_ezthrottle.settings.app_settings import Settings
-from celery_ezthrottle.settings.dialects import DIALECTS
-from celery_ezthrottle.settings.load import lookup
 from celery_ezthrottle.settings.names import misplaced, nearest
 from celery_ezthrottle.settings.options import OPTION_NAMES, Options, resolve
-from celery_ezthrottle.settings.validate import validate
+from celery_ezthrottle.settings.validate import needs_service, validate
 from celery_ezthrottle.tasks.decorator import EZThrottleTask, given_to, is_frugal
 
-from .findings import Finding, error, note, of_error, warning
+from .findings import Finding, Level, error, note, of_error, warning
+from .service import of_service, of_unset_hosts, refused
 
 if TYPE_CHECKING:
     from celery import Celery
 
-__all__ = ["frugal_tasks", "of_settings", "of_tasks"]
+__all__ = ["NO_SERVICE", "frugal_tasks", "of_settings", "of_tasks", "routes_of"]
 
 
 #: Largest number of task names that one finding lists.
 MOST_NAMES = 3
 #: Seconds that one submission may take: the time to connect plus the time until the answer is there.
 SUBMISSION = 20
+NO_SERVICE = (
+    'No EZThrottle service is configured, so the route is "workers": a task whose call is limited waits in the store, and '
+    "makes the call again itself."
+)
 
 
 # Settings
@@ -56,17 +52,18 @@ def of_settings(settings: Settings, app: Celery) -> Iterator[Finding]:
     """
     yield from map(warning, misplaced(app, (spec.name for spec in fields(Settings))))
     try:
-        validate(settings, app)
-        ServiceClient.from_settings(settings)
+        routes = routes_of(settings, app)
+        validate(settings, app, routes=routes)
     except ConfigurationError as exc:
         yield from of_error(exc)
         return
-    if refused := _refused(settings, Options()):
-        yield error(f"ezthrottle_webhook_url cannot be given to the service: {refused}")
-        return
-    yield from _of_urls(settings)
-    yield from _of_secrets(settings)
-    yield from _of_l8(settings)
+    if needs_service(settings, routes):
+        wrong = list(of_service(settings))
+        yield from wrong
+        if any(finding.level is Level.ERROR for finding in wrong):
+            return
+    elif not settings.has_service:
+        yield note(NO_SERVICE)
     if settings.max_response > settings.max_journal:
         yield warning(
             f"ezthrottle_max_response ({settings.max_response}) is above ezthrottle_max_journal ({settings.max_journal}): a "
@@ -83,56 +80,6 @@ def of_settings(settings: Settings, app: Celery) -> Iterator[Finding]:
             "Celery('proj'), or set ezthrottle_key_prefix."
         )
     yield from _of_celery(app)
-
-
-def _of_urls(settings: Settings) -> Iterator[Finding]:
-    needs = DIALECTS[settings.dialect]
-    for name, value, what in (
-        ("webhook_url", settings.webhook_url, "the answers"),
-        ("tracktags_url", settings.proxy_url, "the API key and the requests"),
-        (
-            "url",
-            settings.service_url,
-            "the requests" if not needs.api_key or needs.proxy else "the API key and the requests",
-        ),
-    ):
-        url = urlsplit(value)
-        if url.scheme == "http" and is_public_host(url.hostname or ""):
-            yield warning(f"ezthrottle_{name} is http:// on a public host: {what} travel unencrypted; use https://.")
-    receiver, service = (urlsplit(url).hostname or "" for url in (settings.webhook_url, settings.service_url))
-    if is_public_host(service) and not is_public_host(receiver):
-        yield warning(
-            f"ezthrottle_webhook_url names {receiver}, which the service at {service} cannot reach: every suspended task would "
-            "wait until its deadline; set it to the receiver's public URL."
-        )
-
-
-def _of_secrets(settings: Settings) -> Iterator[Finding]:
-    if any(character.isspace() for character in settings.api_key):
-        yield warning("ezthrottle_api_key holds a blank: something was probably copied with the key; remove it.")
-    for name in ("webhook_secret", "webhook_secret_secondary"):
-        secret = getattr(settings, name)
-        if secret != secret.strip():
-            yield warning(
-                f"ezthrottle_{name} begins or ends with a blank or a line break, which is part of the secret: no signature "
-                "would match one made without it; remove it unless your EZThrottle account has it too."
-            )
-    if settings.webhook_secret and settings.webhook_secret == settings.webhook_secret_secondary:
-        yield warning(
-            "ezthrottle_webhook_secret_secondary equals ezthrottle_webhook_secret: only one secret is accepted; set it to the "
-            "secret that is being replaced, or remove it."
-        )
-
-
-def _of_l8(settings: Settings) -> Iterator[Finding]:
-    if settings.accepts_unsigned:
-        is_public = is_public_host(urlsplit(settings.webhook_url).hostname or "")
-        yield (warning if is_public else note)(
-            'The dialect "local" without L8: webhooks are not signed, and only the token in their URL proves them. Who sees such '
-            "a URL can give its task any answer; set ezthrottle_l8_private_key (`celery -A proj ezthrottle l8 keygen` makes one)."
-        )
-    elif settings.l8_private_key and settings.dialect != "local":
-        yield warning(f"ezthrottle_l8_private_key has no effect with the dialect {settings.dialect!r}: remove it.")
 
 
 def _of_celery(app: Celery) -> Iterator[Finding]:
@@ -162,6 +109,15 @@ def frugal_tasks(app: Celery) -> list[Any]:
     return [task for _, task in sorted(app.tasks.items()) if is_frugal(task)]
 
 
+def routes_of(settings: Settings, app: Celery) -> set[str | None]:
+    """Return the routes that the frugal tasks of an app take. A task with wrong options has none."""
+    routes = set()
+    for task in frugal_tasks(app):
+        with contextlib.suppress(ConfigurationError):  # of_tasks() says it
+            routes.add(resolve(given_to(task), settings).route)
+    return routes
+
+
 def of_tasks(settings: Settings, tasks: Sequence[Any], app: Celery) -> Iterator[Finding]:
     """Yield findings about frugal tasks. Equal findings about several tasks become one finding that names them."""
     if not tasks:
@@ -184,12 +140,13 @@ def _of_task(settings: Settings, task: Any, app: Celery) -> Iterator[Finding]:
     except ConfigurationError as exc:
         yield error(str(exc))
         return
-    if not _refused(settings, Options()) and (refused := _refused(settings, options)):
-        yield error(f"nothing is ever forwarded: {refused}")
+    if not options.is_by_workers:
+        if not refused(settings, Options()) and (why := refused(settings, options)):
+            yield error(f"nothing is ever forwarded: {why}")
+        if "forward_hosts" not in given:
+            yield from of_unset_hosts(settings, app)
     yield from _of_options(options)
     yield from _of_attributes(task)
-    if "forward_hosts" not in given:
-        yield from _of_unset_hosts(settings, app)
     expires = seconds_of(app.conf.result_expires)
     if expires and expires <= options.result_timeout != settings.result_timeout:
         yield warning(
@@ -217,7 +174,7 @@ def _of_options(options: Options) -> Iterator[Finding]:
             "a POST or PATCH without an Idempotency-Key is forwarded on 500, 502 and 504, when upstream may have executed it "
             "already: set idempotency_header for hosts that take a key, or forward_unsafe_on={429, 503}."
         )
-    if not options.forward_hosts:
+    if not options.forward_hosts and not options.is_by_workers:
         yield warning('nothing is ever forwarded: forward_hosts is empty; list hosts, or "public".')
     by_host = options.idempotency_header if isinstance(options.idempotency_header, Mapping) else {}
     for name, patterns in (
@@ -238,39 +195,6 @@ def _of_attributes(task: Any) -> Iterator[Finding]:
         for name in sorted(own - OPTION_NAMES):
             if not hasattr(EZThrottleTask, name) and (meant := nearest(name, OPTION_NAMES)):
                 yield warning(f"its attribute {name} is no option: did you mean {meant}?")
-
-
-def _of_unset_hosts(settings: Settings, app: Celery) -> Iterator[Finding]:
-    """Yield a warning where EZThrottle is on this machine, as in a first trial, and nobody chose the hosts to forward to."""
-    if set(settings.forward_hosts) != {"public"} or lookup(app, os.environ, "forward_hosts")[0] is not None:
-        return
-    for name, url in (
-        ("tracktags_url", settings.proxy_url),
-        ("url", settings.service_url),
-        ("webhook_url", settings.webhook_url),
-    ):
-        if is_loopback_host(urlsplit(url).hostname or ""):
-            yield warning(
-                f"ezthrottle_{name} is on this machine, and forward_hosts is not set: calls to an API on this machine or in a "
-                'private network are not forwarded; list its host, as in ezthrottle_forward_hosts = ["public", "127.0.0.1"], or '
-                'set it to ["public"].'
-            )
-            return
-
-
-def _refused(settings: Settings, options: Options) -> str:
-    """Return why no job can be made with these options, or "" when a job can be made.
-
-    Makes a job as a suspension does, for a GET request to an example host.
-    """
-    call = Call(REQUESTS, requests.Request("GET", "https://api.example.com/").prepare(), arguments={})
-    # Use a fixed idempotency option. The real key depends on the request and the arguments of a task, which do not exist here.
-    plain = replace(options, idempotency="hash")
-    try:
-        build_job(call, plain, settings, continuation_id="0" * 32, task_id="", forward=1, arguments={}, now=0.0)
-    except (InvalidJob, ConfigurationError) as exc:
-        return str(exc)
-    return ""
 
 
 def _parameters(task: Any) -> list[str] | None:

@@ -165,7 +165,16 @@ def _of_options(options: Options) -> dict[str, Any]:
 
 
 def webhook_url(settings: Settings, continuation_id: str) -> str:
-    """The URL of the receiver, with a token that names the continuation. Without the secret, nobody can make that token."""
+    """The URL of the receiver, with a token that names the continuation. Without the secret, nobody can make that token.
+
+    Raises:
+        InvalidJob: no service is configured.
+    """
+    if not settings.webhook_url:
+        raise InvalidJob(
+            "no service is configured that could take a job: set ezthrottle_api_key, ezthrottle_webhook_url and "
+            "ezthrottle_webhook_secret"
+        )
     token = f"{continuation_id}.{mac_token(settings.webhook_secret, continuation_id)}"
     parts = urlsplit(settings.webhook_url)
     return parts._replace(query=f"{parts.query}&ez={token}" if parts.query else f"ez={token}").geturl()

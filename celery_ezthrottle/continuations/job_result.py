@@ -23,7 +23,7 @@ from .delivered_headers import headers_of
 
 __all__ = [
     "JOB_FAILED", "JobResult", "Told", "cancelled", "never_taken", "not_kept", "of_job", "payload_of", "read", "refused",
-    "told", "unknown",
+    "told", "turn", "unknown",
 ]  # fmt: skip
 
 #: Name of the error when the service has no response.
@@ -43,6 +43,7 @@ class JobResult:
         lost: a sentence that says why the answer is not what the upstream sent; "" when it is. The task then sends a safe call
             again; ``answer`` is for the others.
         never_taken: the service did not take the job: ``answer`` is how the call failed before. It is not forwarded again.
+        is_turn: the task makes its call again. ``answer`` is how it failed before.
     """
 
     answer: StoredAnswer
@@ -51,6 +52,7 @@ class JobResult:
     cancelled: bool = False
     lost: str = ""
     never_taken: bool = False
+    is_turn: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,11 @@ def never_taken(note: str) -> bytes:
     return _dump({"kind": "never_taken", "note": note})
 
 
+def turn() -> bytes:
+    """No service is asked: the task may make its call again."""
+    return _dump({"kind": "turn"})
+
+
 def refused(reason: str) -> bytes:
     """The service refused the job for good: like :func:`never_taken`."""
     return never_taken(f"Not forwarded: EZThrottle refused the request: {reason}")
@@ -145,10 +152,12 @@ def read(result: bytes, failure: bytes, *, elapsed: float) -> JobResult:
         elapsed: seconds from the suspension to the delivery.
     """
     data, failed = json.loads(result), json.loads(failure)
-    if data["kind"] == "never_taken":
+    if data["kind"] in {"never_taken", "turn"}:
         before = load_answer(failed) or StoredError(
             name="RequestException", text="the call failed before it was to be forwarded"
         )
+        if data["kind"] == "turn":
+            return JobResult(before, given_up=False, is_turn=True)
         return JobResult(before, given_up=False, note=data["note"], never_taken=True)
     if data["kind"] == "cancelled":
         return JobResult(StoredError(name="RequestException", text="revoked"), given_up=True, cancelled=True)

@@ -16,6 +16,7 @@ from celery_ezthrottle.store.states import State
 from . import job_result
 from .back_off import back_off
 from .giving_up import can_ask, settle_unknown, unknown_result
+from .turns import is_turn
 from .watches import watch_of
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def sweep(continuations: Continuations, limit: int = LIMIT) -> int:
 
 def _needs_service(claim: Claim, now: float) -> bool:
     """Whether acting on the claim means to call the service. Once this is False, it stays False."""
-    if claim.state is not State.STORED or watch_of(claim.job) is not None:
+    if claim.state is not State.STORED or watch_of(claim.job) is not None or is_turn(claim.job):
         return False
     return now < (claim.deadline if claim.maybe_accepted else claim.submit_deadline)
 
@@ -121,6 +122,8 @@ def _act(continuations: Continuations, claim: Claim, now: float, *, asking: bool
     watch = watch_of(claim.job) if claim.state is State.STORED else None
     if watch is not None:
         continuations.bind(claim.id, watch)
+    elif claim.state is State.STORED and is_turn(claim.job):
+        continuations.settle(claim.id, job_result.turn())
     elif _needs_service(claim, now):
         _ask_service(continuations, claim, now)
     elif claim.state in {State.DELIVERED, State.PUBLISHED}:

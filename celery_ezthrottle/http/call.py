@@ -45,6 +45,7 @@ class Call:
         error: the exception that the call raised, or None.
         forwards: how often the call was forwarded before, as ``max_forwards`` counts. A call tried again after the service
             has given it up goes on counting.
+        since: when the task's deadline began to count, in Unix seconds, if the call was made before; else 0.0.
         key: the idempotency key under which the call must be forwarded again, or None.
         raised: ``response.raise_for_status()``, or a hook of the user, has raised for ``response``.
         stops: the client that made the call was told not to try again by itself because of its response.
@@ -66,6 +67,7 @@ class Call:
     status: int = 0
     error: BaseException | None = field(default=None, repr=False)
     forwards: int = 0
+    since: float = 0.0
     key: str | None = field(default=None, repr=False)
     raised: bool = False
     stops: bool = False

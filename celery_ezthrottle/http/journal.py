@@ -23,6 +23,7 @@ __all__ = [
     "for_resume",
     "for_retry",
     "for_suspension",
+    "for_turn",
     "forwarded_entry",
     "load_entries",
 ]
@@ -161,6 +162,13 @@ def for_resume(
     forwards = NO_MORE if is_final else forwarded.forwards
     answered = replace(forwarded, answer=answer, unseen=True, forwards=forwards)
     return tuple(answered if entry is forwarded else entry for entry in entries)
+
+
+def for_turn(kept: Iterable[Entry]) -> tuple[Entry, ...]:
+    """Return the entries of a resumed run that makes the forwarded call itself: that call has no answer."""
+    entries = for_resume(kept)
+    forwarded = forwarded_entry(entries)
+    return tuple(replace(entry, unseen=True) if entry is forwarded else entry for entry in entries)
 
 
 def forwarded_entry(entries: Sequence[Entry]) -> Entry | None:

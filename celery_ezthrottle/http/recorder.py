@@ -140,7 +140,7 @@ class Recorder(RunCalls):
                 self._stop_to_forward(call, entry)
             if entry is not None:
                 # Its answer was of no use, so it is sent. The forwards count on, so that it is not forwarded without end.
-                call.forwards = entry.forwards
+                call.forwards, call.since = entry.forwards, entry.since if entry.forwards else 0.0
             if (unknown := self._unknown.get(made.exact)) is not None:
                 self._fail_again(call, unknown)
             if (earlier := self._given_up.get(made.exact)) is not None:

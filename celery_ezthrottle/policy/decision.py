@@ -50,7 +50,7 @@ def failure_of(call: Call, options: Options) -> Failure | None:
     """
     if 0 < call.status < 400 and options.is_limited is None:
         return None  # most calls; forward_on has error statuses only
-    if call.forwards >= options.max_forwards or (call.source is Source.SERVICE and call.response is None):
+    if call.forwards >= options.most_suspensions or (call.source is Source.SERVICE and call.response is None):
         return None
     if call.response is not None:
         limited = call.response.status_code in _statuses(call, options)
@@ -96,6 +96,8 @@ def obstacle(call: Call, options: Options, *, max_request_body: int) -> str | No
     Raises:
         OptionFailed: the callable ``forward_if`` raised an error.
     """
+    if options.is_by_workers:
+        return _obstacle_here(call, options)
     sent = call.last_sent
     if call.fingerprint is None or not _is_text(sent):
         return "its request body is streamed or binary; only text can be forwarded"
@@ -115,6 +117,17 @@ def obstacle(call: Call, options: Options, *, max_request_body: int) -> str | No
             "it is signed, probably for a time or once only, and would be refused when it is sent later; list its "
             "host in forward_signed_hosts if its signature stays valid"
         )
+    return _unwanted(call, options)
+
+
+def _obstacle_here(call: Call, options: Options) -> str | None:
+    """Return why ``call`` cannot be made again by a worker. Only its request must be known again."""
+    if call.fingerprint is None:
+        return "its request body is streamed, and cannot be recognized when the task makes the call again"
+    return _unwanted(call, options)
+
+
+def _unwanted(call: Call, options: Options) -> str | None:
     if options.forward_if is not None and not ask("forward_if", options.forward_if, call.last_request):
         return ""
     return None

@@ -84,6 +84,11 @@ class Settings(Options):
         return tuple(secret for secret in (self.webhook_secret, self.webhook_secret_secondary) if secret)
 
     @property
+    def has_service(self) -> bool:
+        """Whether anything of a service is configured."""
+        return bool(self.api_key or self.webhook_url or self.webhook_secret or self.url)
+
+    @property
     def accepts_unsigned(self) -> bool:
         """Whether the receiver accepts webhooks that only the token in their URL proves."""
         return self.dialect == "local" and not self.l8_private_key

@@ -63,6 +63,8 @@ def load_settings(app: Celery, *, environ: Mapping[str, str] | None = None) -> S
         values["store"], options = redis_of(app)
         values["store_options"] = {**options, **values.get("store_options", {})}
     settings = Settings(**values)
+    if settings.route is None:
+        settings = replace(settings, route="service" if settings.has_service else "workers")
     if not settings.service_tries_again and "max_forwards" not in values:
         return replace(settings, max_forwards=FORWARDS)
     return settings

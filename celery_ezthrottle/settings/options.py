@@ -89,6 +89,12 @@ class Options:
     #: The same for calls whose method is not safe, such as POST, and the statuses at which the service tries them again; None =
     #: those of ``forward_on``, and those of the service.
     forward_unsafe_on: Collection[int] | None = setting(None, STATUSES)
+    #: Where a call that has failed is made again. "service": EZThrottle makes it, and the task is resumed with the answer.
+    #: "workers": the task waits in the store for its turn, and makes it again itself. None: "workers" where nothing of a service
+    #: is configured (no key, webhook URL or secret), else "service".
+    route: str | None = setting(None, choice("service", "workers"))
+    #: With the route "workers": how often one call is made in all, with its first attempt.
+    max_attempts: int = setting(10, COUNT)
     #: Which calls are submitted to the service instead of being sent from here. "limited": none; a call is forwarded when it has
     #: failed. "first": the first call that the service can take. "all": each call that it can take.
     submit: str = setting("limited", choice("limited", "first", "all"))
@@ -149,6 +155,16 @@ class Options:
     def merges_equal_jobs(self) -> bool:
         """Whether the service takes equal jobs without a key for one job. The settings of the app know."""
         return True
+
+    @property
+    def is_by_workers(self) -> bool:
+        """Whether a call that has failed is made again by a worker."""
+        return self.route == "workers"
+
+    @property
+    def most_suspensions(self) -> int:
+        """For how many suspensions one call may be the reason."""
+        return self.max_attempts - 1 if self.is_by_workers else self.max_forwards
 
     def statuses(self, *, safe: bool) -> Collection[int]:
         """Return the statuses at which a call is forwarded, by whether its method is safe."""
@@ -212,6 +228,12 @@ def resolve(given: Mapping[str, Any], defaults: Options, parameters: Sequence[st
                 "lower the first or raise the second."
             )
         options = replace(options, submit_timeout=options.result_timeout)
+    if options.is_by_workers and options.submit != "limited":
+        if "route" in given:
+            raise ConfigurationError(
+                f'submit is {options.submit!r}, so the task needs the service, and its route is "workers": leave one of them out.'
+            )
+        options = replace(options, route="service")  # also where the app has the other route
     if options.max_forwards > 1 and options.idempotency == "hash" and defaults.merges_equal_jobs:
         raise ConfigurationError(
             'max_forwards is above 1 and idempotency is "hash": the service would take the second forward of a call for the '

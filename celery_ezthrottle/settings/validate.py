@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -17,18 +17,24 @@ from .l8_keys import key_of
 if TYPE_CHECKING:
     from celery import Celery
 
-__all__ = ["receiver_problems", "report", "validate"]
+__all__ = ["needs_service", "receiver_problems", "report", "validate"]
 
 _ANY_KEY = "A" * 43 + "="
 
 
-def validate(settings: Settings, app: Celery) -> None:
+def validate(settings: Settings, app: Celery, *, routes: Iterable[str | None] = ()) -> None:
     """Check the settings that a worker needs.
+
+    Args:
+        routes: the routes of tasks. Settings of the service are needed if one of them, or the app's own, is "service".
 
     Raises:
         ConfigurationError: settings are missing, wrong or contradictory. The text names all of them and the remedies.
     """
-    problems = [*receiver_problems(settings), *_service_problems(settings)]
+    if needs_service(settings, routes):
+        problems = [*receiver_problems(settings), *_service_problems(settings)]
+    else:
+        problems = _store_problems(settings)
     if settings.submit_timeout > settings.result_timeout:
         problems.append(
             "ezthrottle_submit_timeout is above ezthrottle_result_timeout: a job cannot be submitted after its task "
@@ -43,6 +49,11 @@ def validate(settings: Settings, app: Celery) -> None:
             )
     if problems:
         raise ConfigurationError(report(problems))
+
+
+def needs_service(settings: Settings, routes: Iterable[str | None] = ()) -> bool:
+    """Whether the app, or a task with one of ``routes``, sends jobs to a service."""
+    return {settings.route, *routes} != {"workers"}
 
 
 def receiver_problems(settings: Settings) -> list[str]:

@@ -21,6 +21,7 @@ from .records import (
     SuspendOutcome,
     Suspension,
     TaskRecord,
+    Turns,
     Woken,
 )
 from .states import State
@@ -38,6 +39,8 @@ class Store(Protocol):
 
     def suspend(self, parked: Suspension, limit: int) -> SuspendOutcome:
         """Store a continuation as STORED, due at ``submit_at``; with it the task's journal and count of forwards.
+
+        One with a ``turn`` also waits for ``take_turns``.
 
         Returns:
             SUSPENDED when everything is written. With the other outcomes, nothing is written:
@@ -163,6 +166,13 @@ class Store(Protocol):
         """Claim up to ``limit`` continuations that are due, as ``claim`` does. The longest due come first.
 
         While a delivery is not complete (see ``deliver``), up to half of them are continuations that this act has woken.
+        """
+
+    def take_turns(self, result: bytes, now: float, until: float, limit: int) -> Turns:
+        """Give up to ``limit`` STORED continuations whose turn has come by ``now`` the outcome ``result``, and claim them.
+
+        STORED → DELIVERED, due again at ``until``. Those who wait longest come first. Each turn is taken once: a continuation
+        that has left STORED meanwhile is passed over.
         """
 
     def published(self, continuation_id: str, due: float) -> None:

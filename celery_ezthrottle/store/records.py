@@ -10,7 +10,7 @@ from .states import State
 
 __all__ = [
     "REMEMBERED", "UNCLAIMED_FOR", "Claim", "Counts", "DeliverOutcome", "Health", "Resumption", "StartOutcome",
-    "SuspendOutcome", "Suspension", "TaskRecord", "Verdict", "Woken",
+    "SuspendOutcome", "Suspension", "TaskRecord", "Turns", "Verdict", "Woken",
 ]  # fmt: skip
 
 #: Seconds for which the mark of an ended task or continuation is kept. A message that is delivered again in that time does
@@ -65,6 +65,7 @@ class Suspension:
         submit_deadline: until then, the job is submitted.
         deadline: until then, the task waits for a result.
         submit_at: when a sweep takes over the submission, if the process that suspended the task has not submitted the job.
+        turn: when the task is resumed to make its call again, see ``take_turns``; None = a job is submitted.
     """
 
     id: str
@@ -83,6 +84,7 @@ class Suspension:
     submit_deadline: float
     deadline: float
     submit_at: float
+    turn: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,6 +168,19 @@ class Woken:
 
     claims: Sequence[Claim] = ()
     rest: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turns:
+    """The continuations whose turn has come.
+
+    Attributes:
+        claims: these continuations, now DELIVERED, each claimed by the caller.
+        next: when the next turn is, in Unix seconds; None when nobody waits for one. It may be past already.
+    """
+
+    claims: Sequence[Claim] = ()
+    next: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -94,7 +94,8 @@ TRANSITIONS = (
         "a sweep publishes the message",
     ),
     _transition(
-        Act.SETTLE, WAITING, State.DELIVERED, "whoever submits: refused; the sweeper: never taken, or no result by the deadline",
+        Act.SETTLE, WAITING, State.DELIVERED,
+        "whoever submits: refused; the sweeper: its turn, never taken, or no result by the deadline",
         "a sweep publishes the message",
     ),
     _transition(

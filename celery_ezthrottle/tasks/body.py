@@ -243,7 +243,7 @@ class _Execution:
         except OptionFailed as exc:
             why = str(exc)
         if why is None:
-            why = self.run.recorder.obstacle(call) or no_progress(self.run)
+            why = self.run.recorder.obstacle(call) or no_progress(self.run, call)
         if why:
             warn_once(self.task.name, f"a failed call was not forwarded: {why}.")
         return why

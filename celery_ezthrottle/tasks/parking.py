@@ -10,6 +10,7 @@ from celery.exceptions import Ignore
 
 from celery_ezthrottle._common.log import logger, warn_once
 from celery_ezthrottle.broker.parked_message import envelope_of
+from celery_ezthrottle.continuations import turns
 from celery_ezthrottle.errors import StoreError
 from celery_ezthrottle.service.job import Job
 from celery_ezthrottle.store.records import SuspendOutcome, Suspension
@@ -36,15 +37,18 @@ def record_of(
     shared: bool,
     deadline: float,
     held: float | None = None,
+    turn: float | None = None,
 ) -> Suspension:
     """What a suspension of ``run`` writes.
 
     Args:
         deadline: Unix seconds.
         held: Unix seconds before which the job is not submitted; None = it is submitted now.
+        turn: when the task makes its call again, in Unix seconds, but not after its deadline; None = a job is submitted.
     """
     body, envelope = envelope_of(run.handoff["message"])
     now = time.time()
+    turn = turn if turn is None else min(turn, deadline)
     return Suspension(
         id=continuation_id,
         task_id=run.task.request.id,
@@ -61,7 +65,8 @@ def record_of(
         suspended_at=now,
         submit_deadline=min((held or now) + run.options.submit_timeout, deadline),
         deadline=deadline,
-        submit_at=now + run.settings.lease,
+        submit_at=now + run.settings.lease if turn is None else turn + turns.SLACK,
+        turn=turn,
     )
 
 
@@ -71,7 +76,7 @@ def park(
     """Suspend the task of ``run``, and have ``job`` submitted. If that is not possible, add a note to ``leaving`` and return.
 
     Args:
-        job: None: nothing is submitted, because ``suspension.job`` names what is watched.
+        job: None: nothing is submitted, because ``suspension.job`` names what is watched, or the task waits for its turn.
         reason: why the task is suspended, without anything that could be a secret.
         held: Unix seconds before which the job is not submitted; None = it is submitted now.
 
@@ -80,6 +85,10 @@ def park(
         celery.exceptions.Ignore: another run has taken over, or will take over.
     """
     task = run.task
+    follows = (
+        "its request goes to EZThrottle" if suspension.turn is None else "it waits for its turn to make the call again"
+    )
+    said = f"{reason}; {follows}"
     try:
         _store_state(task, suspension, reason)
         chord_expiry.keep_alive(task.backend, task.request)
@@ -97,7 +106,7 @@ def park(
             # With a lease nothing must be done: either the new continuation goes on, or the lease lapses.
             run.may_be_parked_as = None if run.has_lease else suspension.id
         if run.suspended:
-            run.stop(Suspended(reason))  # a sweep submits the job
+            run.stop(Suspended(said))  # a sweep submits the job
         if not isinstance(exc, StoreError):
             raise
         if run.has_lease:
@@ -113,7 +122,7 @@ def park(
         warn_once(task.name, "too many tasks are suspended; nothing is forwarded. See ezthrottle_max_suspended.")
         return
     run.suspended = outcome is SuspendOutcome.SUSPENDED
-    run.stop(Suspended(reason))
+    run.stop(Suspended(said))
 
 
 def _store_state(task: Any, suspension: Suspension, reason: str) -> None:

@@ -162,6 +162,8 @@ def _resume(run: Run, continuation_id: str) -> tuple[tuple[Entry, ...], str]:
         log_resumption(run, found, result.answer)
         run.handed_over = HandedOver(job_result.told(found.result), result)
         return journal.load_entries(found.journal), found.job_id
+    if result.is_turn:
+        return _make_again(run, found), ""
     entries = journal.for_resume(
         journal.load_entries(found.journal), result.answer, send_again=bool(result.lost), is_final=result.never_taken
     )
@@ -179,6 +181,19 @@ def _resume(run: Run, continuation_id: str) -> tuple[tuple[Entry, ...], str]:
     if run.options.exhaust_retries and was_retried and not _may_forward_again(run, result, forwarded):
         run.exhaust_retries()
     return entries, found.job_id
+
+
+def _make_again(run: Run, found: Resumption) -> tuple[Entry, ...]:
+    """The entries of a run whose turn has come: it makes the call of the suspension itself."""
+    entries = journal.for_turn(journal.load_entries(found.journal))
+    forwarded = journal.forwarded_entry(entries)
+    waited = max(0.0, time.time() - found.suspended_at)
+    logger.info("Task %s is resumed after %.1f s to make its call again.", run.task.request.id, waited)
+    if forwarded is not None and run.options.exhaust_retries:
+        is_last = forwarded.forwards >= run.options.most_suspensions
+        if is_last or forwarded.since + run.options.result_timeout <= time.time():
+            run.exhaust_retries()
+    return entries
 
 
 def log_resumption(run: Run, found: Resumption, answer: StoredAnswer | None) -> None:
@@ -204,7 +219,7 @@ def _was_retried(run: Run, result: JobResult, forwarded: Entry | None) -> bool:
 def _may_forward_again(run: Run, result: JobResult, forwarded: Entry | None) -> bool:
     statuses = run.options.statuses(safe=_is_safe(forwarded))
     limited = isinstance(result.answer, StoredResponse) and result.answer.status_code in statuses
-    return limited and forwarded is not None and forwarded.forwards < run.options.max_forwards
+    return limited and forwarded is not None and forwarded.forwards < run.options.most_suspensions
 
 
 def _is_safe(entry: Entry | None) -> bool:

@@ -1,4 +1,7 @@
-"""Suspend a run: store its message and the request of its last call, and stop the run. A thread submits the request then."""
+"""Suspend a run: store its message and the request of its last call, and stop the run.
+
+Then a thread submits the request. Or, on the route "workers", the task waits for its turn and makes the call again.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import Any
 from uuid import uuid4
 
 from celery_ezthrottle._common.log import warn_once
+from celery_ezthrottle.continuations import turns
 from celery_ezthrottle.continuations.build_job import build_job, not_before
 from celery_ezthrottle.errors import InvalidJob, JobFailed, StoreError
 from celery_ezthrottle.http import journal
@@ -28,12 +32,14 @@ __all__ = ["no_progress", "suspend", "suspension_of"]
 _STALLS = 3
 
 
-def no_progress(run: Run) -> str | None:
-    """Return why the task may not be suspended again, when its suspensions make no progress; None when it may.
+def no_progress(run: Run, call: Call) -> str | None:
+    """Return why the task may not be suspended again for ``call``, when its suspensions make no progress; None when it may.
 
     The delivered answer is not used when the resumed run makes another call than the one that was forwarded.
     """
     stalled = run.recorder.replay.stalled
+    if call.since and call.since + run.options.result_timeout <= time.time():
+        return "the result_timeout of the task is over"
     if stalled is None:
         return None
     if stalled.stalls >= _STALLS:
@@ -63,6 +69,10 @@ def suspend(run: Run, call: Call, leaving: Exception, arguments: Mapping[str, An
     except StoreError as exc:
         add_note(leaving, f"Not forwarded: {exc}")
         return
+    if run.options.is_by_workers:
+        turn = turns.turn_at(call, time.time())
+        park(run, suspension_of(run, call, None, continuation_id, turn=turn), None, leaving, _reason(call))
+        return
     try:
         job = build_job(
             call,
@@ -83,18 +93,31 @@ def suspend(run: Run, call: Call, leaving: Exception, arguments: Mapping[str, An
     park(run, suspension_of(run, call, job, continuation_id, held), job, leaving, _reason(call), held=held)
 
 
-def suspension_of(run: Run, call: Call, job: Job, continuation_id: str, held: float | None = None) -> Suspension:
-    """The record of the task. ``held``: Unix seconds before which the job is not submitted; None = it is submitted now."""
+def suspension_of(
+    run: Run,
+    call: Call,
+    job: Job | None,
+    continuation_id: str,
+    held: float | None = None,
+    *,
+    turn: float | None = None,
+) -> Suspension:
+    """The record of the task.
+
+    Args:
+        job: None: the task makes the call again at its ``turn``, in Unix seconds.
+        held: Unix seconds before which the job is not submitted; None = it is submitted now.
+    """
     assert call.fingerprint is not None  # noqa: S101 -- policy.obstacle() has looked
     recorder, options = run.recorder, run.options
     now, stalled = time.time(), recorder.replay.stalled
     # One deadline for the task from its first suspension on. Only an answer that was used moves it.
-    since = stalled.since or now if stalled else now
+    since = call.since or (stalled.since if stalled else 0.0) or now
     forwarded = journal.Entry(
         fingerprint=call.fingerprint,
         answer=None,
         forwards=call.forwards + 1,
-        key=job.idempotent_key,
+        key=job.idempotent_key if job is not None else None,
         since=since,
         stalls=stalled.stalls + 1 if stalled else 0,
     )
@@ -105,11 +128,12 @@ def suspension_of(run: Run, call: Call, job: Job, continuation_id: str, held: fl
         run,
         continuation_id,
         journal=journal.dump_entries(entries),
-        job=json.dumps(job.to_wire()).encode(),
+        job=json.dumps(job.to_wire()).encode() if job is not None else turns.NO_JOB,
         failure=json.dumps(dump_answer(call.answer())).encode(),
-        shared=options.idempotency not in {"task", "unique"},
+        shared=job is not None and options.idempotency not in {"task", "unique"},
         deadline=since + options.result_timeout,
         held=held,
+        turn=turn,
     )
 
 

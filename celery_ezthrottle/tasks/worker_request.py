@@ -153,7 +153,7 @@ class _Guard:
         error = exc_info.exception
         error = getattr(error, "exc", error) if type(error).__name__ == "ExceptionWithTraceback" else error
         if isinstance(error, Suspended):
-            logger.info("Task %s[%s] suspended: %s; its request goes to EZThrottle.", self.name, self.id, error)
+            logger.info("Task %s[%s] suspended: %s.", self.name, self.id, error)
             return self._leave_suspended(error)
         if isinstance(error, Revoked):
             logger.info("Task %s[%s] was revoked while it was suspended.", self.name, self.id)

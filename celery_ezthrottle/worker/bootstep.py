@@ -14,13 +14,15 @@ from celery import bootsteps
 from celery_ezthrottle._common.log import logger
 from celery_ezthrottle.broker.parked_message import remember_queues
 from celery_ezthrottle.checks.runtime import warn_at_start
+from celery_ezthrottle.checks.setup import NO_SERVICE
 from celery_ezthrottle.continuations.manager import Continuations
 from celery_ezthrottle.continuations.sweep import sweep
+from celery_ezthrottle.continuations.turns import take_turns
 from celery_ezthrottle.errors import ConfigurationError, StoreError
 from celery_ezthrottle.service.client import ServiceClient
 from celery_ezthrottle.settings.load import is_configured
 from celery_ezthrottle.settings.options import resolve
-from celery_ezthrottle.settings.validate import validate
+from celery_ezthrottle.settings.validate import needs_service, validate
 from celery_ezthrottle.tasks.adopt import adopt
 from celery_ezthrottle.tasks.decorator import given_to, is_frugal
 from celery_ezthrottle.tasks.worker_request import renew_leases
@@ -33,6 +35,8 @@ T = TypeVar("T")
 
 #: Seconds. An error of the store is logged only when the error before it is older than this.
 SAID_AGAIN = 60.0
+#: Seconds after which the worker that sweeps looks for new turns. A turn that is further away than this is met exactly.
+LOOK = 0.25
 
 
 class EZThrottleStep(bootsteps.StartStopStep):
@@ -51,16 +55,20 @@ class EZThrottleStep(bootsteps.StartStopStep):
         self._threads: list[threading.Thread] = []
         self._name = uuid4().hex
         self._store_was_lost_at = 0.0
+        self._leads_until = 0.0
         _register_steps(worker.app)
         tasks = [task for task in worker.app.tasks.values() if is_frugal(task)]
         self.enabled = bool(tasks)
         if self.enabled:
             try:
                 self.continuations = Continuations.of(worker.app)
-                validate(self.continuations.settings, worker.app)
-                ServiceClient.from_settings(self.continuations.settings)  # raises when the client cannot be made
-                for task in tasks:
-                    resolve(given_to(task), self.continuations.settings)
+                settings = self.continuations.settings
+                routes = [resolve(given_to(task), settings).route for task in tasks]
+                validate(settings, worker.app, routes=routes)
+                if needs_service(settings, routes):
+                    ServiceClient.from_settings(settings)  # raises when the client cannot be made
+                elif not settings.has_service:
+                    logger.info(NO_SERVICE)
                 warn_at_start(self.continuations, worker.app)
             except ConfigurationError as exc:
                 # Celery's command line prints this and exits with 2, before anything is consumed.
@@ -71,9 +79,14 @@ class EZThrottleStep(bootsteps.StartStopStep):
             adopt(task)
 
     def start(self, worker: Any) -> None:  # noqa: ARG002 -- Celery's signature
-        # Two threads: a sweep may have to wait for the service. Neither the worker's event loop nor the renewal of leases may
+        # A sweep may have to wait for the service. Neither the worker's event loop, nor the turns, nor the renewal of leases may
         # wait for that.
-        for name, act in {"ezthrottle-sweeper": self._keep_sweeping, "ezthrottle-leases": self._keep_leases}.items():
+        acts = {
+            "ezthrottle-sweeper": self._keep_sweeping,
+            "ezthrottle-turns": self._keep_taking_turns,
+            "ezthrottle-leases": self._keep_leases,
+        }
+        for name, act in acts.items():
             thread = threading.Thread(target=act, name=name, daemon=True)
             thread.start()
             self._threads.append(thread)
@@ -81,7 +94,8 @@ class EZThrottleStep(bootsteps.StartStopStep):
     def stop(self, worker: Any) -> None:  # noqa: ARG002
         self._stop.set()
         if self._threads:
-            self._threads.pop(0).join(timeout=5.0)
+            for thread in self._threads[:2]:
+                thread.join(timeout=5.0)
             self._threads.clear()  # the thread for leases goes on until the runs have ended
             try:
                 self.continuations.store.resign(self._name)
@@ -95,12 +109,23 @@ class EZThrottleStep(bootsteps.StartStopStep):
         now, settings = time.time(), self.continuations.settings
         if now < self._store_was_lost_at + settings.lease / 2:
             return  # during the outage no lease was renewed; wait, so that live runs are not taken for dead
-        if self.continuations.store.lead(self._name, now, now + max(settings.lease / 2, 3 * settings.sweep_interval)):
+        until = now + max(settings.lease / 2, 3 * settings.sweep_interval)
+        if self.continuations.store.lead(self._name, now, until):
+            self._leads_until = until
             sweep(self.continuations)
 
     def _keep_sweeping(self) -> None:
         while not self._stop.wait(self.continuations.settings.sweep_interval):
             self._try(self._sweep, "Nothing is swept")
+
+    def _keep_taking_turns(self) -> None:
+        """Resume tasks at their turns, as long as this worker sweeps."""
+        wait = LOOK
+        while not self._stop.wait(wait):
+            following, now = None, time.time()
+            if now < self._leads_until:
+                following = self._try(lambda: take_turns(self.continuations), "No turn is taken")
+            wait = LOOK if following is None else min(LOOK, max(0.0, following - time.time()))
 
     def _keep_leases(self) -> None:
         lease, pause = self.continuations.settings.lease, self._stop

@@ -39,6 +39,7 @@ from proj.shop import charge_all
 from proj.more_tasks import refund, fetch
 from proj.report import charge_then_count
 from proj.threaded_tasks import fetch_all
+from proj.limited_tasks import balance
 from proj.async_tasks import fetch_at_once
 from proj.fast_tasks import quote
 from proj.orders import order
@@ -123,8 +124,8 @@ def test_the_project_of_the_readme_runs(lab: Lab, path: str, tmp_path: Path) -> 
     celery.write_text(
         celery.read_text().replace(
             '["proj.tasks"]',
-            '["proj.tasks", "proj.more_tasks", "proj.threaded_tasks", "proj.async_tasks", "proj.fast_tasks", "proj.handed_over", '
-            '"proj.invoicing"]',
+            '["proj.tasks", "proj.more_tasks", "proj.threaded_tasks", "proj.limited_tasks", "proj.async_tasks", '
+            '"proj.fast_tasks", "proj.handed_over", "proj.invoicing"]',
         )
     )
     environment = {

@@ -253,6 +253,7 @@ HARMLESS = {
     Kind,
     Needs,
     records.Health,
+    records.Turns,
     Reply,
     RetryPolicy,
     Transition,

@@ -51,7 +51,13 @@ def read(app: Celery, **environ: str) -> Settings:
 
 
 def test_defaults_hold_where_nothing_is_set(app: Celery) -> None:
-    assert read(app) == Settings(key_prefix="{ezthrottle:shop}:", user_id="shop")
+    assert read(app) == Settings(key_prefix="{ezthrottle:shop}:", user_id="shop", route="workers")
+
+
+@pytest.mark.parametrize("given", ["api_key", "webhook_url", "webhook_secret", "url"])
+def test_where_something_of_a_service_is_set_the_route_is_the_service(app: Celery, given: str) -> None:
+    assert read(app, **{given: "http://given"}).route == "service"
+    assert read(app, **{given: "http://given"}, route="workers").route == "workers"
 
 
 def test_who_owns_the_jobs_when_nobody_says() -> None:
@@ -397,7 +403,7 @@ def test_the_prefix_holds_the_name_of_the_app_as_one_hash_tag(main: str | None, 
 def test_every_setting_can_come_from_both_places(app: Celery) -> None:
     numbers = {"webhook_tolerance", "result_timeout", "submit_timeout", "sweep_interval", "lease", "sdk_wait"}
     sizes = {"max_request_body", "max_response", "max_journal", "webhook_quorum"}
-    sizes |= {"max_suspended", "max_unclaimed", "max_unclaimed_bytes", "max_forwards"}
+    sizes |= {"max_suspended", "max_unclaimed", "max_unclaimed_bytes", "max_forwards", "max_attempts"}
     flags = {"forward_on_retry", "exhaust_retries", "send_unmatched"}
     mappings = {"store_options", "retry_policy", "metadata"}
     lists = {"forward_hosts", "forward_signed_hosts", "regions"}
@@ -406,6 +412,7 @@ def test_every_setting_can_come_from_both_places(app: Celery) -> None:
         "forward_unsafe_on": ("429,503", {429, 503}),
         "idempotency_header": ('{"public": "Idempotency-Key"}', {"public": "Idempotency-Key"}),
         "submit": ("first", "first"),
+        "route": ("service", "service"),
         "forward_on_network_error": ("never", "never"),
         "keep_answers": ("retries", "retries"),
         "region_policy": ("strict", "strict"),

@@ -10,6 +10,7 @@ from .housekeeping import CountsContract, HealthContract, LeadContract, NonceCon
 from .leasing import HoldContract, LeaseContract
 from .running import FinishContract, JournalContract, StartContract
 from .tasks import CloseRunContract, EndContract, TaskContract
+from .turns import TurnsContract
 from .unclaimed import ResultContract, UnclaimedBoundsContract, UnclaimedContract
 from .waiting import (
     BindContract,
@@ -31,6 +32,7 @@ class StoreContract(
     BindContract,
     PostponeContract,
     SettleContract,
+    TurnsContract,
     CancelContract,
     DeliverContract,
     RebindContract,

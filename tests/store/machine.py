@@ -30,6 +30,8 @@ JOBS = st.sampled_from(["j1", "j2", "j3", "j4"])
 RESULTS = st.sampled_from([b"one", b"other", b"a long one"])
 LEASES = st.sampled_from([None, 100.0])
 JOURNALS = st.sampled_from([b"", b"journal", b"longer"])
+#: Seconds from now; None = the run waits for a job.
+TURNS = st.sampled_from([None, 1.0, 90.0])
 INDEX = st.integers(0, 5)  # of something, the newest first
 RETRIES = st.integers(0, 2)
 
@@ -131,11 +133,20 @@ class Machine(RuleBasedStateMachine):
                 act()
 
     @precondition(lambda self: self.idle())
-    @rule(index=INDEX, retries=RETRIES, shared=st.booleans(), limit=st.sampled_from([1, 4]), journal=JOURNALS)
-    def a_run_suspends(self, index: int, retries: int, shared: bool, limit: int, journal: bytes) -> None:
+    @rule(
+        index=INDEX, retries=RETRIES, shared=st.booleans(), limit=st.sampled_from([1, 4]), journal=JOURNALS, turn=TURNS
+    )
+    def a_run_suspends(
+        self, index: int, retries: int, shared: bool, limit: int, journal: bytes, turn: float | None
+    ) -> None:
         """Also one that comes after the end of its task."""
         task_id = pick(self.idle(), index)
-        self.suspend(self.draft(task_id, self.name("r"), retries, shared, journal=journal), limit)
+        turn = turn and self.now + turn
+        self.suspend(self.draft(task_id, self.name("r"), retries, shared, journal=journal, turn=turn), limit)
+
+    @rule(limit=st.sampled_from([1, 10]))
+    def turns_come(self, limit: int) -> None:
+        self.both("take_turns", b"its turn", self.now, self.now + LEASE, limit)
 
     @rule(task_id=TASKS, retries=RETRIES, shared=st.booleans())
     def another_run_suspends(self, task_id: str, retries: int, shared: bool) -> None:

@@ -26,6 +26,7 @@ from celery_ezthrottle.store.records import (
     SuspendOutcome,
     Suspension,
     TaskRecord,
+    Turns,
     Verdict,
     Woken,
 )
@@ -102,6 +103,8 @@ class ModelStore:
         if parked.resumed_from is None and self.counts().suspended >= limit:
             return SuspendOutcome.FULL
         self._.continuations[id_] = Continuation(parked, before, parked.run_id, due=parked.submit_at)
+        if parked.turn is not None:
+            self._.turns[id_] = parked.turn
         task = self._.tasks.get(task_id)
         retried = other.parked.retries if other else task.retried if task else None
         self._.tasks[task_id] = TaskRecord(forwards=parked.forward, journal=parked.journal, state=None, retried=retried)
@@ -205,6 +208,19 @@ class ModelStore:
             found.own = Act.SETTLE, result
         self._wake(found, Act.SETTLE, now)
         return True
+
+    @atomic
+    def take_turns(self, result: bytes, now: float, until: float, limit: int) -> Turns:
+        come = sorted((turn, id_) for id_, turn in self._.turns.items() if turn <= now)[:limit]
+        claims = []
+        for _, id_ in come:
+            del self._.turns[id_]
+            found = self._one(id_)
+            if found and found.state is State.STORED:
+                found.own = Act.SETTLE, result
+                self._wake(found, Act.SETTLE, now, until)
+                claims.append(_claim(found))
+        return Turns(claims=tuple(claims), next=min(self._.turns.values(), default=None))
 
     @atomic
     def cancel(self, task_id: str, result: bytes, now: float) -> str | None:

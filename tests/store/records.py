@@ -63,6 +63,7 @@ class Data:
     runs: dict[str, Known] = field(default_factory=dict)
     foreign: set[tuple[Kind, str]] = field(default_factory=set)
     nonces: dict[str, tuple[str, float]] = field(default_factory=dict)  # holder, and until when
+    turns: dict[str, float] = field(default_factory=dict)
     leader: tuple[str, float] | None = None
     receiver_clock: float | None = None
     counted: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("evicted", "repeated", "contradicting"), 0))
@@ -87,6 +88,8 @@ def lifetimes(data: Data, clock: float) -> dict[str, float]:
     keys |= {f"r:{run}": clock + DAY - SLACK for run in data.runs}
     if due := [one.parked.deadline + WEEK for one in live.values() if one.due is not None]:
         keys["due"] = max(due)
+    if data.turns:
+        keys["turns"] = max([clock, *(live[id_].parked.deadline + WEEK for id_ in data.turns if id_ in live)])
     if unclaimed := [job.unclaimed_until for job in data.jobs.values() if job.unclaimed_until is not None]:
         keys["unclaimed"] = max(unclaimed)
     return keys

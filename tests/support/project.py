@@ -45,6 +45,7 @@ app.conf.update(
         "tests.support.handing_tasks",
         "tests.support.httpx_tasks",
         "tests.support.local_tasks",
+        "tests.support.turn_tasks",
         "tests.canvases.probes",
     ],
     task_default_queue=os.environ.get("TEST_QUEUE", "celery"),

@@ -7,6 +7,7 @@ local PREFIX, VERSION = KEYS[1], '1'
 local GRACE = 7 * 24 * 3600 -- seconds for which a record outlives its deadline
 local LATE = 24 * 3600 -- seconds after the end of a run in which close_run may still ask about it
 local DUE = PREFIX .. 'due'
+local TURNS = PREFIX .. 'turns'
 
 local function continuation_key(id) return PREFIX .. 'c:' .. id end
 local function task_key(id) return PREFIX .. 't:' .. id end

@@ -9,6 +9,7 @@ The keys, all under the prefix::
     r:<run>              string: the run suspended its task, and whether close_run has said so; or the run is closed
     due                  sorted set: continuation ids by the time at which something is due for them
     unclaimed            sorted set: results that nobody waits for, by the time at which they expire
+    turns                sorted set: ids of continuations by the time of their turn
     waking               set: ids of the jobs whose result has not reached all that wait for it
     counters             hash: counters of deliveries and of unclaimed results
     n:<nonce>            string: a nonce that was taken
@@ -38,6 +39,7 @@ from celery_ezthrottle.store.records import (
     SuspendOutcome,
     Suspension,
     TaskRecord,
+    Turns,
     Verdict,
     Woken,
 )
@@ -121,6 +123,7 @@ class RedisStore:
     def suspend(self, parked: Suspension, limit: int) -> SuspendOutcome:
         values = {field.name: getattr(parked, field.name) for field in fields(Suspension)}
         values |= {"resumed_from": parked.resumed_from or "", "shared": int(parked.shared)}
+        values["turn"] = "" if parked.turn is None else parked.turn
         values["message"] = joined(parked.message, values.pop("envelope"))
         return SuspendOutcome(self._act("suspend", *values.values(), limit).decode())
 
@@ -167,6 +170,10 @@ class RedisStore:
 
     def claim_due(self, now: float, until: float, limit: int) -> Sequence[Claim]:
         return [claim_of(values) for values in self._act("claim_due", now, until, limit)]
+
+    def take_turns(self, result: bytes, now: float, until: float, limit: int) -> Turns:
+        following, *claims = self._act("take_turns", result, now, until, limit)
+        return Turns(claims=tuple(map(claim_of, claims)), next=float(following) if following else None)
 
     def published(self, continuation_id: str, due: float) -> None:
         self._act("published", continuation_id, due)

@@ -1,6 +1,6 @@
 -- ARGV: the fields of Suspension in their order, but message and envelope as one; then the limit. Gives a SuspendOutcome.
 local id, task_id, run, resumed_from, retries, forward, shared, parked, journal, job, failure, suspended_at,
-  submit_deadline, deadline, submit_at, limit = unpack(ARGV)
+  submit_deadline, deadline, submit_at, turn, limit = unpack(ARGV)
 local key, task = continuation_key(id), task_key(task_id)
 
 if is_closed(run) then return 'stale' end
@@ -39,6 +39,10 @@ else
   expire(task, deadline + GRACE)
 end
 schedule(id, submit_at, record)
+if turn ~= '' then
+  redis.call('ZADD', TURNS, turn, id)
+  keep(TURNS, deadline + GRACE)
+end
 redis.call('SET', run_key(run), SUSPENDED, 'EX', LATE)
 if resumed_from ~= '' then set_aside(resumed_from, before and before.journal or '') end
 if retried then
