@@ -1,6 +1,6 @@
-"""``python -m tests.chaos --tasks N --minutes M --seed S [--broker redis|rabbitmq] [--stock]``: proof by killing.
+"""``python -m tests.chaos --tasks N --minutes M --seed S [--broker redis|rabbitmq] [--route workers] [--stock]``.
 
-Runs workers, receiver, gateway, Redis and RabbitMQ on loopback, sends N payment tasks, half of them in chains, a tenth in
+Proof by killing. Runs workers, receiver, gateway, Redis and RabbitMQ on loopback, sends N payment tasks, half of them in chains, a tenth in
 chords and a tenth steps of trees, some acknowledged late and some early, while a seeded killer strikes for M minutes (or until
 all has ended), by SIGKILL, SIGSTOP and cut connections. Webhooks are duplicated and overtaken. Then everything is left alone
 until it rests, and judged from a history and a ledger that no Redis keeps; :mod:`.judges` says what each word of the last line
@@ -37,6 +37,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--stock", action="store_true", help="without the plugin")
     parser.add_argument("--keys", choices=["stable", "fresh"], help="Idempotency-Keys; fresh with --stock")
     parser.add_argument("--folder", type=Path, help="where logs and histories stay; otherwise only those of faults do")
+    parser.add_argument("--route", choices=["service", "workers"], default="service", help="of all tasks but the steps")
     given = parser.parse_args(words)
     logging.basicConfig(level=logging.ERROR)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
@@ -48,6 +49,7 @@ def main(words: list[str] | None = None) -> int:
         broker=given.broker,
         stock=given.stock,
         fresh_keys=keys == "fresh",
+        route=given.route,
     )
     folder: Path = given.folder or Path(tempfile.mkdtemp(prefix="chaos-"))
     folder.mkdir(parents=True, exist_ok=True)

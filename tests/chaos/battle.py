@@ -39,6 +39,7 @@ class Orders:
     broker: str = "redis"
     stock: bool = False
     fresh_keys: bool = False
+    route: str = "service"
     patience: float = 240.0
 
 
@@ -53,7 +54,8 @@ class Battle:
     def fight(self) -> dict[str, Any]:
         """Gives the line that the command prints."""
         orders, started = self._orders, time.monotonic()
-        config = Config(broker=orders.broker, seed=orders.seed, settings={"fresh_keys": orders.fresh_keys})
+        of_tasks = {"fresh_keys": orders.fresh_keys, "route": orders.route}
+        config = Config(broker=orders.broker, seed=orders.seed, settings=of_tasks)
         with running_world(self._folder, config) as world:
             watch, killer = Watch(world.client), Killer(world, orders.seed)
             progress = Progress(self.planned, watch, world.ledger_path)
@@ -150,6 +152,7 @@ class Battle:
             "resumed": verdict.resumed,
             "broker": orders.broker,
             "stock": orders.stock,
+            "route": orders.route,
             "keys": "fresh" if orders.fresh_keys else "stable",
             "seconds": round(seconds, 1),
             "seconds_in_all": round(time.monotonic() - started, 1),

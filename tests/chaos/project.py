@@ -46,6 +46,7 @@ class Settings:
 
     Attributes:
         upstream: URL of the payments API.
+        route: by which a limited call of the tasks is made again. Steps take the service.
         fresh_keys: a new Idempotency-Key for each attempt, as naive code has it, instead of the payment's name.
         visibility: seconds after which Redis delivers again what was not acknowledged.
         deadline: ``result_timeout`` of the tasks; ``submit_deadline`` their ``submit_timeout``.
@@ -57,6 +58,7 @@ class Settings:
     redis: str
     upstream: str
     history: str
+    route: str = "service"
     fresh_keys: bool = False
     visibility: float = 25.0
     lease: float = 15.0
@@ -104,6 +106,7 @@ def build(settings: Settings, history: History) -> Celery:
         worker_proc_alive_timeout=30,
         worker_send_task_events=False,
         ezthrottle_forward_hosts=["127.0.0.1"],
+        ezthrottle_route=settings.route,
         ezthrottle_lease=settings.lease,
         ezthrottle_sweep_interval=settings.sweep_interval,
         ezthrottle_result_timeout=settings.deadline,
