@@ -1,11 +1,11 @@
 """``python -m tests.chaos --tasks N --minutes M --seed S [--broker redis|rabbitmq] [--route workers] [--stock]``.
 
-Proof by killing. Runs workers, receiver, gateway, Redis and RabbitMQ on loopback, sends N payment tasks, half of them in chains, a tenth in
-chords and a tenth steps of trees, some acknowledged late and some early, while a seeded killer strikes for M minutes (or until
-all has ended), by SIGKILL, SIGSTOP and cut connections. Webhooks are duplicated and overtaken. Then everything is left alone
-until it rests, and judged from a history and a ledger that no Redis keeps; :mod:`.judges` says what each word of the last line
-means. Exit code 0 only if lost, duplicate_resumes, stuck, duplicate_executions, answered_repeats and contradictions are 0;
-otherwise the folder with logs and histories stays, and its name is on stderr.
+Proof by killing. Runs workers, receiver, gateway, Redis and RabbitMQ on loopback, sends N payment tasks, half of them in
+chains, a tenth in chords and a tenth steps of trees, some acknowledged late and some early, while a seeded killer strikes for M
+minutes (or until all has ended), by SIGKILL, SIGSTOP and cut connections. Webhooks are duplicated and overtaken. Then
+everything is left alone until it rests, and judged from a history and a ledger that no Redis keeps; :mod:`.judges` says what
+each word of the last line means. Exit code 0 only if lost, duplicate_resumes, stuck, duplicate_executions, answered_repeats and
+contradictions are 0; otherwise the folder with logs and histories stays, and its name is on stderr.
 
 ``--stock`` puts the same load, kills and judges on Celery alone: every task acknowledged late, with autoretry and backoff, and
 plain tasks in the place of the trees. Its tasks take a new Idempotency-Key for each attempt, as naive code does; ``--keys
