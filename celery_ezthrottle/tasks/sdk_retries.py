@@ -6,10 +6,10 @@ import contextlib
 import time
 from typing import Any
 
+from celery_ezthrottle._common.callables import OptionFailed
 from celery_ezthrottle._common.retry_after import parse_retry_after
 from celery_ezthrottle.http.call import Call
 from celery_ezthrottle.policy import decision
-from celery_ezthrottle.policy.callables import OptionFailed
 
 from .run import Run
 
