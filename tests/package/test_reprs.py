@@ -46,7 +46,7 @@ from celery_ezthrottle.service.service_answer import JobState, ServiceAnswer, Su
 from celery_ezthrottle.service.words import Words
 from celery_ezthrottle.settings.app_settings import Settings
 from celery_ezthrottle.settings.dialects import Needs
-from celery_ezthrottle.settings.limit import Window
+from celery_ezthrottle.settings.limit import Limit, Window
 from celery_ezthrottle.settings.options import Options
 from celery_ezthrottle.steps import actions, cut, turns
 from celery_ezthrottle.steps.explain import _Line
@@ -245,6 +245,7 @@ SECRETIVE: list[Any] = [
 #: What holds nothing of the kind.
 HARMLESS = {
     Bucket,
+    Limit,
     Window,
     _Broker,
     records.Counts,
