@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         WebhookVerificationError,
     )
     from .http.message_view import message_view
+    from .settings.limit import Limit
     from .steps.plan import plan
     from .steps.previous import step_function
     from .tasks.decorator import EZThrottleTask, frugal, performance
@@ -61,6 +62,7 @@ __all__ = [
     "InvalidJob",
     "InvalidSecret",
     "JobFailed",
+    "Limit",
     "OutcomeUnknown",
     "QuotaExceededError",
     "ReplayMismatch",
@@ -89,6 +91,7 @@ _HOMES = {
     "EZThrottle": "client.ezthrottle",
     "EZThrottleTask": "tasks.decorator",
     "IdempotentStrategy": "workflows.step",
+    "Limit": "settings.limit",
     "Step": "workflows.step",
     "StepType": "workflows.step",
     "auto_forward": "client.auto_forward",

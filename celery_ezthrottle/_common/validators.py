@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 __all__ = [
-    "CALLABLE", "COUNT", "FLAG", "MAPPING", "SECONDS", "SIZE", "STATUSES", "STRINGS", "TEXT", "WAIT", "WEBHOOKS",
+    "CALLABLE", "COUNT", "FLAG", "HEADER_NAME", "MAPPING", "SECONDS", "SIZE", "STATUSES", "STRINGS", "TEXT", "WAIT", "WEBHOOKS",
     "Kind", "choice", "seconds_of",
 ]  # fmt: skip
+
+#: A name of a header (RFC 9110, section 5.1).
+HEADER_NAME = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
 
 
 def _is_given(value: Any) -> Any:

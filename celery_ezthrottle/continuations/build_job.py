@@ -8,13 +8,13 @@ from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
+from celery_ezthrottle._common.callables import ask
 from celery_ezthrottle._common.retry_after import parse_retry_after
 from celery_ezthrottle.errors import InvalidJob
 from celery_ezthrottle.http.call import Call
 from celery_ezthrottle.http.fingerprint import exact_digest, is_safe
 from celery_ezthrottle.http.journal import Entry
 from celery_ezthrottle.http.library import SentRequest
-from celery_ezthrottle.policy.callables import ask
 from celery_ezthrottle.policy.forward_request import ForwardRequest
 from celery_ezthrottle.service.dialects import dialect_named
 from celery_ezthrottle.service.job import Job

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
 
+from celery_ezthrottle._common.callables import ask
 from celery_ezthrottle._common.error_chain import all_behind
 from celery_ezthrottle.errors import ReplayMismatch
 from celery_ezthrottle.http.call import Call, Source
@@ -19,7 +20,6 @@ from celery_ezthrottle.http.fingerprint import is_safe
 from celery_ezthrottle.http.library import SentRequest
 from celery_ezthrottle.settings.options import Options
 
-from .callables import ask
 from .hosts import is_public_host, may_forward
 from .repeating import AMBIGUOUS, is_repeatable
 from .sdk import raises_for_status

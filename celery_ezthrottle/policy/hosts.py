@@ -5,8 +5,9 @@ from __future__ import annotations
 import ipaddress
 import socket
 from collections.abc import Iterable
-from fnmatch import fnmatchcase
 from urllib.parse import urlsplit
+
+from celery_ezthrottle._common.host_patterns import host_matches, host_names
 
 __all__ = ["is_loopback_host", "is_public_host", "may_forward"]
 
@@ -52,15 +53,12 @@ def may_forward(url: str, patterns: Iterable[str]) -> bool:
             a URL with user info needs a pattern of its own.
     """
     parts = urlsplit(url)
-    host = (parts.hostname or "").rstrip(".")
-    with_port = f"{host}:{parts.port or {'http': 80, 'https': 443}.get(parts.scheme, 0)}"
-    for given in patterns:
-        # "[::1]:8080" is an address. fnmatch would read the brackets as a set of characters.
-        pattern = given.replace("[", "").replace("]", "") if given.startswith("[") else given
+    names = host_names(parts)
+    for pattern in patterns:
         if pattern == "public":
-            if parts.username is None and parts.password is None and is_public_host(host):
+            if parts.username is None and parts.password is None and is_public_host(names[0]):
                 return True
-        elif fnmatchcase(host, pattern.lower()) or fnmatchcase(with_port, pattern.lower()):
+        elif host_matches(names, pattern):
             return True
     return False
 

@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 from celery_ezthrottle._common.validators import COUNT, MAPPING, SECONDS, SIZE, TEXT, Kind
 
 from .dialects import DIALECTS
+from .limit import Limit
+from .limits_setting import LIMITS
 from .options import Options, setting
 
 __all__ = ["MIN_SECRET", "Settings"]
@@ -61,6 +63,8 @@ class Settings(Options):
     #: Prefix of every key in the store; "" = "{ezthrottle:<app.main>}:", or "{ezthrottle}:" for an app without a name. The
     #: braces are a Redis hash tag: one for each app.
     key_prefix: str = setting("", TEXT)
+    #: Limits that all workers keep together, by patterns of hosts. A call has to fit into each limit whose pattern it matches.
+    limits: Mapping[str, Limit] = field(default_factory=lambda: LIMITS.check({}), metadata={"kind": LIMITS})
     #: Largest request body that is forwarded, in bytes.
     max_request_body: int = setting(1024 * 1024, SIZE)
     #: Largest response that is kept for a resumed run, in bytes.

@@ -7,7 +7,6 @@ the app's setting, and the setting over the default.
 
 from __future__ import annotations
 
-import re
 import string
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -17,6 +16,7 @@ from celery_ezthrottle._common.validators import (
     CALLABLE,
     COUNT,
     FLAG,
+    HEADER_NAME,
     MAPPING,
     SECONDS,
     STATUSES,
@@ -56,7 +56,7 @@ _IDEMPOTENCY = Kind(
 
 def _idempotency_header(value: Any) -> Any:
     names = value.values() if isinstance(value, Mapping) else (value,)
-    if not all(isinstance(name, str) and _HEADER_NAME.fullmatch(name) for name in names):
+    if not all(isinstance(name, str) and HEADER_NAME.fullmatch(name) for name in names):
         raise ValueError
     if isinstance(value, Mapping) and not all(isinstance(pattern, str) and pattern for pattern in value):
         raise TypeError
@@ -67,8 +67,6 @@ def _header_of_text(value: Any) -> Any:
     return MAPPING.parse(value) if isinstance(value, str) and value.lstrip().startswith("{") else value
 
 
-#: A name of a header (RFC 9110, section 5.1).
-_HEADER_NAME = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
 _IDEMPOTENCY_HEADER = Kind(
     'the name of a header, or a mapping of hosts to names, such as {"api.stripe.com": "Idempotency-Key"}',
     _idempotency_header,

@@ -15,12 +15,12 @@ from typing import Any
 from celery._state import get_current_task
 from celery.exceptions import Retry
 
+from celery_ezthrottle._common.callables import OptionFailed
 from celery_ezthrottle._common.log import warn_once
 from celery_ezthrottle.http import threads
 from celery_ezthrottle.http.call import Call
 from celery_ezthrottle.http.recorder import Recorder, recording
 from celery_ezthrottle.policy import decision
-from celery_ezthrottle.policy.callables import OptionFailed
 from celery_ezthrottle.policy.unseen import unseen
 from celery_ezthrottle.policy.wanted import candidates
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from typing import Any
 
-from celery_ezthrottle._common.retry_after import parse_retry_after
+from celery_ezthrottle._common.callables import OptionFailed
 from celery_ezthrottle.http.call import Call
+from celery_ezthrottle.limits.told import retry_after
 from celery_ezthrottle.policy import decision
-from celery_ezthrottle.policy.callables import OptionFailed
 
 from .run import Run
 
@@ -37,10 +36,7 @@ def stops_retries(run: Run, call: Call) -> bool:
 
 
 def _wait(response: Any) -> float:
-    """Return how many seconds ``response`` asks the client to wait, as these clients read it. 0.0 if it does not say."""
-    headers, now = response.headers, time.time()
-    for name, unit in (("retry-after-ms", 0.001), ("Retry-After", 1.0)):
-        with contextlib.suppress(ValueError):
-            return float(headers.get(name, "")) * unit
-    due = parse_retry_after(headers.get("Retry-After", ""), now)
+    """Return how many seconds ``response`` asks the client to wait. 0.0 if it does not say."""
+    now = time.time()
+    due = retry_after(response.headers, now)
     return due - now if due is not None else 0.0

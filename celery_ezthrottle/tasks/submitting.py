@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 
+from celery_ezthrottle._common.callables import OptionFailed
 from celery_ezthrottle._common.log import warn_once
 from celery_ezthrottle.http.call import Call
 from celery_ezthrottle.policy import decision
-from celery_ezthrottle.policy.callables import OptionFailed
 
 from .run import Run
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import uuid4
 
+from celery_ezthrottle._common.callables import OptionFailed
 from celery_ezthrottle._common.log import warn_once
 from celery_ezthrottle.continuations import turns
 from celery_ezthrottle.continuations.build_job import build_job, not_before
@@ -18,7 +19,6 @@ from celery_ezthrottle.errors import InvalidJob, JobFailed, StoreError
 from celery_ezthrottle.http import journal
 from celery_ezthrottle.http.call import Call
 from celery_ezthrottle.http.stored_answer import dump_answer
-from celery_ezthrottle.policy.callables import OptionFailed
 from celery_ezthrottle.service.job import Job
 from celery_ezthrottle.store.records import Suspension
 

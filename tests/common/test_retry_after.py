@@ -10,6 +10,11 @@ def test_whole_seconds_count_from_now(value: str, seconds: int) -> None:
     assert parse_retry_after(value, NOW) == NOW + seconds
 
 
+@pytest.mark.parametrize(("value", "seconds"), [("2.0", 2), ("0.25", 0.25), ("9" * 400 + ".5", MAX_DELAY)])
+def test_seconds_may_have_a_fraction(value: str, seconds: float) -> None:
+    assert parse_retry_after(value, NOW) == NOW + seconds
+
+
 @pytest.mark.parametrize(
     "value",
     [
@@ -52,7 +57,9 @@ def test_no_wait_is_longer_than_seven_days(value: str) -> None:
         " ",
         "-5",
         "+5",
-        "1.5",
+        "1.",
+        ".5",
+        "1.5.2",
         "1e3",
         "0x10",
         "1_000",

@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 
 from celery_ezthrottle.settings.app_settings import Settings
+from celery_ezthrottle.settings.limit import Limit
+from celery_ezthrottle.settings.limits_setting import LIMITS
 from celery_ezthrottle.settings.options import OPTION_NAMES
 from celery_ezthrottle.store.states import TRANSITIONS, State
 from tests.support.fake_local import FakeLocal
@@ -320,6 +322,23 @@ def test_every_setting_and_option_is_documented() -> None:
     page = (ROOT / "docs" / "settings.md").read_text()
     documented = set(re.findall(r"^\| `(?:ezthrottle_)?(\w+)` \|", page, re.MULTILINE))
     assert documented == {field.name for field in fields(Settings)} | OPTION_NAMES
+
+
+def test_the_table_of_limits_says_the_same_twice() -> None:
+    page = (ROOT / "docs" / "settings.md").read_text()
+    rows = re.findall(r"^\| `(Limit\b.*?)` \| (`.*?`) \|", page, re.MULTILINE)
+    assert len(rows) == 7
+    for code, texts in rows:
+        limit = eval(code, {"Limit": Limit})
+        assert [Limit.from_text(text) for text in re.findall(r"`(.*?)`", texts)] == [limit] * texts.count(", `") + [
+            limit
+        ]
+
+
+def test_the_limits_in_the_environment_are_as_shown() -> None:
+    page = (ROOT / "docs" / "settings.md").read_text()
+    (text,) = re.findall(r'`EZTHROTTLE_LIMITS="(.*)"`', page)
+    assert LIMITS.of_setting(text) == {"*": Limit("40/s"), "api.example.com": Limit("10/s;500/m", burst=10)}
 
 
 def test_the_table_of_transitions_is_that_of_the_state_machine() -> None:

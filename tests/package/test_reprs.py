@@ -34,6 +34,7 @@ from celery_ezthrottle.http.message_view import MessageView
 from celery_ezthrottle.http.requests_adapter import REQUESTS
 from celery_ezthrottle.http.stored_answer import StoredError, StoredResponse
 from celery_ezthrottle.limits.bucket import Bucket
+from celery_ezthrottle.limits.told import Notice
 from celery_ezthrottle.policy.forward_request import ForwardRequest
 from celery_ezthrottle.receiver.payload import Payload
 from celery_ezthrottle.receiver.reply import Reply
@@ -46,7 +47,7 @@ from celery_ezthrottle.service.service_answer import JobState, ServiceAnswer, Su
 from celery_ezthrottle.service.words import Words
 from celery_ezthrottle.settings.app_settings import Settings
 from celery_ezthrottle.settings.dialects import Needs
-from celery_ezthrottle.settings.limit import Window
+from celery_ezthrottle.settings.limit import Limit, Window
 from celery_ezthrottle.settings.options import Options
 from celery_ezthrottle.steps import actions, cut, turns
 from celery_ezthrottle.steps.explain import _Line
@@ -245,6 +246,8 @@ SECRETIVE: list[Any] = [
 #: What holds nothing of the kind.
 HARMLESS = {
     Bucket,
+    Limit,
+    Notice,
     Window,
     _Broker,
     records.Counts,

@@ -18,6 +18,7 @@ from celery_ezthrottle.errors import ConfigurationError
 from celery_ezthrottle.settings import dialects
 from celery_ezthrottle.settings.app_settings import Settings
 from celery_ezthrottle.settings.l8_keys import new_private_key
+from celery_ezthrottle.settings.limit import Limit
 from celery_ezthrottle.settings.load import load_settings
 from celery_ezthrottle.settings.validate import receiver_problems, validate
 
@@ -411,6 +412,7 @@ def test_every_setting_can_come_from_both_places(app: Celery) -> None:
         "forward_on": ("429", {429}),
         "forward_unsafe_on": ("429,503", {429, 503}),
         "idempotency_header": ('{"public": "Idempotency-Key"}', {"public": "Idempotency-Key"}),
+        "limits": ("*=7/s", {"*": Limit("7/s")}),
         "submit": ("first", "first"),
         "route": ("service", "service"),
         "forward_on_network_error": ("never", "never"),
