@@ -34,6 +34,7 @@ from celery_ezthrottle.http.message_view import MessageView
 from celery_ezthrottle.http.requests_adapter import REQUESTS
 from celery_ezthrottle.http.stored_answer import StoredError, StoredResponse
 from celery_ezthrottle.limits.bucket import Bucket
+from celery_ezthrottle.limits.turns import Calls, Queued, Status, Turn
 from celery_ezthrottle.policy.forward_request import ForwardRequest
 from celery_ezthrottle.receiver.payload import Payload
 from celery_ezthrottle.receiver.reply import Reply
@@ -245,6 +246,10 @@ SECRETIVE: list[Any] = [
 #: What holds nothing of the kind.
 HARMLESS = {
     Bucket,
+    Calls,
+    Queued,
+    Status,
+    Turn,
     Window,
     _Broker,
     records.Counts,
