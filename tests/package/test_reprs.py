@@ -35,6 +35,7 @@ from celery_ezthrottle.http.requests_adapter import REQUESTS
 from celery_ezthrottle.http.stored_answer import StoredError, StoredResponse
 from celery_ezthrottle.limits.bucket import Bucket
 from celery_ezthrottle.limits.told import Notice
+from celery_ezthrottle.limits.turns import Calls, Queued, Status, Turn
 from celery_ezthrottle.policy.forward_request import ForwardRequest
 from celery_ezthrottle.receiver.payload import Payload
 from celery_ezthrottle.receiver.reply import Reply
@@ -248,6 +249,10 @@ HARMLESS = {
     Bucket,
     Limit,
     Notice,
+    Calls,
+    Queued,
+    Status,
+    Turn,
     Window,
     _Broker,
     records.Counts,

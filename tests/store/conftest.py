@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
@@ -12,7 +11,7 @@ import pytest
 import redis
 
 from celery_ezthrottle.store.redis.store import RedisStore
-from tests.support.servers import find_binary, valkey_server
+from tests.support.servers import installed_server
 
 from .bench import Kind
 
@@ -41,13 +40,7 @@ PREFIX = "{contract}:"
 @pytest.fixture(scope="session", params=["valkey", "redis"])
 def server(request: pytest.FixtureRequest) -> Iterator[str]:
     """URL of a server that only these tests use."""
-    binary = find_binary(request.param)
-    if binary is None:
-        reason = f"There is no {request.param}-server."
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    with valkey_server(binary) as url:
+    with installed_server(request.param) as url:
         yield url
 
 

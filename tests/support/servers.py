@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
 import socket
@@ -15,7 +16,7 @@ from typing import Any, Literal
 
 import redis
 
-__all__ = ["end_process", "find_binary", "free_port", "valkey_server"]
+__all__ = ["end_process", "find_binary", "free_port", "installed_server", "valkey_server"]
 
 PATIENCE = 20.0  # seconds for a server to answer, or to end
 ATTEMPTS = 3  # somebody else may take the port between finding it and using it
@@ -58,6 +59,18 @@ def valkey_server(binary: Path | None = None) -> Iterator[str]:
             yield f"redis://127.0.0.1:{port}"
         finally:
             end_process(process)
+
+
+@contextmanager
+def installed_server(kind: Literal["valkey", "redis"]) -> Iterator[str]:
+    """Like :func:`valkey_server`, of that kind. Where it is not installed the test is skipped; in CI it fails."""
+    import pytest  # benchmarks, which need it not, use this module too
+
+    binary = find_binary(kind)
+    if binary is None:
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"There is no {kind}-server.")
+    with valkey_server(binary) as url:
+        yield url
 
 
 def _start(binary: Path, folder: Path) -> tuple[subprocess.Popen[bytes], int]:

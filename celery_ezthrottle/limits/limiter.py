@@ -1,0 +1,214 @@
+"""The limits that all workers share, in Redis 6.2 or newer, or in Valkey: one Lua script for each act.
+
+The keys, all under the prefix and ``l:``::
+
+    w:<bucket>:<length>  list: the times of the grants in one window of a bucket (and ``...:filled``, see windows.lua)
+    b:<bucket>           hash: tat (when the next grant would come if all came evenly), cool, paused
+    c:<bucket>           sorted set: tickets that hold a lease, by the end of the lease
+    q:<bucket>           sorted set: tickets that wait, by arrival and priority
+    t:<ticket>           hash: a ticket that waits or was called
+    queues, called       sorted sets: where somebody waits, and who was called
+
+Every key expires. All decisions use the clock of the server. A bucket is named by its key, and a key is no secret.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import redis
+from redis.exceptions import RedisClusterException, RedisError
+
+from celery_ezthrottle.errors import ConfigurationError, StoreError
+from celery_ezthrottle.store.redis.connect import address, complaint, connect
+
+from .bucket import Bucket
+from .encoding import encoded, microseconds
+from .redis.scripts import ACTS, source
+from .turns import Calls, Queued, Status, Turn
+
+if TYPE_CHECKING:
+    from redis.commands.core import Script
+
+__all__ = ["Limiter"]
+
+AGING = 10.0  # seconds by which a ticket counts as older for each step of priority
+JITTER = 0.1  # share of its length by which a cool-down may last longer
+MOST_JITTER = 1.0  # seconds
+PAUSE = 30 * 24 * 3600.0  # seconds after which a pause that nobody has ended is forgotten
+
+
+class Limiter:
+    """Lets calls through as their buckets permit. Threads may share it, and it may be used after a fork.
+
+    Each method is one round trip. None is repeated: when an answer is lost, the caller gets a StoreError, and a turn that was
+    taken is not used.
+    """
+
+    def __init__(self, client: redis.Redis, *, prefix: str) -> None:
+        """Nothing is sent yet.
+
+        Args:
+            client: without ``decode_responses``. The limiter does not close it.
+            prefix: the prefix of every key, that of the store. On a cluster it must contain a hash tag, as in "{ezthrottle}:".
+
+        Raises:
+            ConfigurationError: the client decodes responses.
+        """
+        if client.get_encoder().decode_responses:
+            raise ConfigurationError("The limiter reads bytes: give it a Redis client without decode_responses.")
+        self._client, self._prefix, self._owned = client, prefix, False
+        self._scripts: dict[str, Script] = {act: client.register_script(source(act)) for act in ACTS}
+
+    @classmethod
+    def from_url(cls, url: str, *, prefix: str, **options: Any) -> Limiter:
+        """A limiter with connections of its own.
+
+        Args:
+            url: redis://, rediss://, unix://, redis+socket:// or sentinel://, in the form of redis-py or Celery.
+            prefix: see ``__init__``.
+            options: of :func:`~celery_ezthrottle.store.redis.connect.connect`. The URL has precedence over them.
+        """
+        limiter = cls(connect(url, **options), prefix=prefix)
+        limiter._owned = True
+        return limiter
+
+    def __repr__(self) -> str:
+        return f"Limiter({address(self._client)}, prefix={self._prefix!r})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("A limiter holds connections and credentials: make one in each process, do not pickle it.")
+
+    def acquire(
+        self,
+        buckets: Sequence[Bucket],
+        *,
+        ticket: str,
+        max_wait: float,
+        margin: float,
+        lease: float,
+        late: Turn | None = None,
+    ) -> Turn | Queued:
+        """Take the turn of a call in all its buckets. The caller waits ``Turn.wait`` seconds, and then calls.
+
+        A ticket that :meth:`due` has called gets the turn that it was called for. If it comes too late for that one, it gets
+        another, ahead of newcomers. Other tickets get no turn while somebody waits in the queue of one of the buckets.
+
+        Args:
+            ticket: a name for this call that no other has.
+            max_wait: seconds. A turn that is further off is not taken.
+            margin: seconds after its turn at which a called ticket is still in time.
+            lease: seconds after the turn at which the call no longer counts for ``concurrency``, released or not.
+            late: a turn of this ticket that was not used in time (:meth:`Turn.is_late`). It is given back, and the new one is
+                taken ahead of newcomers.
+
+        Raises:
+            StoreError: Redis did not do it.
+        """
+        sent = time.monotonic()
+        given_back = "" if late is None else microseconds(late.at)
+        waits = (microseconds(seconds) for seconds in (max_wait, margin, lease))
+        key, at, now = self._act("acquire", encoded(tuple(buckets)), ticket, *waits, given_back)
+        if key:
+            return Queued(key=key.decode(), at=None if at < 0 else at / 1e6)
+        wait = max(0, at - now) / 1e6
+        return Turn(at=at / 1e6, wait=wait, ready=sent + wait)
+
+    def release(self, buckets: Sequence[Bucket], ticket: str) -> None:
+        """The call has ended: it no longer counts for ``concurrency``."""
+        self._act("release", encoded(tuple(buckets)), ticket)
+
+    def wait_in_queue(
+        self,
+        buckets: Sequence[Bucket],
+        ticket: str,
+        queued: Queued,
+        *,
+        lease: float,
+        lifetime: float,
+        priority: float = 0,
+    ) -> None:
+        """Let a ticket wait until :meth:`due` calls it. One that waited before keeps its place.
+
+        Args:
+            queued: the answer of :meth:`acquire`.
+            lease: seconds after its turn at which a called ticket that has not come is given up; then also the lease of its call.
+            lifetime: seconds after which a ticket that still waits is forgotten.
+            priority: each step counts as if the ticket had come ``AGING`` seconds earlier. So an urgent ticket overtakes, and no
+                ticket waits for ever.
+        """
+        times = (microseconds(seconds) for seconds in (priority * AGING, lease, lifetime))
+        self._act("wait_in_queue", encoded(tuple(buckets)), ticket, queued.key, *times)
+
+    def due(self, limit: int, lead: float) -> Calls:
+        """Call the tickets whose turn comes within ``lead`` seconds, ``limit`` at most. Their turns are taken.
+
+        A called ticket has to come to :meth:`acquire`. One process at a time should ask; several do no harm.
+        """
+        now, next_at, *found = self._act("due", limit, microseconds(lead))
+        turns = sorted(zip(found[1::2], found[::2], strict=True))
+        return Calls(
+            turns=tuple((ticket.decode(), at / 1e6) for at, ticket in turns),
+            wait=None if next_at < 0 else (next_at - now) / 1e6,
+        )
+
+    def leave(self, ticket: str) -> bool:
+        """Forget a ticket that waits or was called: its task was cancelled or is dead. Its turn goes to the next.
+
+        Returns:
+            False: it neither waited nor was called.
+        """
+        return bool(self._act("leave", ticket))
+
+    def queued(self, bucket: Bucket) -> int:
+        """The number of tickets that wait in the queue of a bucket."""
+        return self.status(bucket).waiting
+
+    def cool_down(self, keys: Iterable[str], until: float) -> int:
+        """Let nothing through until a time. Afterwards grants come evenly for a while (the time of ten), none at once.
+
+        It never shortens another cool-down. It lasts a little longer than asked for, at random, so that users of one API that
+        share no store do not begin together. Turns that are taken already stay, except those of called tickets.
+
+        Args:
+            keys: keys of buckets.
+            until: Unix seconds by the clock of the store. A time in the past does nothing.
+
+        Returns:
+            How many of the buckets cool down longer than before.
+        """
+        jitter = random.uniform(0, min(MOST_JITTER, max(0.0, until - time.time()) * JITTER))  # noqa: S311
+        return int(self._act("cool_down", microseconds(until), microseconds(until + jitter), *keys))
+
+    def pause(self, keys: Iterable[str]) -> None:
+        """Let nothing through until :meth:`resume`, or for thirty days."""
+        self._act("pause", 1, microseconds(PAUSE), *keys)
+
+    def resume(self, keys: Iterable[str]) -> None:
+        """End a pause. A cool-down goes on. The first grants come evenly, as after a cool-down."""
+        self._act("pause", 0, 0, *keys)
+
+    def status(self, bucket: Bucket) -> Status:
+        waiting, leases, cooling_until, paused, *used = self._act("status", encoded((bucket,)))
+        return Status(
+            used=tuple(used),
+            waiting=waiting,
+            leases=leases,
+            cooling_until=None if cooling_until < 0 else cooling_until / 1e6,
+            paused=bool(paused),
+        )
+
+    def close(self) -> None:
+        """Close the connections that the limiter has made itself."""
+        if self._owned:
+            self._client.close()
+
+    def _act(self, act: str, *args: str | float) -> Any:
+        """Run the script of an act. The first lines of its file say what it takes and returns."""
+        try:
+            return self._scripts[act](keys=[self._prefix], args=args)
+        except (RedisError, RedisClusterException, OSError) as exc:
+            raise StoreError(complaint(exc, self._client)) from exc

@@ -1,0 +1,13 @@
+"""The Lua scripts of the limiter."""
+
+from __future__ import annotations
+
+from celery_ezthrottle.store.redis.assembling import Scripts
+
+__all__ = ["ACTS", "PARTS", "source"]
+
+ACTS = ("acquire", "cool_down", "due", "leave", "pause", "release", "status", "wait_in_queue")
+#: Files of shared functions. The functions of a file may use those of the files before it.
+PARTS = ("prelude", "windows", "turns", "queue")
+
+source = Scripts("celery_ezthrottle.limits.redis", PARTS).source
