@@ -225,6 +225,12 @@ def test_a_repeat_of_an_answered_call() -> None:
     verdict = judged(sent_twice, ledger, "SUCCESS")
     assert (verdict.copies, verdict.faults) == (["order/0"], {})
 
+    # Its sender was killed before it could write that down. A message that comes again was not acknowledged.
+    copy = [event(8, "received", pid=WORKER), event(8.5, "acked", pid=WORKER, state="ack")]
+    assert judged([*SUSPENDED, *copy, *RESUMED], ledger, "SUCCESS").copies == ["order/0"]
+    again = [*SUSPENDED[:-1], event(6.5, "acked", pid=WORKER, state="requeue"), *copy, *RESUMED]
+    assert judged(again, ledger, "SUCCESS").faults == {"answered_repeats": ["order/0"]}
+
 
 def test_a_resumed_run_that_takes_over_repeats_nothing_that_its_predecessor_kept() -> None:
     events = [*SUSPENDED, *RESUMED[:4], blow(13.5, CHILD), *AGAIN]
