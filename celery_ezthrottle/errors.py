@@ -19,6 +19,7 @@ __all__ = [
     "InvalidJob",
     "InvalidSecret",
     "JobFailed",
+    "LimitReached",
     "OutcomeUnknown",
     "QuotaExceededError",
     "ReplayMismatch",
@@ -189,6 +190,15 @@ class JobFailed(EZThrottleError, requests.RequestException):
     The HTTP call raises it in the resumed task. It is a :class:`requests.RequestException`, so the task's existing handlers
     for a failed call catch it. The call is not forwarded again. A call that is only submitted (``@performance``), and cannot
     be, ends the task with this error, for example when the store is out of reach: the call was not sent.
+    """
+
+
+class LimitReached(EZThrottleError, requests.RequestException):
+    """A call was not sent, because its turn under a limit (``ezthrottle_limits``) is too far off.
+
+    The task has asked for this error (``on_limit="raise"``), could not be suspended, or the store that keeps the limits is out of
+    reach and ``ezthrottle_limits_required`` is set. It is a :class:`requests.RequestException`, so the task's existing handlers
+    for a failed call catch it.
     """
 
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 __all__ = [
-    "CALLABLE", "COUNT", "FLAG", "HEADER_NAME", "MAPPING", "SECONDS", "SIZE", "STATUSES", "STRINGS", "TEXT", "WAIT", "WEBHOOKS",
+    "CALLABLE", "COUNT", "FLAG", "HEADER_NAME", "MAPPING", "NUMBER", "SECONDS", "SIZE", "STATUSES", "STRINGS", "TEXT", "WAIT",
+    "WEBHOOKS",
     "Kind", "choice", "seconds_of",
 ]  # fmt: skip
 
@@ -65,6 +66,12 @@ def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError
     return value
+
+
+def _finite(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ValueError
+    return float(value)
 
 
 def _seconds(value: Any) -> float:
@@ -168,6 +175,7 @@ def _json_of_text(value: Any) -> Any:
 
 
 TEXT = Kind("a string", _text)
+NUMBER = Kind("a number", _finite, _number_of_text)
 SECONDS = Kind("a number of seconds above 0", _seconds, _number_of_text)
 WAIT = Kind("a number of seconds from 0, or None for never", _wait, _wait_of_text, takes_none=True)
 COUNT = Kind("a whole number above 0", _count, _count_of_text)

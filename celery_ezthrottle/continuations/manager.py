@@ -18,6 +18,8 @@ from celery_ezthrottle._common.log import logger
 from celery_ezthrottle.broker import parked_message
 from celery_ezthrottle.broker.confirmed_publish import NotPublished
 from celery_ezthrottle.errors import ServiceUnavailable, StoreError
+from celery_ezthrottle.limits.limiter import Limiter
+from celery_ezthrottle.limits.matching import Matching
 from celery_ezthrottle.service.client import ServiceClient
 from celery_ezthrottle.service.job import Job
 from celery_ezthrottle.settings.app_settings import Settings
@@ -31,6 +33,7 @@ from celery_ezthrottle.store.states import State
 
 from .back_off import back_off, until_republished
 from .submissions import Submissions
+from .turns import Ticket
 from .waiters import resume_waiters
 from .watches import is_watch, watch_of
 
@@ -84,6 +87,16 @@ class Continuations:
     def client(self) -> ServiceClient:
         return ServiceClient.from_settings(self.settings)
 
+    @cached_property
+    def limiter(self) -> Limiter:
+        """Its keys are beside those of the store."""
+        settings = self.settings
+        return Limiter.from_url(settings.store, prefix=settings.key_prefix, **settings.store_options)
+
+    @cached_property
+    def matching(self) -> Matching:
+        return Matching(self.settings.limits)
+
     @classmethod
     def of(cls, app: Celery) -> Continuations:
         """The instance for ``app`` in this process.
@@ -99,7 +112,13 @@ class Continuations:
             return found
 
     def suspend(
-        self, suspension: Suspension, job: Job | None, task_name: str, *, not_before: float | None = None
+        self,
+        suspension: Suspension,
+        job: Job | None,
+        task_name: str,
+        *,
+        not_before: float | None = None,
+        ticket: Ticket | None = None,
     ) -> SuspendOutcome:
         """Suspend the task of a run: store its continuation. Soon, a thread submits ``job``, which ``suspension.job`` holds in
         stored form. If the service refuses it, the task is resumed with its own error. If ``job`` is None, ``suspension.job`` is
@@ -107,6 +126,7 @@ class Continuations:
 
         Args:
             not_before: a sweep submits the job at that time, in Unix seconds; None = a thread submits it now.
+            ticket: the task waits in the queue of a limit; or None.
 
         Returns:
             - SUSPENDED: the task is suspended.
@@ -121,7 +141,9 @@ class Continuations:
         outcome = retry_briefly(lambda: self.store.suspend(suspension, self.settings.max_suspended))
         if outcome is SuspendOutcome.SUSPENDED:
             reach("suspend.stored")
-            if (watch := watch_of(suspension.job)) is not None:
+            if ticket is not None:
+                self._queue(ticket)
+            elif (watch := watch_of(suspension.job)) is not None:
                 self._bind_soon(suspension.id, watch)
             elif not_before is not None:  # until then, the continuation is as after a submission that was not taken
                 due = min(not_before, suspension.submit_deadline)
@@ -129,6 +151,14 @@ class Continuations:
             elif job is not None:
                 self.submissions.add(suspension, job, task_name)
         return outcome
+
+    def _queue(self, ticket: Ticket) -> None:
+        try:
+            ticket.wait(self.limiter)
+        except StoreError as exc:
+            logger.warning(
+                "%s does not wait in the queue of its limit, and comes at a later time: %s", ticket.name, exc
+            )
 
     def _bind_soon(self, continuation_id: str, watch: str) -> None:
         try:

@@ -26,6 +26,7 @@ class Source(Enum):
     SENT = "sent"  # this run sent it
     JOURNAL = "journal"  # an earlier run of this task got the answer
     SERVICE = "service"  # EZThrottle delivered the answer
+    HELD = "held"  # there is none: the call waits for its turn, and was not sent
 
 
 @dataclass(eq=False)

@@ -139,7 +139,7 @@ def _retried(entry: Entry, *, keep_answer: bool) -> Entry:
         # Only a forwarded call has a key, by which the service can be asked for its result.
         return replace(entry, answer=None, unknown=True) if entry.key is not None else entry
     answer = entry.answer if keep_answer and not failed(entry.answer) else None
-    return replace(entry, answer=answer, forwards=0, unknown=False)
+    return replace(entry, answer=answer, forwards=0, since=0.0, unknown=False)
 
 
 def for_resume(

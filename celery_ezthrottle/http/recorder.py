@@ -6,6 +6,7 @@ The adapter of an HTTP library passes each call to the recorder of the current c
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from contextvars import ContextVar
 from functools import partial
@@ -14,14 +15,14 @@ from typing import Any, NoReturn, TypeAlias
 from celery_ezthrottle._common.in_context import in_context
 from celery_ezthrottle.errors import JobFailed, OutcomeUnknown, ReplayMismatch
 
+from .answered_calls import AnsweredCalls
 from .call import Call, Source
 from .flow import Flow, run, run_async
+from .gate import Gate, Sleep
 from .idempotency_keys import IdempotencyKeys
 from .journal import Entry
 from .library import Library
 from .replay import NO_REPLAY, Match, Replay
-from .run_calls import RunCalls
-from .stored_answer import StoredError, was_given_up
 
 __all__ = ["ForwardNow", "Recorder", "begin_recording", "current", "recording"]
 
@@ -34,7 +35,7 @@ class ForwardNow(BaseException):
     """Stops the body at a call that must be forwarded and not sent. ``except Exception`` in the user's code does not catch it."""
 
 
-class Recorder(RunCalls):
+class Recorder(AnsweredCalls):
     """Sees each call of one run, and answers it or lets it go out. Threads may share it.
 
     Args:
@@ -50,6 +51,7 @@ class Recorder(RunCalls):
         submits: returns whether a call that would go on the wire now is not sent, but submitted to the service. None: never.
         max_request: largest body in bytes that is read from a form with files (multipart) in order to recognize the request.
         keys: gives unsafe calls their idempotency keys; None for none.
+        gate: keeps the limits of the APIs; None where none is set.
         thread: id of the thread of the body; None = the current thread.
     """
 
@@ -65,6 +67,7 @@ class Recorder(RunCalls):
         submits: Callable[[Call], bool] | None = None,
         max_request: int = 0,
         keys: IdempotencyKeys | None = None,
+        gate: Gate | None = None,
         thread: int | None = None,
     ) -> None:
         super().__init__(replay or NO_REPLAY, max_response=max_response, max_journal=max_journal, thread=thread)
@@ -76,11 +79,8 @@ class Recorder(RunCalls):
         self._submits = submits
         self._max_request = max_request
         self._keys = keys
+        self._gate = gate
         self._ending = threading.RLock()
-        #: The calls of this run that ended in OutcomeUnknown, by their exact fingerprint.
-        self._unknown: dict[str, Call] = {}
-        #: The calls of this run that the service has given up, by their exact fingerprint.
-        self._given_up: dict[str, Call] = {}
 
     def send(
         self, library: Library, owner: Any, request: Any, arguments: dict[str, Any], *, send: Callable[[Any], Any]
@@ -98,35 +98,70 @@ class Recorder(RunCalls):
             ReplayMismatch: the call may be another form of a call that was answered.
             ForwardNow: the call must not be sent, only forwarded.
         """
-        return run(self._made(library, owner, request, arguments, send))
+        return run(self._made(library, owner, request, arguments, send, time.sleep))
 
     async def send_async(
         self, library: Library, owner: Any, request: Any, arguments: dict[str, Any], *, send: Callable[[Any], Any]
     ) -> Any:
         """The same for a library that is asynchronous: ``send`` returns an awaitable."""
-        return await run_async(self._made(library, owner, request, arguments, send))
+        from asyncio import sleep  # loaded already: this runs in an event loop
+
+        return await run_async(self._made(library, owner, request, arguments, send, sleep))
 
     def _made(
-        self, library: Library, owner: Any, request: Any, arguments: dict[str, Any], send: Callable[[Any], Any]
+        self,
+        library: Library,
+        owner: Any,
+        request: Any,
+        arguments: dict[str, Any],
+        send: Callable[[Any], Any],
+        sleep: Sleep,
     ) -> Flow[Any]:
         if self._keys is None:
             call = Call(library, request, arguments, self._stable, self._max_request)
-            return (yield from self._recorded(call, owner, send))
+            return (yield from self._recorded(call, owner, send, sleep))
         with self._keys.used(library, request) as (keyed, used):
             used.call = Call(library, keyed, arguments, self._stable, self._max_request)
-            return (yield from self._recorded(used.call, owner, send))
+            return (yield from self._recorded(used.call, owner, send, sleep))
 
-    def _recorded(self, call: Call, owner: Any, send: Callable[[Any], Any]) -> Flow[Any]:
+    def _recorded(self, call: Call, owner: Any, send: Callable[[Any], Any], sleep: Sleep) -> Flow[Any]:
         with self._lock:
             entry = self._begin(call)
-        return (yield from self._sent(call, send) if entry is None else self._answered(call, entry, owner))
+        if entry is not None:
+            return (yield from self._answered(call, entry, owner))
+        if self._gate is None or self._is_closed:
+            return (yield from self._sent(call, send))
+        return (yield from self._let_through(call, send, sleep, self._gate))
+
+    def _let_through(self, call: Call, send: Callable[[Any], Any], sleep: Sleep, gate: Gate) -> Flow[Any]:
+        try:
+            why = yield from gate.enter(call, sleep)
+        except BaseException as exc:  # that the call is cancelled while it waits, or the time of the task is over
+            self._hold(call, exc)
+            raise
+        if why is not None:
+            self._stop_before(call, why)
+        try:
+            return (yield from self._sent(call, send))
+        finally:
+            gate.leave(call)
+
+    def _stop_before(self, call: Call, why: Exception) -> NoReturn:
+        """Stop the body at a call that waits for its turn. ``why`` is its error if the task cannot be suspended."""
+        self._hold(call, why)
+        with self._lock:
+            self.to_forward = self.to_forward or call
+        raise ForwardNow
+
+    def _hold(self, call: Call, why: BaseException) -> None:
+        call.source, call.error, call.until = Source.HELD, why, len(self.calls)
 
     def _begin(self, call: Call) -> Entry | None:
         """Add ``call`` to the calls of this run. Return the entry that answers it; None when it is to be sent."""
         # Nothing here needs the fingerprint in a first run. It takes long for a large body, so it is not computed then.
         made = call.fingerprint if self.replay.entries or self._unknown or self._given_up else None
         if made is not None:
-            match, entry = self.replay.match(made, is_alone=self._is_alone)
+            match, entry = self.replay.match(made, is_alone=self.is_alone)
             if match is Match.MISMATCH and made.exact not in self._unknown:
                 raise ReplayMismatch(
                     f"The resumed task makes a {call.sent.method} call to a place it has called before, with "
@@ -140,7 +175,7 @@ class Recorder(RunCalls):
                 self._stop_to_forward(call, entry)
             if entry is not None:
                 # Its answer was of no use, so it is sent. The forwards count on, so that it is not forwarded without end.
-                call.forwards, call.since = entry.forwards, entry.since if entry.forwards else 0.0
+                call.forwards, call.since = entry.forwards, entry.since
             if (unknown := self._unknown.get(made.exact)) is not None:
                 self._fail_again(call, unknown)
             if (earlier := self._given_up.get(made.exact)) is not None:
@@ -227,56 +262,6 @@ class Recorder(RunCalls):
         ):
             with self._ending:
                 self._on_ended(call)
-
-    def _answered(self, call: Call, entry: Entry, owner: Any) -> Flow[Any]:
-        call.source = Source.SERVICE if entry.forwards else Source.JOURNAL
-        call.entry, call.forwards = entry, entry.forwards
-        if entry.forwards and call.fingerprint is not None and was_given_up(entry.answer):
-            self._given_up[call.fingerprint.exact] = call
-        try:
-            if isinstance(entry.answer, StoredError):
-                call.error = call.library.build_error(entry.answer, call.request)
-                if isinstance(call.error, OutcomeUnknown) and call.fingerprint is not None:
-                    self._unknown[call.fingerprint.exact] = call
-                raise call.error
-            assert entry.answer is not None  # noqa: S101 -- Match.ANSWERED says so
-            call.response = call.library.build_response(entry.answer, call.request, owner)
-            if call.source is Source.SERVICE or entry.stops:
-                # The service has made them, or the first run was told not to.
-                call.library.stop_retries(call.response)
-            return (yield from self._passed_on(call, owner))
-        finally:
-            with self._lock:
-                call.until = len(self.calls)
-                self._count_ended()
-                self._memory.hold(call)
-
-    def _passed_on(self, call: Call, owner: Any) -> Flow[Any]:
-        """Let the library do with the answer what it does before its caller gets it. What it sends are calls of their own."""
-        before = len(self.calls)
-        try:
-            returned = yield partial(call.library.pass_on, call, call.response, owner)
-        except Exception as exc:
-            response = call.library.response_of(call, exc)
-            if not any(exc is made.error or _is_response_of(made, response) for made in self.calls[before:]):
-                call.error, call.raised = exc, True
-                self._put_last(call)
-            raise
-        if not any(_is_response_of(made, returned) for made in self.calls[before:]):
-            call.response = returned
-            self._put_last(call)
-        return returned
-
-    def _put_last(self, call: Call) -> None:
-        """Let ``call`` be the last one: its answer is what the task gets, whatever its hooks have sent meanwhile."""
-        with self._lock:
-            if self.calls[-1] is not call:
-                self.calls.remove(call)
-                self.calls.append(call)
-
-
-def _is_response_of(call: Call, response: object) -> bool:
-    return response is not None and call.response is response
 
 
 def current() -> Recorder | None:

@@ -144,7 +144,7 @@ class RunCalls:
                 )
         return _TOO_LARGE if self._memory.is_full else None
 
-    def _is_alone(self) -> bool:
+    def is_alone(self) -> bool:
         """Whether nothing else of this run goes on beside what makes a call now: no other thread, and no other asyncio task."""
         is_body = threading.get_ident() == self.thread
         return is_body and not any(is_working() for is_working in self._working) and not _has_other_tasks()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from celery_ezthrottle._common.validators import COUNT, MAPPING, SECONDS, SIZE, TEXT, Kind
+from celery_ezthrottle._common.validators import COUNT, FLAG, MAPPING, SECONDS, SIZE, TEXT, Kind
 
 from .dialects import DIALECTS
 from .limit import Limit
@@ -77,6 +77,15 @@ class Settings(Options):
     #: are deleted first.
     max_unclaimed: int = setting(10_000, COUNT)
     max_unclaimed_bytes: int = setting(64 * 1024 * 1024, SIZE)
+    #: How many seconds a call may wait in the worker slot for its turn under a limit. If the first call of a task has to wait
+    #: longer, the task is suspended.
+    max_wait: float = setting(0.5, SECONDS)
+    #: How many seconds after its turn a call may still be sent. A later one gets another turn.
+    limit_margin: float = setting(0.025, SECONDS)
+    #: For how many seconds a call counts as one that has not ended, if its process dies.
+    limit_lease: float = setting(120.0, SECONDS)
+    #: Whether a call to a host with a limit is refused (LimitReached) while the store is out of reach. Otherwise it is made.
+    limits_required: bool = setting(False, FLAG)
     #: Seconds between two sweeps, which look for due work. One worker at a time sweeps.
     sweep_interval: float = setting(1.0, SECONDS)
     #: Lease in seconds: how long a dead process's claims are honoured.

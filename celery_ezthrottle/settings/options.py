@@ -18,6 +18,7 @@ from celery_ezthrottle._common.validators import (
     FLAG,
     HEADER_NAME,
     MAPPING,
+    NUMBER,
     SECONDS,
     STATUSES,
     STRINGS,
@@ -93,6 +94,14 @@ class Options:
     route: str | None = setting(None, choice("service", "workers"))
     #: With the route "workers": how often one call is made in all, with its first attempt.
     max_attempts: int = setting(10, COUNT)
+    #: Among the calls that wait for their turn under a limit: each step counts as if the call had come 10 s earlier.
+    priority: float = setting(0.0, NUMBER)
+    #: What becomes of a call whose turn under a limit is far off. The task's first call suspends the task. A later one waits
+    #: ``limit_wait`` seconds in the worker slot, and then goes on so: "wait": it waits on; "suspend": the task is suspended, and
+    #: its body runs again from the top; "forward": the call is submitted to the service; "raise": LimitReached.
+    on_limit: str = setting("wait", choice("wait", "suspend", "forward", "raise"))
+    #: How many seconds such a later call waits.
+    limit_wait: float = setting(10.0, SECONDS)
     #: Which calls are submitted to the service instead of being sent from here. "limited": none; a call is forwarded when it has
     #: failed. "first": the first call that the service can take. "all": each call that it can take.
     submit: str = setting("limited", choice("limited", "first", "all"))

@@ -175,6 +175,11 @@ class Store(Protocol):
         that has left STORED meanwhile is passed over.
         """
 
+    def take_turns_of(self, task_ids: Sequence[str], result: bytes, now: float, until: float) -> Sequence[Claim]:
+        """Do the same for the newest continuation of each of these tasks, however far off its ``turn`` is, if it has one that was
+        not taken.
+        """
+
     def published(self, continuation_id: str, due: float) -> None:
         """The parked message was published: DELIVERED or PUBLISHED → PUBLISHED, ``publications`` + 1, due again at ``due``."""
 

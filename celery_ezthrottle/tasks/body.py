@@ -31,7 +31,7 @@ from .outermost import stop_again
 from .resuming import begin
 from .retry import active, holds_back_retries
 from .run import Run, is_fresh, options_of
-from .suspend import no_progress, suspend
+from .suspend import no_progress, suspend, suspend_until_turn
 
 __all__ = ["execute"]
 
@@ -179,8 +179,11 @@ class _Execution:
         if call is None:
             return
         assert isinstance(call.error, Exception)  # noqa: S101 -- the recorder has set it
-        why = self._obstacle(call)
-        if why is None:
+        is_held = self.run.gate is not None and self.run.gate.held is not None
+        why = None if is_held else self._obstacle(call)
+        if is_held:
+            suspend_until_turn(self.run, call, call.error)
+        elif why is None:
             suspend(self.run, call, call.error, self._arguments())
         elif why:
             add_note(call.error, f"Not forwarded: {why}.")

@@ -11,6 +11,7 @@ from celery.exceptions import Ignore
 from celery_ezthrottle._common.log import logger, warn_once
 from celery_ezthrottle.broker.parked_message import envelope_of
 from celery_ezthrottle.continuations import turns
+from celery_ezthrottle.continuations.turns import Ticket
 from celery_ezthrottle.errors import StoreError
 from celery_ezthrottle.service.job import Job
 from celery_ezthrottle.store.records import SuspendOutcome, Suspension
@@ -71,7 +72,14 @@ def record_of(
 
 
 def park(
-    run: Run, suspension: Suspension, job: Job | None, leaving: Exception, reason: str, *, held: float | None = None
+    run: Run,
+    suspension: Suspension,
+    job: Job | None,
+    leaving: Exception,
+    reason: str,
+    *,
+    held: float | None = None,
+    ticket: Ticket | None = None,
 ) -> None:
     """Suspend the task of ``run``, and have ``job`` submitted. If that is not possible, add a note to ``leaving`` and return.
 
@@ -79,6 +87,7 @@ def park(
         job: None: nothing is submitted, because ``suspension.job`` names what is watched, or the task waits for its turn.
         reason: why the task is suspended, without anything that could be a secret.
         held: Unix seconds before which the job is not submitted; None = it is submitted now.
+        ticket: the task waits in the queue of a limit; or None.
 
     Raises:
         Suspended: the task is suspended, or another run has it.
@@ -97,7 +106,7 @@ def park(
         add_note(leaving, f"Not forwarded: the result backend failed with {type(exc).__name__}.")
         return
     try:
-        outcome = run.continuations.suspend(suspension, job, task.name, not_before=held)
+        outcome = run.continuations.suspend(suspension, job, task.name, not_before=held, ticket=ticket)
     except Exception as exc:  # the store is out of reach, its answer was lost, or a soft time limit was exceeded
         try:
             run.suspended = retry_briefly(lambda: run.store.close_run(run.id))

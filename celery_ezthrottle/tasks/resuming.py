@@ -64,6 +64,7 @@ def begin(run: Run, *, thread: int) -> None:
         max_request=settings.max_request_body,
         thread=thread,
         keys=_keys(run) if run.options.idempotency_header else None,
+        gate=run.gate,
     )
 
 

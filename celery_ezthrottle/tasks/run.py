@@ -22,6 +22,8 @@ from celery_ezthrottle.settings.options import Options, resolve
 from celery_ezthrottle.store.protocol import Store
 from celery_ezthrottle.store.retrying import retry_briefly
 
+from .limiting import gate_of
+
 if TYPE_CHECKING:
     from .handing_over import HandedOver
 
@@ -57,6 +59,7 @@ class Run:
         may_be_parked_as: id of a continuation that the store may or may not have, because it did not answer; or None.
         stopped: the exception that stopped this run, or None.
         note: a note for the error that leaves the body, or "".
+        gate: keeps the limits of the APIs that the task calls; or None.
         handed_over: what became of the request that an earlier run has handed over. This run ends with it. Or None.
     """
 
@@ -78,6 +81,7 @@ class Run:
         self.may_be_parked_as: str | None = None
         self.stopped: Ignore | None = None
         self.note = ""
+        self.gate = gate_of(self)
         self.handed_over: HandedOver | None = None
         self._is_ready_for_retry = False
         seen = vars(request)

@@ -17,7 +17,7 @@ from celery_ezthrottle.continuations import turns
 from celery_ezthrottle.continuations.build_job import build_job, not_before
 from celery_ezthrottle.errors import InvalidJob, JobFailed, StoreError
 from celery_ezthrottle.http import journal
-from celery_ezthrottle.http.call import Call
+from celery_ezthrottle.http.call import Call, Source
 from celery_ezthrottle.http.stored_answer import dump_answer
 from celery_ezthrottle.service.job import Job
 from celery_ezthrottle.store.records import Suspension
@@ -26,7 +26,7 @@ from .notes import add_note
 from .parking import park, record_of
 from .run import Run
 
-__all__ = ["no_progress", "suspend", "suspension_of"]
+__all__ = ["no_progress", "suspend", "suspend_until_turn", "suspension_of"]
 
 #: How many suspensions in a row may leave the answer of the one before unused.
 _STALLS = 3
@@ -93,6 +93,32 @@ def suspend(run: Run, call: Call, leaving: Exception, arguments: Mapping[str, An
     park(run, suspension_of(run, call, job, continuation_id, held), job, leaving, _reason(call), held=held)
 
 
+def suspend_until_turn(run: Run, call: Call, leaving: Exception) -> None:
+    """Suspend the task of ``run`` until ``call``, which a limit has kept back, has its turn. It was not sent.
+
+    If that is not possible, add a note to ``leaving`` and return. Raises what :func:`suspend` raises.
+    """
+    assert run.gate is not None  # noqa: S101 -- it has stopped the body
+    assert run.gate.held is not None  # noqa: S101
+    buckets, queued = run.gate.held
+    try:
+        run.before_suspension()
+    except StoreError as exc:
+        add_note(leaving, f"Not suspended: {exc}")
+        return
+    options = run.options
+    ticket = turns.Ticket(
+        name=turns.ticket_of(run.task.request.id),
+        buckets=buckets,
+        queued=queued,
+        lease=run.settings.limit_lease,
+        lifetime=options.result_timeout,
+        priority=options.priority,
+    )
+    record = suspension_of(run, call, None, uuid4().hex, turn=ticket.lost_at(time.time()))
+    park(run, record, None, leaving, f"the limit {queued.key!r} has no turn", ticket=ticket)
+
+
 def suspension_of(
     run: Run,
     call: Call,
@@ -116,7 +142,7 @@ def suspension_of(
     forwarded = journal.Entry(
         fingerprint=call.fingerprint,
         answer=None,
-        forwards=call.forwards + 1,
+        forwards=call.forwards + (call.source is not Source.HELD),
         key=job.idempotent_key if job is not None else None,
         since=since,
         stalls=stalled.stalls + 1 if stalled else 0,

@@ -403,9 +403,10 @@ def test_the_prefix_holds_the_name_of_the_app_as_one_hash_tag(main: str | None, 
 
 def test_every_setting_can_come_from_both_places(app: Celery) -> None:
     numbers = {"webhook_tolerance", "result_timeout", "submit_timeout", "sweep_interval", "lease", "sdk_wait"}
+    numbers |= {"priority", "limit_wait", "max_wait", "limit_margin", "limit_lease"}
     sizes = {"max_request_body", "max_response", "max_journal", "webhook_quorum"}
     sizes |= {"max_suspended", "max_unclaimed", "max_unclaimed_bytes", "max_forwards", "max_attempts"}
-    flags = {"forward_on_retry", "exhaust_retries", "send_unmatched"}
+    flags = {"forward_on_retry", "exhaust_retries", "send_unmatched", "limits_required"}
     mappings = {"store_options", "retry_policy", "metadata"}
     lists = {"forward_hosts", "forward_signed_hosts", "regions"}
     particular: dict[str, tuple[str, Any]] = {
@@ -415,6 +416,7 @@ def test_every_setting_can_come_from_both_places(app: Celery) -> None:
         "limits": ("*=7/s", {"*": Limit("7/s")}),
         "submit": ("first", "first"),
         "route": ("service", "service"),
+        "on_limit": ("raise", "raise"),
         "forward_on_network_error": ("never", "never"),
         "keep_answers": ("retries", "retries"),
         "region_policy": ("strict", "strict"),

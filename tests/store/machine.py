@@ -144,6 +144,10 @@ class Machine(RuleBasedStateMachine):
         turn = turn and self.now + turn
         self.suspend(self.draft(task_id, self.name("r"), retries, shared, journal=journal, turn=turn), limit)
 
+    @rule(task_ids=st.lists(TASKS, max_size=3, unique=True))
+    def turns_of_tasks_come(self, task_ids: list[str]) -> None:
+        self.both("take_turns_of", task_ids, b"its turn", self.now, self.now + LEASE)
+
     @rule(limit=st.sampled_from([1, 10]))
     def turns_come(self, limit: int) -> None:
         self.both("take_turns", b"its turn", self.now, self.now + LEASE, limit)

@@ -212,15 +212,21 @@ class ModelStore:
     @atomic
     def take_turns(self, result: bytes, now: float, until: float, limit: int) -> Turns:
         come = sorted((turn, id_) for id_, turn in self._.turns.items() if turn <= now)[:limit]
-        claims = []
-        for _, id_ in come:
-            del self._.turns[id_]
-            found = self._one(id_)
-            if found and found.state is State.STORED:
-                found.own = Act.SETTLE, result
-                self._wake(found, Act.SETTLE, now, until)
-                claims.append(_claim(found))
+        claims = [claim for _, id_ in come if (claim := self._take_turn(id_, result, now, until))]
         return Turns(claims=tuple(claims), next=min(self._.turns.values(), default=None))
+
+    @atomic
+    def take_turns_of(self, task_ids: Sequence[str], result: bytes, now: float, until: float) -> Sequence[Claim]:
+        newest = [self._.newest.get(task_id, "") for task_id in task_ids if self._known("task", task_id)]
+        return [claim for id_ in newest if (claim := self._take_turn(id_, result, now, until))]
+
+    def _take_turn(self, id_: str, result: bytes, now: float, until: float) -> Claim | None:
+        found = self._one(id_) if self._.turns.pop(id_, None) is not None else None
+        if not found or found.state is not State.STORED:
+            return None
+        found.own = Act.SETTLE, result
+        self._wake(found, Act.SETTLE, now, until)
+        return _claim(found)
 
     @atomic
     def cancel(self, task_id: str, result: bytes, now: float) -> str | None:

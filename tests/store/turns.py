@@ -93,6 +93,16 @@ class TurnsContract(Contract):
         assert after == bench.snapshot()
         assert before != after  # only the place in the queue is gone
 
+    def test_the_turn_of_a_task_can_come_earlier(self, store: Store) -> None:
+        for number in (1, 2):
+            store.suspend(park(f"c{number}", task_id=f"t{number}", run_id=f"r{number}", turn=TURN), ROOM)
+        store.suspend(park("c3", task_id="t3", run_id="r3"), ROOM)  # it waits for a job
+        claims = store.take_turns_of(["t2", "t3", "t4"], b"its turn", NOW, NOW + 60)
+        assert [(claim.id, claim.state, claim.task_id) for claim in claims] == [("c2", State.DELIVERED, "t2")]
+        assert store.take_turns_of(["t2"], b"its turn", NOW, NOW + 60) == []
+        assert is_due(store, NOW + 60, "c2")
+        assert take(store) == (["c1"], None)
+
     def test_others_are_not_touched(self, store: Store) -> None:
         reach(store, State.SUBMITTED)
         assert take(store, DEADLINE) == ([], None)

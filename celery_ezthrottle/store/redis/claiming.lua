@@ -17,3 +17,12 @@ local function claim(id, record, due)
   for i, name in ipairs(CLAIM) do values[i + 1] = record[name] end
   return values
 end
+
+-- STORED → DELIVERED, claimed. Gives the fields of a Claim; nil when it does not wait for a turn, or is in another state.
+local function take_turn(id, result, now, due)
+  local record = redis.call('ZREM', TURNS, id) == 1 and read_claim(id)
+  if not record or record.state ~= 'stored' then return nil end
+  record.job = ''
+  wake(id, record, now, 'result', result, 'own', 'settled')
+  return claim(id, record, due)
+end

@@ -11,7 +11,7 @@ __all__ = ["ACTS", "PARTS", "source"]
 ACTS = (
     "bind", "cancel", "cancel_all", "claim", "claim_due", "close_run", "counts", "deliver", "deliver_rest", "end", "finish",
     "finish_all", "health", "hold", "lead", "note_receiver", "postpone", "published", "resign", "result", "save_journal",
-    "settle", "start", "suspend", "take_nonce", "take_turns", "task", "withdraw",
+    "settle", "start", "suspend", "take_nonce", "take_turns", "take_turns_of", "task", "withdraw",
 )  # fmt: skip
 #: Files of shared functions. The functions of a file may use those of the files before it.
 PARTS = ("prelude", "counting", "unclaimed", "jobs", "ending", "binding", "waking", "claiming", "crowds")

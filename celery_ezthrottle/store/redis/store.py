@@ -175,6 +175,9 @@ class RedisStore:
         following, *claims = self._act("take_turns", result, now, until, limit)
         return Turns(claims=tuple(map(claim_of, claims)), next=float(following) if following else None)
 
+    def take_turns_of(self, task_ids: Sequence[str], result: bytes, now: float, until: float) -> Sequence[Claim]:
+        return [claim_of(values) for values in self._act("take_turns_of", result, now, until, *task_ids)]
+
     def published(self, continuation_id: str, due: float) -> None:
         self._act("published", continuation_id, due)
 

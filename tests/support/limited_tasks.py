@@ -1,0 +1,76 @@
+"""Tasks whose calls go to a host with a limit."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, TypeAlias
+
+from celery import Task
+
+from celery_ezthrottle import LimitReached, frugal
+
+from .http_clients import CLIENTS
+from .project import app, note
+
+BoundTask: TypeAlias = "Task[Any, Any]"
+
+
+@app.task(bind=True)
+@frugal
+def looks(self: BoundTask, path: str, library: str = "requests") -> Any:
+    note(path, "start")
+    return CLIENTS[library].get_json(path)["path"]
+
+
+@app.task
+@frugal(priority=100)
+def looks_urgently(path: str) -> Any:
+    note(path, "start")
+    return CLIENTS["requests"].get_json(path)["path"]
+
+
+@app.task
+@frugal
+def looks_often(path: str, times: int) -> int:
+    """Its later calls wait in the slot."""
+    note(path, "start")
+    for _ in range(times):
+        CLIENTS["requests"].get_json(path)
+    return times
+
+
+@app.task
+@frugal(on_limit="raise", limit_wait=0.01)
+def looks_as_often_as_it_may(path: str, times: int) -> int:
+    note(path, "start")
+    for number in range(times):
+        try:
+            CLIENTS["requests"].get_json(path)
+        except LimitReached:
+            return number
+    return times
+
+
+@app.task
+@frugal(on_limit="suspend", limit_wait=0.01)
+def looks_often_and_frees_its_slot(path: str, times: int) -> int:
+    note(path, "start")
+    for number in range(times):
+        CLIENTS["requests"].post_json(f"{path}/{number}")
+    return times
+
+
+@app.task
+@frugal
+def gathers(path: str, times: int) -> int:
+    """Several calls at once, in an event loop."""
+    import httpx2
+
+    from .project import UPSTREAM
+
+    async def all_of_them() -> None:
+        async with httpx2.AsyncClient() as client:
+            await asyncio.gather(*(client.get(f"{UPSTREAM}{path}") for _ in range(times)))
+
+    asyncio.run(all_of_them())
+    return times

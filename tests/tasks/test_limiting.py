@@ -1,0 +1,144 @@
+"""Workers keep the limit of an API together: a call has its turn, waits for it, or its task is suspended until then."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from typing import Any
+
+import pytest
+
+from celery_ezthrottle.limits.bucket import Bucket
+from celery_ezthrottle.limits.limiter import Limiter
+from celery_ezthrottle.settings.limit import Window
+from tests.support import limited_tasks
+from tests.support.http_clients import CLIENTS
+from tests.support.lab import PATIENCE, Lab, wait_until
+from tests.support.upstream import Answer
+
+QUEUE = "limited"
+PREFIX = f"{{{QUEUE}}}:"
+#: What a call may lose on its way, from the store's time to the upstream's.
+ON_THE_WAY = 0.15
+
+
+@pytest.fixture(scope="module")
+def _workers(shared_lab: Lab) -> Iterator[None]:
+    host = shared_lab.upstream.url.split("/")[2]
+    limits = "\n".join(
+        [
+            f"{host}/fast/* = 5/s",
+            f"{host}/slow/* = 2/2s",
+            f"{host}/single/* = 100/s; concurrency=1",
+            f"{host}/cooling/* = 100/s",
+        ]
+    )
+    environment = {
+        "EZTHROTTLE_ROUTE": "workers",
+        "EZTHROTTLE_LIMITS": limits,
+        "EZTHROTTLE_KEY_PREFIX": PREFIX,
+        "TEST_QUEUE": QUEUE,
+    }
+    with ExitStack() as stack:
+        for name in ("limited-1", "limited-2"):
+            stack.enter_context(shared_lab.worker(name, "-P", "threads", "-c", "3", "-Q", QUEUE, **environment))
+        yield
+
+
+@pytest.fixture
+def limited(lab: Lab, _workers: None) -> Lab:
+    return lab
+
+
+def send(task: Any, *args: Any) -> Any:
+    return task.apply_async(args, queue=QUEUE)
+
+
+def test_no_window_is_over_and_no_slot_waits(limited: Lab, path: str) -> None:
+    """Twenty tasks in two workers, of a limit of five in a second."""
+    began = time.monotonic()
+    results = [send(limited_tasks.looks, f"/fast{path}/{number}") for number in range(20)]
+    # A slot is free while most of them wait.
+    assert send(limited_tasks.looks, f"{path}/unlimited").get(timeout=PATIENCE) == f"{path}/unlimited"
+    assert time.monotonic() < began + 3
+    assert [result.get(timeout=PATIENCE) for result in results] == [f"/fast{path}/{number}" for number in range(20)]
+    assert time.monotonic() >= began + 3 - ON_THE_WAY
+    assert all(limited.upstream.by_worker(f"/fast{path}/{number}") == 1 for number in range(20))
+
+
+@pytest.mark.parametrize("library", CLIENTS)
+def test_each_library_alike(limited: Lab, path: str, library: str) -> None:
+    began = time.monotonic()
+    results = [send(limited_tasks.looks, f"/fast{path}/{number}", library) for number in range(11)]
+    assert all(result.get(timeout=PATIENCE) for result in results)
+    assert time.monotonic() >= began + 2 - ON_THE_WAY
+
+
+def test_a_task_that_waits_is_seen_and_can_be_revoked(limited: Lab, path: str) -> None:
+    results = [send(limited_tasks.looks, f"/slow{path}/{number}") for number in range(9)]
+    waiting = wait_until(lambda: [result for result in results if result.state == "FORWARDED"], "one that waits")
+    assert "has no turn" in waiting[-1].info["reason"]
+    last = waiting[-1]
+    last.revoke()
+    wait_until(lambda: last.state == "REVOKED", "the revocation")
+    for result in results:
+        if result is not last:
+            result.get(timeout=PATIENCE)
+
+
+def test_an_urgent_call_overtakes(limited: Lab, path: str) -> None:
+    results = [send(limited_tasks.looks, f"/slow{path}/{number}") for number in range(10)]
+    wait_until(lambda: sum(result.state == "FORWARDED" for result in results) >= 6, "most to wait")
+    urgent = send(limited_tasks.looks_urgently, f"/slow{path}/urgent")
+    urgent.get(timeout=PATIENCE)
+    assert sum(result.state != "SUCCESS" for result in results) >= 3
+    for result in results:
+        result.get(timeout=PATIENCE)
+
+
+def test_later_calls_wait_in_the_slot(limited: Lab, path: str) -> None:
+    began = time.monotonic()
+    assert send(limited_tasks.looks_often, f"/fast{path}", 12).get(timeout=PATIENCE) == 12
+    assert time.monotonic() >= began + 2 - ON_THE_WAY
+    assert limited.effects(f"/fast{path}") == ["start"]
+    assert limited.upstream.by_worker(f"/fast{path}") == 12
+
+
+def test_later_calls_can_raise(limited: Lab, path: str) -> None:
+    made = send(limited_tasks.looks_as_often_as_it_may, f"/slow{path}", 12).get(timeout=PATIENCE)
+    assert 1 <= made < 12
+    assert limited.upstream.by_worker(f"/slow{path}") == made
+
+
+def test_later_calls_can_suspend_and_none_is_repeated(limited: Lab, path: str) -> None:
+    assert send(limited_tasks.looks_often_and_frees_its_slot, f"/slow{path}", 6).get(timeout=PATIENCE) == 6
+    assert [limited.upstream.by_worker(f"/slow{path}/{number}") for number in range(6)] == [1] * 6
+    assert len(limited.effects(f"/slow{path}")) > 1
+
+
+def test_calls_in_an_event_loop_wait_without_blocking_it(limited: Lab, path: str) -> None:
+    began = time.monotonic()
+    assert send(limited_tasks.gathers, f"/fast{path}", 11).get(timeout=PATIENCE) == 11
+    assert time.monotonic() >= began + 2 - ON_THE_WAY
+
+
+def test_calls_that_are_on_their_way_are_counted(limited: Lab, path: str) -> None:
+    results = [send(limited_tasks.looks, f"/single{path}") for _ in range(8)]
+    assert all(result.get(timeout=PATIENCE) for result in results)
+    assert limited.upstream.by_worker(f"/single{path}") == 8
+    host = limited.upstream.url.split("/")[2]
+    bucket = Bucket(f"{host}/single/*", (Window(100, 1.0),), None, 1)
+    with closing(Limiter.from_url(limited.environment["TEST_REDIS"], prefix=PREFIX)) as limiter:
+        wait_until(lambda: limiter.status(bucket).leases == 0, "the last lease to be given back")
+
+
+def test_no_call_is_made_while_a_host_cools_down(limited: Lab, path: str) -> None:
+    limited.upstream.plan(f"/cooling{path}", Answer(429, headers={"Retry-After": "2"}))
+    first = send(limited_tasks.looks, f"/cooling{path}")
+    wait_until(lambda: first.state == "FORWARDED", "the cool-down")
+    began = time.monotonic()
+    others = [send(limited_tasks.looks, f"/cooling{path}/{number}") for number in range(3)]
+    assert all(result.get(timeout=PATIENCE) for result in (first, *others))
+    assert time.monotonic() >= began + 1
+    assert limited.upstream.by_worker(f"/cooling{path}") == 2
