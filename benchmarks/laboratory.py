@@ -71,15 +71,24 @@ class Laboratory:
         return Continuations.of(app)
 
     @contextmanager
-    def worker(self, slots: int = 2, include: str | None = None, **environment: str) -> Iterator[Process]:
+    def worker(
+        self,
+        slots: int = 2,
+        include: str | None = None,
+        pool: str = "prefork",
+        queue: str | None = None,
+        **environment: str,
+    ) -> Iterator[Process]:
         """Run a worker with ``slots`` pool processes. It is ready when the ``with`` block starts, and ends with the block.
 
         Args:
             include: a module with more tasks.
+            pool: "threads" gives it threads instead of processes.
+            queue: what it consumes; None = the default queue.
         """
         options = (
             "-P",
-            "prefork",
+            pool,
             "-c",
             str(slots),
             "-n",
@@ -89,6 +98,7 @@ class Laboratory:
             "--without-mingle",
             "--without-gossip",
             *(("--include", include) if include else ()),
+            *(("-Q", queue) if queue else ()),
         )
         with self._celery("worker", "worker", *options, ready="bench@bench ready.", **environment) as process:
             process.wait_until_ready()

@@ -7,10 +7,11 @@ import math
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 __all__ = ["Report", "median_ratio", "percentile", "spread"]
 
-Value = float | int | str | Mapping[str, float] | None
+Value: TypeAlias = "float | int | str | Mapping[str, Value] | None"
 
 
 class Report:
@@ -35,7 +36,7 @@ class Report:
 def _rounded(value: Value) -> Value:
     """Round floats to four significant digits. The measurements are not more precise than that."""
     if isinstance(value, Mapping):
-        return {key: _significant(number) for key, number in value.items()}
+        return {key: _rounded(each) for key, each in value.items()}
     return _significant(value) if isinstance(value, float) else value
 
 

@@ -5,59 +5,35 @@ The clients are those that most code has: one for the process, made at import, w
 
 from __future__ import annotations
 
-import functools
-import json
 import os
 import time
-from typing import Any, TypedDict
 
-import redis
 import requests
 from anthropic import Anthropic
-from celery import signals
 from openai import OpenAI
 
 from celery_ezthrottle import frugal
 
+from . import runs
 from .project import app
 
 __all__ = [
-    "RUNS",
     "UPSTREAM",
-    "Run",
     "anthropic_ours",
     "anthropic_stock",
     "openai_ours",
     "openai_stock",
     "requests_ours",
     "requests_stock",
+    "runs",
 ]
 
 #: Environment variable with the URL of the upstream.
 UPSTREAM = "BENCH_UPSTREAM"
-#: Key of the list in which each run of a task is recorded.
-RUNS = "slot-runs"
 
 _url = os.environ.get(UPSTREAM, "http://127.0.0.1:9")  # nobody calls it where the tasks are only sent
 _openai = OpenAI(base_url=f"{_url}/v1", api_key="none")
 _anthropic = Anthropic(base_url=_url, api_key="none")
-
-#: When the run of a task began, by the id of the task.
-_began: dict[str, float] = {}
-
-
-class Run(TypedDict):
-    """One run of a task.
-
-    Attributes:
-        seconds: time for which it held the slot.
-        state: how it ended, in Celery's words. A suspended run ends as ``IGNORED``.
-    """
-
-    task: str
-    task_id: str
-    seconds: float
-    state: str
 
 
 def _ask_openai(prompt: str) -> str | None:
@@ -118,21 +94,3 @@ def requests_stock(prompt: str) -> str | None:
 @frugal
 def requests_ours(prompt: str) -> str | None:
     return _text(_post(prompt))
-
-
-@signals.task_prerun.connect
-def _begin_run(task_id: str = "", **_: Any) -> None:
-    _began[task_id] = time.perf_counter()
-
-
-@signals.task_postrun.connect
-def _end_run(task_id: str = "", task: Any = None, state: str = "", **_: Any) -> None:
-    """Record a run. The package's own handler was called before this one, so its time is in the run."""
-    seconds = time.perf_counter() - _began.pop(task_id)
-    run: Run = {"task": task.name, "task_id": task_id, "seconds": seconds, "state": state}
-    _notes().rpush(RUNS, json.dumps(run))
-
-
-@functools.cache
-def _notes() -> redis.Redis:
-    return redis.Redis.from_url(os.environ["BENCH_NOTES"])

@@ -33,10 +33,9 @@ from tests.support.upstream import Answer, Received, running
 from .laboratory import WORKER, Laboratory, laboratory, wait_until
 from .project import app
 from .report import Report
+from .runs import UNFINISHED, Run, RunLog
 from .slot_tasks import (
-    RUNS,
     UPSTREAM,
-    Run,
     anthropic_ours,
     anthropic_stock,
     openai_ours,
@@ -150,7 +149,7 @@ def _json(status: int, content: Any, headers: dict[str, str] | None = None) -> A
 
 class _Bench:
     def __init__(self, lab: Laboratory, upstream: _Upstream) -> None:
-        self._notes: Any = lab.notes
+        self._lab = lab
         self._upstream = upstream
 
     def run(self, name: str, tasks: int) -> dict[str, list[Run]]:
@@ -161,7 +160,7 @@ class _Bench:
         """
         kinds = [task for both in TASKS.values() for task in both]
         order = [task for number in range(tasks) for task in (kinds if number % 2 else reversed(kinds))]
-        self._notes.flushdb()
+        log = RunLog(self._lab.notes)
         sent = {}
         with denied_join_result():  # do not subscribe to the results: nobody reads them
             for number, task in enumerate(order):
@@ -169,17 +168,14 @@ class _Bench:
                 sent[task.apply_async((prompt,), queue=name).id] = task, prompt
         app.control.add_consumer(name, destination=[WORKER], reply=True)
 
-        def runs() -> list[Run]:
-            return [json.loads(noted) for noted in self._notes.lrange(RUNS, 0, -1)]
-
         def ended() -> bool:
-            return sum(run["state"] != SUSPENDED for run in runs()) == len(order)
+            return sum(run["state"] not in UNFINISHED for run in log.read()) == len(order)
 
         wait_until(ended, "all tasks")
         app.control.cancel_consumer(name, destination=[WORKER], reply=True)
         found: defaultdict[str, list[Run]] = defaultdict(list)
         states: defaultdict[str, list[str]] = defaultdict(list)
-        for run in runs():
+        for run in log.read():
             found[run["task"]].append(run)
             states[run["task_id"]].append(run["state"])
         stock = [task for task, _ in TASKS.values()]
@@ -194,7 +190,7 @@ class _Bench:
 
 
 def _put(report: Report, library: str, stock: list[Run], ours: list[Run]) -> None:
-    stock_s, ours_s = (sum(run["seconds"] for run in runs) for runs in (stock, ours))
+    stock_s, ours_s = (sum(run["ended"] - run["began"] for run in runs) for runs in (stock, ours))
     ratio = ours_s / stock_s
     report.put(
         f"  {library}: stock {stock_s:.2f} s of slots, ours {ours_s:.3f} s, ratio {ratio:.4f} (goal: at most {GOAL:g})",

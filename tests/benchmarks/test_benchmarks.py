@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 TINY = {
     "client": ("--blocks", "2", "--block", "5"),
     "import_time": ("--samples", "1"),
+    "outage": ("--tasks", "24", "--contenders", "service"),
     "overhead": ("--rounds", "1", "--blocks", "2"),
     "slots": ("--tasks", "1", "--retry-after", "3", "--slots", "6"),
     "resume": ("--blocks", "2", "--block", "5", "--resumes", "4", "--waits", "2"),
@@ -31,6 +32,17 @@ WRITTEN_OUT = {
     **{
         f"<library>.{key}": {f"{library}.{key}" for library in ("openai", "anthropic", "requests")}
         for key in ("slot_s_stock", "slot_s_ours", "ratio")
+    },
+    **{
+        f"contenders.<contender>.{key}": {f"contenders.service.{key}"}  # the only one in a tiny run
+        for key in (
+            "makespan",
+            "calls_per_task",
+            "rate_limited_per_task",
+            "slot_seconds",
+            "bystander_p99",
+            "unfinished",
+        )
     },
     "…_processor_us": {f"{kind}_processor_us" for kind in ("resumed", "stock", "resumed_call", "stock_call")},
     "sweep_us_idle_<waiting>": {f"sweep_us_idle_{waiting}" for waiting in (0, 2, 200)},
@@ -48,8 +60,8 @@ def documented(script: str) -> set[str]:
 
 
 def flat(found: dict[str, Any]) -> dict[str, Any]:
-    """The values of an object within the object stand under both keys, with a dot between."""
-    pairs = ((key, value if isinstance(value, dict) else {"": value}) for key, value in found.items())
+    """The values of an object within the object stand under all keys that lead to them, with dots between."""
+    pairs = ((key, flat(value) if isinstance(value, dict) else {"": value}) for key, value in found.items())
     return {f"{key}.{name}".rstrip("."): each for key, value in pairs for name, each in value.items()}
 
 
