@@ -95,7 +95,7 @@ class Continuations:
 
     @cached_property
     def matching(self) -> Matching:
-        return Matching(self.settings.limits)
+        return Matching(self.settings.limits, margin=self.settings.limit_margin)
 
     @classmethod
     def of(cls, app: Celery) -> Continuations:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from celery_ezthrottle._common.callables import OptionFailed, ask
 from celery_ezthrottle._common.host_patterns import host_matches, host_names
-from celery_ezthrottle.settings.limit import Limit
+from celery_ezthrottle.settings.limit import Limit, Window
 
 from .bucket import Bucket
 
@@ -43,10 +43,13 @@ class Matching:
 
     Args:
         limits: patterns to limits, as the setting ``limits`` has them: ``host``, ``host:port``, and either with ``/path``.
+        margin: seconds by which the way to the API may take longer for one call than for another. Each window is so much longer
+            for us: a call that had its turn late, and one that has it in time, are then not too near for the API.
     """
 
-    def __init__(self, limits: Mapping[str, Limit]) -> None:
+    def __init__(self, limits: Mapping[str, Limit], *, margin: float = 0.0) -> None:
         self._limits = dict(limits)
+        self._margin = margin
         self._rules = lru_cache(HOSTS)(self._find)
 
     def buckets(self, url: str, request: Callable[[], Any], header: Callable[[str], str | None]) -> tuple[Bucket, ...]:
@@ -86,7 +89,8 @@ class Matching:
         for pattern, limit in self._limits.items():
             host, slash, path = pattern.partition("/")
             if host_matches(names, host):
-                bucket = Bucket(pattern, limit.windows, limit.burst, limit.concurrency)
+                windows = tuple(Window(window.count, window.seconds + self._margin) for window in limit.windows)
+                bucket = Bucket(pattern, windows, limit.burst, limit.concurrency)
                 rules.append(_Rule(slash + path, bucket, limit.per))
         plain = None if any(rule.path or rule.per for rule in rules) else tuple(rule.bucket for rule in rules)
         return tuple(rules), plain
