@@ -42,6 +42,7 @@ def _bucket(bucket: Bucket) -> dict[str, object]:
         "windows": list(_windows(bucket)),
         "interval": max((math.ceil(window.seconds * 1e6 / window.count) for window in bucket.windows), default=PACE),
         **{name: value for name, value in limits.items() if value is not None},
+        **({"learns": True} if bucket.learns else {}),
     }
 
 

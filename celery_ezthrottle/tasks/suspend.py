@@ -19,6 +19,8 @@ from celery_ezthrottle.errors import InvalidJob, JobFailed, StoreError
 from celery_ezthrottle.http import journal
 from celery_ezthrottle.http.call import Call, Source
 from celery_ezthrottle.http.stored_answer import dump_answer
+from celery_ezthrottle.limits.bucket import Bucket
+from celery_ezthrottle.limits.turns import Queued
 from celery_ezthrottle.service.job import Job
 from celery_ezthrottle.store.records import Suspension
 
@@ -70,8 +72,12 @@ def suspend(run: Run, call: Call, leaving: Exception, arguments: Mapping[str, An
         add_note(leaving, f"Not forwarded: {exc}")
         return
     if run.options.is_by_workers:
-        turn = turns.turn_at(call, time.time())
-        park(run, suspension_of(run, call, None, continuation_id, turn=turn), None, leaving, _reason(call))
+        cooling = run.gate.cooling if run.gate is not None else None
+        if cooling is not None:
+            _queue(run, call, leaving, cooling, _reason(call))
+        else:
+            turn = turns.turn_at(call, time.time())
+            park(run, suspension_of(run, call, None, continuation_id, turn=turn), None, leaving, _reason(call))
         return
     try:
         job = build_job(
@@ -100,13 +106,17 @@ def suspend_until_turn(run: Run, call: Call, leaving: Exception) -> None:
     """
     assert run.gate is not None  # noqa: S101 -- it has stopped the body
     assert run.gate.held is not None  # noqa: S101
-    buckets, queued = run.gate.held
     try:
         run.before_suspension()
     except StoreError as exc:
         add_note(leaving, f"Not suspended: {exc}")
         return
-    options = run.options
+    _queue(run, call, leaving, run.gate.held, f"the limit {run.gate.held[1].key!r} has no turn")
+
+
+def _queue(run: Run, call: Call, leaving: Exception, held: tuple[tuple[Bucket, ...], Queued], reason: str) -> None:
+    """Suspend the task of ``run``, and let it wait in the queue of a limit."""
+    (buckets, queued), options = held, run.options
     ticket = turns.Ticket(
         name=turns.ticket_of(run.task.request.id),
         buckets=buckets,
@@ -116,7 +126,7 @@ def suspend_until_turn(run: Run, call: Call, leaving: Exception) -> None:
         priority=options.priority,
     )
     record = suspension_of(run, call, None, uuid4().hex, turn=ticket.lost_at(time.time()))
-    park(run, record, None, leaving, f"the limit {queued.key!r} has no turn", ticket=ticket)
+    park(run, record, None, leaving, reason, ticket=ticket)
 
 
 def suspension_of(

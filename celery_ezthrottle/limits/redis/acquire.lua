@@ -1,7 +1,7 @@
 -- ARGV: buckets, ticket, longest wait, margin, lease, the turn that is given back or "".
 -- Gives {key of the bucket that has no turn so soon, or "", the time of the turn or -1, the present time}.
 local ticket, max_wait, margin, lease, late = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
-local buckets = cjson.decode(ARGV[1])
+local buckets = buckets_of(ARGV[1])
 local queued, called = unpack(redis.call('HMGET', ticket_key(ticket), 'key', 'at'))
 local goes_first = late ~= ''
 if called then

@@ -25,7 +25,7 @@ while #found < 2 + 2 * limit do
   local buckets, lease, lifetime = unpack(redis.call('HMGET', ticket_key(ticket), 'buckets', 'lease', 'lifetime'))
   local at, by
   if buckets then
-    buckets = cjson.decode(buckets)
+    buckets = buckets_of(buckets)
     at, by = first_turn(buckets, ticket)
   end
   if not buckets then -- its lifetime is over

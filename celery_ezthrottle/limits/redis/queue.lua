@@ -26,7 +26,7 @@ local function forget(ticket)
   if not buckets then return false end
   redis.call('ZREM', queue_key(key), ticket)
   redis.call('DEL', ticket_key(ticket))
-  buckets = cjson.decode(buckets)
+  buckets = buckets_of(buckets)
   if at then
     give_back(buckets, at)
     free_leases(buckets, ticket)
