@@ -21,16 +21,21 @@ def microseconds(seconds: float) -> int:
 
 
 @lru_cache(maxsize=4096)
-def encoded(buckets: tuple[Bucket, ...]) -> str:
+def encoded(buckets: tuple[Bucket, ...], prefix: str) -> str:
     """The buckets as JSON. Of several with the same key the first one counts.
+
+    Args:
+        prefix: of all keys.
 
     Raises:
         ValueError: a number is too small.
     """
-    return json.dumps([_bucket(bucket) for bucket in {bucket.key: bucket for bucket in reversed(buckets)}.values()])
+    return json.dumps(
+        [_bucket(bucket, prefix) for bucket in {bucket.key: bucket for bucket in reversed(buckets)}.values()]
+    )
 
 
-def _bucket(bucket: Bucket) -> dict[str, object]:
+def _bucket(bucket: Bucket, prefix: str) -> dict[str, object]:
     counts = [window.count for window in bucket.windows]
     if any(number is not None and number < 1 for number in (*counts, bucket.burst, bucket.concurrency)):
         raise ValueError(f"The bucket {bucket.key} lets nothing through: give it counts of at least 1, or pause it.")
@@ -39,13 +44,13 @@ def _bucket(bucket: Bucket) -> dict[str, object]:
     limits: dict[str, object] = {"burst": bucket.burst, "concurrency": bucket.concurrency}
     return {
         "key": bucket.key,
-        "windows": list(_windows(bucket)),
+        "windows": list(_windows(bucket, prefix)),
         "interval": max((math.ceil(window.seconds * 1e6 / window.count) for window in bucket.windows), default=PACE),
         **{name: value for name, value in limits.items() if value is not None},
     }
 
 
-def _windows(bucket: Bucket) -> Iterable[dict[str, object]]:
+def _windows(bucket: Bucket, prefix: str) -> Iterable[dict[str, object]]:
     counts: dict[float, int] = {}
     for window in bucket.windows:
         counts[window.seconds] = min(window.count, counts.get(window.seconds, window.count))
@@ -54,5 +59,5 @@ def _windows(bucket: Bucket) -> Iterable[dict[str, object]]:
         length = math.ceil(seconds * 1e6) + 1
         group = math.ceil(count / GROUPS) if count > MOST_ENTRIES else 1
         # In the name of the list, because the entries of another size of groups mean something else.
-        name = f"{bucket.key}:{length}" + (f":{group}" if group > 1 else "")
+        name = f"{prefix}l:w:{bucket.key}:{length}" + (f":{group}" if group > 1 else "")
         yield {"list": name, "count": count // group, "length": length, "group": group}

@@ -12,7 +12,10 @@ local function free_leases(buckets, ticket)
   end
 end
 
+-- That there is a line stands in the state of the bucket, which each call reads anyway.
 local function enqueue(ticket, key, score, lifetime)
+  redis.call('HSET', state_key(key), 'line', 1)
+  keep(state_key(key), lifetime)
   redis.call('ZADD', queue_key(key), score, ticket)
   keep(queue_key(key), lifetime)
   redis.call('ZADD', QUEUES, 'NX', 0, key)
