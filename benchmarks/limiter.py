@@ -12,6 +12,7 @@ A contender whose library is not installed is left out. The last line of the out
 from __future__ import annotations
 
 import argparse
+import math
 import multiprocessing
 import statistics
 import sys
@@ -34,8 +35,9 @@ FAR = 5_000  # calls a second, more than these processes get through
 LIMIT = 50  # calls a second, which they reach
 GOALS = {"p50_ratio_to_gcra": 1.3, "use": 0.95}
 
-#: When a call was asked for, when its turn was granted, and when the caller knew; seconds of the one clock of the machine.
-Grant = tuple[float, float, float]
+#: Between which times a turn was granted: when it was asked for, and when the caller knew. Both are the turn itself where the
+#: contender tells it. Seconds of the one clock of the machine, which is also that of the server.
+Grant = tuple[float, float]
 
 
 def main(arguments: list[str]) -> None:
@@ -66,8 +68,8 @@ def main(arguments: list[str]) -> None:
                     over[name] += _overruns(grants)
                     uses[name].append(_use(grants, options.seconds))
     for name in CONTENDERS:
-        if name not in contenders:
-            report.put(f"  {name}: not installed", **{name: None})
+        if missing(name):
+            report.say(f"  {name}: not installed")
             continue
         p50, p99 = (percentile(costs[name], share) * 1e6 for share in (0.5, 0.99))
         values = (statistics.median(speeds[name]), p50, p99, over[name], min(uses[name]))
@@ -106,14 +108,14 @@ def _overruns(grants: Sequence[Grant]) -> int:
     """Number of grants that are surely one too many: they and the LIMIT grants before them were granted within one second."""
     ordered = sorted(grants, key=lambda grant: grant[1])
     runs = (ordered[start : start + LIMIT + 1] for start in range(len(ordered) - LIMIT))
-    return sum(run[-1][2] - min(asked for asked, _, _ in run) < 1 for run in runs)
+    return sum(run[-1][1] - min(earliest for earliest, _ in run) < 1 for run in runs)
 
 
 def _use(grants: Sequence[Grant], seconds: float) -> float:
-    """The share of the grants that there were, of those that a sliding window permits in the time: the first LIMIT at once."""
-    first = min(at for _, at, _ in grants)
-    ideal = LIMIT * int(seconds + 1 - 0.05)  # some time passes until the first one is granted
-    return sum(at < first + int(seconds + 1 - 0.05) for _, at, _ in grants) / ideal
+    """The share of the grants that there were, of those that a window permits: LIMIT at once, and again after each second."""
+    whole = math.ceil(seconds - 0.05)  # some time passes until the first one is granted
+    first = min(latest for _, latest in grants)
+    return sum(latest < first + whole for _, latest in grants) / (LIMIT * whole)
 
 
 class _Crew:
@@ -169,12 +171,10 @@ def _costs(ask: Ask, calls: int) -> list[float]:
 def _saturate(ask: Ask, until: float) -> list[Grant]:
     grants = []
     while (asked := time.time()) < until:
-        taken, seconds = ask()
-        knows = time.time()
+        taken, seconds, at = ask()
         if taken:
-            # Our turns may be a little ahead. Who has one uses it then, and so do we judge it.
-            grants.append((asked + seconds, knows + seconds, knows + seconds))
-        if seconds > 0:
+            grants.append((at or asked, at or time.time()))
+        if not taken or at:
             time.sleep(seconds)
     return grants
 

@@ -19,9 +19,9 @@ PREFIX = "{bench}:"
 MAX_WAIT = 0.5  # seconds that one of our callers waits for its turn
 RETRY = 0.01  # seconds until a caller asks again that was refused, and not told for how long
 
-#: Ask once. Gives whether a turn was taken, and the seconds to wait: for the turn, or until it is worth asking again.
-#: Our turns may be a little ahead; those of the others are there at once.
-Ask = Callable[[], tuple[bool, float]]
+#: Ask once. Gives whether a turn was taken; the seconds to wait, for the turn or until it is worth asking again; the time of the
+#: turn by the clock of the server, if the contender tells it. Only our turns may be a little ahead.
+Ask = Callable[[], tuple[bool, float, float | None]]
 
 #: KEYS: the time at which the next call would come if all came evenly. ARGV: microseconds between two calls, calls at once.
 #: Returns the microseconds to wait, 0 when the call may go out. At most some 10 lines: it has one limit, and no concurrency.
@@ -41,10 +41,10 @@ def _ours(url: str, count: int) -> Ask:
     limiter, numbers = Limiter(redis.Redis.from_url(url), prefix=PREFIX), iter(range(10**9))
     buckets = [Bucket(f"bench{count}", (Window(count, 1.0),))]
 
-    def ask() -> tuple[bool, float]:
+    def ask() -> tuple[bool, float, float | None]:
         ticket = f"0123456789ab-{next(numbers)}"
         turn = limiter.acquire(buckets, ticket=ticket, max_wait=MAX_WAIT, margin=0.025, lease=60)
-        return (True, turn.wait) if isinstance(turn, Turn) else (False, RETRY)
+        return (True, turn.wait, turn.at) if isinstance(turn, Turn) else (False, RETRY, None)
 
     return ask
 
@@ -52,9 +52,9 @@ def _ours(url: str, count: int) -> Ask:
 def _gcra(url: str, count: int) -> Ask:
     script = redis.Redis.from_url(url).register_script(_GCRA)
 
-    def ask() -> tuple[bool, float]:
+    def ask() -> tuple[bool, float, float | None]:
         wait: Any = script(keys=[f"gcra{count}"], args=[1_000_000 // count, count])
-        return wait == 0, wait / 1e6
+        return wait == 0, wait / 1e6, None
 
     return ask
 
@@ -66,8 +66,8 @@ def _limits(strategy: str) -> Callable[[str, int], Ask]:
         limiter = getattr(limits.strategies, strategy)(limits.storage.storage_from_string(url))
         item = limits.RateLimitItemPerSecond(count)
 
-        def ask() -> tuple[bool, float]:
-            return limiter.hit(item, strategy), RETRY
+        def ask() -> tuple[bool, float, float | None]:
+            return limiter.hit(item, strategy), RETRY, None
 
         return ask
 
@@ -81,8 +81,8 @@ def _pyrate(url: str, count: int) -> Ask:
     bucket = RedisBucket.init([Rate(count, Duration.SECOND)], redis.Redis.from_url(url), f"pyrate{count}")
     limiter = PyrateLimiter(bucket)
 
-    def ask() -> tuple[bool, float]:
-        return bool(limiter.try_acquire("bench", blocking=False)), RETRY
+    def ask() -> tuple[bool, float, float | None]:
+        return bool(limiter.try_acquire("bench", blocking=False)), RETRY, None
 
     return ask
 

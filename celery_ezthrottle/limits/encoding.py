@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from .bucket import Bucket
 
-__all__ = ["encoded", "microseconds"]
+__all__ = ["encoded", "microseconds", "terms"]
 
 MOST_ENTRIES = 10_000  # of one window; beyond that, one entry stands for several grants
 GROUPS = 5_000  # so many entries are kept then, or a few more; rounding to whole groups loses less than one of them
@@ -30,9 +30,27 @@ def encoded(buckets: tuple[Bucket, ...], prefix: str) -> str:
     Raises:
         ValueError: a number is too small.
     """
+    return json.dumps(_buckets(buckets, prefix))
+
+
+@lru_cache(maxsize=4096)
+def terms(buckets: tuple[Bucket, ...], prefix: str, max_wait: float, margin: float, lease: float) -> str:
+    """What ``acquire`` is asked for, as JSON: one argument is cheaper than several, and this one is nearly always the same.
+
+    Args:
+        max_wait, margin, lease: seconds.
+
+    Raises:
+        ValueError: a number of a bucket is too small.
+    """
+    times = {"max_wait": max_wait, "margin": margin, "lease": lease}
     return json.dumps(
-        [_bucket(bucket, prefix) for bucket in {bucket.key: bucket for bucket in reversed(buckets)}.values()]
+        {"buckets": _buckets(buckets, prefix), **{name: microseconds(value) for name, value in times.items()}}
     )
+
+
+def _buckets(buckets: tuple[Bucket, ...], prefix: str) -> list[dict[str, object]]:
+    return [_bucket(bucket, prefix) for bucket in {bucket.key: bucket for bucket in reversed(buckets)}.values()]
 
 
 def _bucket(bucket: Bucket, prefix: str) -> dict[str, object]:

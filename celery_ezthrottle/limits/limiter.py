@@ -27,7 +27,7 @@ from celery_ezthrottle.errors import ConfigurationError, StoreError
 from celery_ezthrottle.store.redis.connect import address, complaint, connect
 
 from .bucket import Bucket
-from .encoding import encoded, microseconds
+from .encoding import encoded, microseconds, terms
 from .redis.scripts import ACTS, source
 from .turns import Calls, Queued, Status, Turn
 
@@ -110,9 +110,9 @@ class Limiter:
             StoreError: Redis did not do it.
         """
         sent = time.monotonic()
-        given_back = "" if late is None else microseconds(late.at)
-        waits = (microseconds(seconds) for seconds in (max_wait, margin, lease))
-        found = self._act("acquire", self._encoded(buckets), ticket, *waits, given_back)
+        given_back = () if late is None else (microseconds(late.at),)
+        asked = terms(tuple(buckets), self._prefix, max_wait, margin, lease)
+        found = self._act("acquire", asked, ticket, *given_back)
         if isinstance(found, int):  # most calls go out at once
             return Turn(at=found / 1e6, wait=0.0, ready=sent)
         key, at, now = found

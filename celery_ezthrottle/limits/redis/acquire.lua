@@ -1,13 +1,14 @@
--- ARGV: buckets, ticket, longest wait, margin, lease, the turn that is given back or "".
+-- ARGV: buckets with max_wait, margin and lease, ticket, the turn that is given back or none.
 -- Gives the time of the turn when that is now, else {key of the bucket that has no turn so soon, or "", the time of the turn or
 -- -1, the present time}.
-local buckets, ticket, late = cjson.decode(ARGV[1]), ARGV[2], ARGV[6]
-local goes_first, queued, called = late ~= '', nil, nil
+local asked, ticket, late = cjson.decode(ARGV[1]), ARGV[2], ARGV[3]
+local buckets = asked.buckets
+local goes_first, queued, called = late, nil, nil
 local line = read(buckets)
 if line then queued, called = unpack(redis.call('HMGET', ticket_key(ticket), 'key', 'at')) end
 if called then
   called = tonumber(called)
-  local in_time = called >= NOW - tonumber(ARGV[4])
+  local in_time = called >= NOW - asked.margin
   for _, bucket in ipairs(buckets) do -- a pause or cool-down that began after the call
     in_time = in_time and not bucket.paused and called >= bucket.cool
   end
@@ -19,7 +20,7 @@ if called then
   redis.call('HDEL', ticket_key(ticket), 'at')
   late, goes_first = called, true
 end
-if late ~= '' then give_back(buckets, late) end
+if late then give_back(buckets, late) end
 
 local before, by = 0, nil
 if line and not goes_first then
@@ -36,13 +37,13 @@ if line and not goes_first then
   end
 end
 local at, put_off = first_turn(buckets, ticket)
-if at and not by and at - NOW <= tonumber(ARGV[3]) then
+if at and not by and at - NOW <= asked.max_wait then
   if queued then
     redis.call('ZREM', queue_key(queued), ticket)
     redis.call('DEL', ticket_key(ticket))
   end
-  take(buckets, ticket, at, tonumber(ARGV[5]))
+  take(buckets, ticket, at, asked.lease)
   return at == NOW and at or {'', at, NOW}
 end
-if late ~= '' then free_leases(buckets, ticket) end
+if late then free_leases(buckets, ticket) end
 return {by or put_off, at and at + before or -1, NOW}
