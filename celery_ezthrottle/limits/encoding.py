@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from .bucket import Bucket
 
-__all__ = ["encoded", "microseconds"]
+__all__ = ["encoded", "microseconds", "terms"]
 
 MOST_ENTRIES = 10_000  # of one window; beyond that, one entry stands for several grants
 GROUPS = 5_000  # so many entries are kept then, or a few more; rounding to whole groups loses less than one of them
@@ -21,16 +21,39 @@ def microseconds(seconds: float) -> int:
 
 
 @lru_cache(maxsize=4096)
-def encoded(buckets: tuple[Bucket, ...]) -> str:
+def encoded(buckets: tuple[Bucket, ...], prefix: str) -> str:
     """The buckets as JSON. Of several with the same key the first one counts.
+
+    Args:
+        prefix: of all keys.
 
     Raises:
         ValueError: a number is too small.
     """
-    return json.dumps([_bucket(bucket) for bucket in {bucket.key: bucket for bucket in reversed(buckets)}.values()])
+    return json.dumps(_buckets(buckets, prefix))
 
 
-def _bucket(bucket: Bucket) -> dict[str, object]:
+@lru_cache(maxsize=4096)
+def terms(buckets: tuple[Bucket, ...], prefix: str, max_wait: float, margin: float, lease: float) -> str:
+    """What ``acquire`` is asked for, as JSON: one argument is cheaper than several, and this one is nearly always the same.
+
+    Args:
+        max_wait, margin, lease: seconds.
+
+    Raises:
+        ValueError: a number of a bucket is too small.
+    """
+    times = {"max_wait": max_wait, "margin": margin, "lease": lease}
+    return json.dumps(
+        {"buckets": _buckets(buckets, prefix), **{name: microseconds(value) for name, value in times.items()}}
+    )
+
+
+def _buckets(buckets: tuple[Bucket, ...], prefix: str) -> list[dict[str, object]]:
+    return [_bucket(bucket, prefix) for bucket in {bucket.key: bucket for bucket in reversed(buckets)}.values()]
+
+
+def _bucket(bucket: Bucket, prefix: str) -> dict[str, object]:
     counts = [window.count for window in bucket.windows]
     if any(number is not None and number < 1 for number in (*counts, bucket.burst, bucket.concurrency)):
         raise ValueError(f"The bucket {bucket.key} lets nothing through: give it counts of at least 1, or pause it.")
@@ -39,14 +62,14 @@ def _bucket(bucket: Bucket) -> dict[str, object]:
     limits: dict[str, object] = {"burst": bucket.burst, "concurrency": bucket.concurrency}
     return {
         "key": bucket.key,
-        "windows": list(_windows(bucket)),
+        "windows": list(_windows(bucket, prefix)),
         "interval": max((math.ceil(window.seconds * 1e6 / window.count) for window in bucket.windows), default=PACE),
         **{name: value for name, value in limits.items() if value is not None},
         **({"learns": True} if bucket.learns else {}),
     }
 
 
-def _windows(bucket: Bucket) -> Iterable[dict[str, object]]:
+def _windows(bucket: Bucket, prefix: str) -> Iterable[dict[str, object]]:
     counts: dict[float, int] = {}
     for window in bucket.windows:
         counts[window.seconds] = min(window.count, counts.get(window.seconds, window.count))
@@ -55,5 +78,5 @@ def _windows(bucket: Bucket) -> Iterable[dict[str, object]]:
         length = math.ceil(seconds * 1e6) + 1
         group = math.ceil(count / GROUPS) if count > MOST_ENTRIES else 1
         # In the name of the list, because the entries of another size of groups mean something else.
-        name = f"{bucket.key}:{length}" + (f":{group}" if group > 1 else "")
+        name = f"{prefix}l:w:{bucket.key}:{length}" + (f":{group}" if group > 1 else "")
         yield {"list": name, "count": count // group, "length": length, "group": group}

@@ -3,7 +3,8 @@
 The keys, all under the prefix and ``l:``::
 
     w:<bucket>:<length>  list: the times of the grants in one window of a bucket (and ``...:filled``, see windows.lua)
-    b:<bucket>           hash: tat (when the next grant would come if all came evenly), cool, paused
+    b:<bucket>           hash: tat (when the next grant would come if all came evenly), cool, paused, line (somebody
+                         waits or was called)
     c:<bucket>           sorted set: tickets that hold a lease, by the end of the lease
     a:<bucket>           hash: what was learned of a limit that nobody has told
     s:<bucket>           sorted set: the last calls that have succeeded, of such a bucket
@@ -28,7 +29,7 @@ from celery_ezthrottle.errors import ConfigurationError, StoreError
 from celery_ezthrottle.store.redis.connect import address, complaint, connect
 
 from .bucket import Bucket
-from .encoding import encoded, microseconds
+from .encoding import encoded, microseconds, terms
 from .redis.scripts import ACTS, source
 from .turns import Calls, Queued, Status, Turn
 
@@ -111,9 +112,12 @@ class Limiter:
             StoreError: Redis did not do it.
         """
         sent = time.monotonic()
-        given_back = "" if late is None else microseconds(late.at)
-        waits = (microseconds(seconds) for seconds in (max_wait, margin, lease))
-        key, at, now = self._act("acquire", encoded(tuple(buckets)), ticket, *waits, given_back)
+        given_back = () if late is None else (microseconds(late.at),)
+        asked = terms(tuple(buckets), self._prefix, max_wait, margin, lease)
+        found = self._act("acquire", asked, ticket, *given_back)
+        if isinstance(found, int):  # most calls go out at once
+            return Turn(at=found / 1e6, wait=0.0, ready=sent)
+        key, at, now = found
         if key:
             return Queued(key=key.decode(), at=None if at < 0 else at / 1e6)
         wait = max(0, at - now) / 1e6
@@ -121,7 +125,7 @@ class Limiter:
 
     def release(self, buckets: Sequence[Bucket], ticket: str) -> None:
         """The call has ended: it no longer counts for ``concurrency``."""
-        self._act("release", encoded(tuple(buckets)), ticket)
+        self._act("release", self._encoded(buckets), ticket)
 
     def wait_in_queue(
         self,
@@ -143,7 +147,7 @@ class Limiter:
                 ticket waits for ever.
         """
         times = (microseconds(seconds) for seconds in (priority * AGING, lease, lifetime))
-        self._act("wait_in_queue", encoded(tuple(buckets)), ticket, queued.key, *times)
+        self._act("wait_in_queue", self._encoded(buckets), ticket, queued.key, *times)
 
     def due(self, limit: int, lead: float) -> Calls:
         """Call the tickets whose turn comes within ``lead`` seconds, ``limit`` at most. Their turns are taken.
@@ -212,7 +216,7 @@ class Limiter:
         self._act("pause", 0, 0, *keys)
 
     def status(self, bucket: Bucket) -> Status:
-        waiting, leases, cooling_until, paused, *used = self._act("status", encoded((bucket,)))
+        waiting, leases, cooling_until, paused, *used = self._act("status", self._encoded((bucket,)))
         return Status(
             used=tuple(used),
             waiting=waiting,
@@ -225,6 +229,9 @@ class Limiter:
         """Close the connections that the limiter has made itself."""
         if self._owned:
             self._client.close()
+
+    def _encoded(self, buckets: Sequence[Bucket]) -> str:
+        return encoded(tuple(buckets), self._prefix)
 
     def _act(self, act: str, *args: str | float) -> Any:
         """Run the script of an act. The first lines of its file say what it takes and returns."""

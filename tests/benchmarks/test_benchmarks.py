@@ -12,12 +12,15 @@ from typing import Any
 
 import pytest
 
+from benchmarks.limiter_contenders import CONTENDERS, missing
+
 ROOT = Path(__file__).parents[2]
 
 TINY = {
     "client": ("--blocks", "2", "--block", "5"),
     "import_time": ("--samples", "1"),
     "outage": ("--tasks", "24", "--contenders", "service"),
+    "limiter": ("--processes", "2", "--rounds", "1", "--block", "10", "--seconds", "0.3"),
     "overhead": ("--rounds", "1", "--blocks", "2"),
     "slots": ("--tasks", "1", "--retry-after", "3", "--slots", "6"),
     "resume": ("--blocks", "2", "--block", "5", "--resumes", "4", "--waits", "2"),
@@ -29,6 +32,10 @@ WRITTEN_OUT = {
     "dbos_…": {f"dbos_{key}" for key in ("p50_ms", "p99_ms", "sent_p50_ms", "sent_p99_ms", "asked_p50_ms")},
     "dbos_fast_…": {f"dbos_fast_{key}" for key in ("p50_ms", "p99_ms", "sent_p50_ms", "sent_p99_ms", "asked_p50_ms")},
     "slot_us_<delay>": {f"slot_us_{delay}ms" for delay in (0, 50, 200)},
+    **{
+        f"<contender>.{key}": {f"{contender}.{key}" for contender in CONTENDERS if not missing(contender)}
+        for key in ("calls_per_s", "p50_us", "p99_us", "overruns", "use")
+    },
     **{
         f"<library>.{key}": {f"{library}.{key}" for library in ("openai", "anthropic", "requests")}
         for key in ("slot_s_stock", "slot_s_ours", "ratio")

@@ -1,6 +1,7 @@
 """Processes that ask for turns as fast as they can: ``python -m tests.limits.saturating``, with a JSON object as argument.
 
-They do not wait for the turns that they get: a turn is judged by its time. Some come too late, and are taken anew. Prints a JSON
+They do not wait for the turns that they get: a turn is judged by its time. Some come too late, and are taken anew. Some that get
+no turn wait in the queue, and each process calls those that are due; some of these leave, and some never come. Prints a JSON
 list with an object for each process: how often it has ``asked``, and ``used``: for each turn that would be used its time and the
 keys of its buckets.
 """
@@ -55,12 +56,25 @@ def ask(client: redis.Redis, job: dict[str, Any], name: str, until: float) -> tu
         if now(client) > until:
             return number, used
         of = choice.sample(buckets, choice.randint(1, len(buckets)))
-        options = {"max_wait": choice.choice(job["max_waits"]), "margin": 0.025, "lease": 60}
-        turn = limiter.acquire(of, ticket=f"{name} {number}", **options)
+        keys = [bucket.key for bucket in of]
+        ticket = " ".join([name, str(number), *keys])
+        options = {"max_wait": choice.choice(job["max_waits"]), "margin": 0.025, "lease": 0.2}
+        turn = limiter.acquire(of, ticket=ticket, **options)
         if isinstance(turn, Turn) and choice.random() < job["late"]:
-            turn = limiter.acquire(of, ticket=f"{name} {number}", **options, late=turn)
+            turn = limiter.acquire(of, ticket=ticket, **options, late=turn)
         if isinstance(turn, Turn):
-            used.append((turn.at, [bucket.key for bucket in of]))
+            used.append((turn.at, keys))
+        elif choice.random() < job["queued"]:
+            limiter.wait_in_queue(of, ticket, turn, lease=0.2, lifetime=60, priority=choice.randint(0, 3))
+            for called, _ in limiter.due(3, 0.05).turns:
+                if choice.random() < 0.2:
+                    limiter.leave(called)
+                elif choice.random() < 0.9:
+                    keys = called.split()[3:]
+                    turn = limiter.acquire(
+                        [bucket for bucket in buckets if bucket.key in keys], ticket=called, **options
+                    )
+                    used += [(turn.at, keys)] if isinstance(turn, Turn) else []
     raise AssertionError("count() has ended")
 
 

@@ -4,9 +4,9 @@ local ends, ends_about = tonumber(ARGV[1]), ARGV[2]
 local cooled = 0
 for i = 3, #ARGV do
   local state = state_key(ARGV[i])
-  if ends > now() and ends > (tonumber(redis.call('HGET', state, 'cool')) or 0) then
+  if ends > NOW and ends > (tonumber(redis.call('HGET', state, 'cool')) or 0) then
     redis.call('HSET', state, 'cool', ends_about)
-    keep(state, ends_about - now())
+    keep(state, ends_about - NOW)
     cooled = cooled + 1
   end
 end

@@ -3,15 +3,15 @@
 local limit, lead = tonumber(ARGV[1]), tonumber(ARGV[2])
 local LOOK_AGAIN = 50e3 -- when nobody knows when a queue goes on
 
-for _, ticket in ipairs(redis.call('ZRANGEBYSCORE', CALLED, '-inf', now(), 'LIMIT', 0, limit)) do forget(ticket) end
+for _, ticket in ipairs(redis.call('ZRANGEBYSCORE', CALLED, '-inf', NOW, 'LIMIT', 0, limit)) do forget(ticket) end
 
-local firsts, moved, found = {}, {}, {now(), -1}
+local firsts, moved, found = {}, {}, {NOW, -1}
 local function look_at(key)
   local first = redis.call('ZRANGE', queue_key(key), 0, 0, 'WITHSCORES')
   firsts[key] = first[1] and {ticket = first[1], score = tonumber(first[2])}
   if not first[1] then redis.call('ZREM', QUEUES, key) end
 end
-local keys = redis.call('ZRANGEBYSCORE', QUEUES, '-inf', now() + lead, 'LIMIT', 0, limit)
+local keys = redis.call('ZRANGEBYSCORE', QUEUES, '-inf', NOW + lead, 'LIMIT', 0, limit)
 for _, key in ipairs(keys) do look_at(key) end
 
 while #found < 2 + 2 * limit do
@@ -25,19 +25,21 @@ while #found < 2 + 2 * limit do
   local buckets, lease, lifetime = unpack(redis.call('HMGET', ticket_key(ticket), 'buckets', 'lease', 'lifetime'))
   local at, by
   if buckets then
-    buckets = buckets_of(buckets)
+    buckets = with_what_was_learned(cjson.decode(buckets))
+    read(buckets)
     at, by = first_turn(buckets, ticket)
   end
   if not buckets then -- its lifetime is over
     redis.call('ZREM', queue_key(key), ticket)
     look_at(key)
-  elseif at and at - now() <= lead then
+  elseif at and at - NOW <= lead then
     take(buckets, ticket, at, lease)
     redis.call('ZREM', queue_key(key), ticket)
     redis.call('HSET', ticket_key(ticket), 'at', at)
     redis.call('ZADD', CALLED, at + lease, ticket)
-    keep(CALLED, at + lease - now())
-    keep(ticket_key(ticket), at + lease - now())
+    keep(CALLED, at + lease - NOW)
+    keep(state_key(key), at + lease - NOW) -- which has the mark by which acquire() finds that it was called
+    keep(ticket_key(ticket), at + lease - NOW)
     table.insert(found, ticket)
     table.insert(found, at)
     look_at(key)
@@ -48,11 +50,11 @@ while #found < 2 + 2 * limit do
     enqueue(ticket, by, score, lifetime)
     look_at(key)
   else
-    redis.call('ZADD', QUEUES, at or now() + lead + LOOK_AGAIN, key)
+    redis.call('ZADD', QUEUES, at or NOW + lead + LOOK_AGAIN, key)
     firsts[key] = nil
   end
 end
 
 local next_look = redis.call('ZRANGE', QUEUES, 0, 0, 'WITHSCORES')[2]
-if next_look then found[2] = math.max(now(), tonumber(next_look) - lead) end
+if next_look then found[2] = math.max(NOW, tonumber(next_look) - lead) end
 return found

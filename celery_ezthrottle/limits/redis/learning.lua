@@ -9,14 +9,14 @@ local MOSTLY = 0.8 -- share of the turns that must be used for that
 local function learned_key(bucket) return HOME .. 'a:' .. bucket end -- hash: count, length, since, grown, step
 local function successes_key(bucket) return HOME .. 's:' .. bucket end -- sorted set: tickets by the time of their success
 
--- The buckets of a call. One that learns has the window that was learned.
-local function buckets_of(text)
-  local buckets = cjson.decode(text)
+-- Give a bucket that learns the window that was learned. Gives the buckets.
+local function with_what_was_learned(buckets)
   for _, bucket in ipairs(buckets) do
     if bucket.learns then
       local count, length = unpack(redis.call('HMGET', learned_key(bucket.key), 'count', 'length'))
       if count then
-        bucket.windows = {{list = bucket.key .. ':learned', count = tonumber(count), length = tonumber(length), group = 1}}
+        local list = HOME .. 'w:' .. bucket.key .. ':learned'
+        bucket.windows = {{list = list, count = tonumber(count), length = tonumber(length), group = 1}}
         bucket.interval = tonumber(length) / tonumber(count)
       end
     end
@@ -27,6 +27,6 @@ end
 -- Number of calls that have succeeded in the last `length` microseconds.
 local function succeeded_in(bucket, length)
   local successes = successes_key(bucket)
-  redis.call('ZREMRANGEBYSCORE', successes, '-inf', now() - length)
+  redis.call('ZREMRANGEBYSCORE', successes, '-inf', NOW - length)
   return redis.call('ZCARD', successes)
 end

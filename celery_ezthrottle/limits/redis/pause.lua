@@ -8,7 +8,7 @@ for i = 3, #ARGV do
     keep(state, lifetime)
   elseif redis.call('HDEL', state, 'paused') == 1 then
     -- What goes on begins as after a cool-down: slowly.
-    redis.call('HSET', state, 'cool', math.max(now(), tonumber(redis.call('HGET', state, 'cool')) or 0))
+    redis.call('HSET', state, 'cool', math.max(NOW, tonumber(redis.call('HGET', state, 'cool')) or 0))
     redis.call('ZADD', QUEUES, 'XX', 0, ARGV[i])
     changed = changed + 1
   end

@@ -5,23 +5,16 @@
 local HOME = KEYS[1] .. 'l:'
 local GRACE = 60e3 -- milliseconds for which a key outlives its use
 
-local function state_key(bucket) return HOME .. 'b:' .. bucket end -- hash: tat, cool, paused
+local function state_key(bucket) return HOME .. 'b:' .. bucket end -- hash: tat, cool, paused, line
 local function leases_key(bucket) return HOME .. 'c:' .. bucket end -- sorted set: tickets by the end of their lease
 local function queue_key(bucket) return HOME .. 'q:' .. bucket end -- sorted set: tickets by arrival and priority
 local function ticket_key(ticket) return HOME .. 't:' .. ticket end -- hash: buckets, key, lease, score; at once it is called
 local QUEUES = HOME .. 'queues' -- sorted set: buckets with a queue, by the time at which their first ticket may have its turn
 local CALLED = HOME .. 'called' -- sorted set: called tickets, by the time at which they are given up
 
-local acted_at
-
 -- An act has one time: Redis before 7.2 does not stop its clock meanwhile.
-local function now()
-  if not acted_at then
-    local time = redis.call('TIME')
-    acted_at = time[1] * 1e6 + time[2]
-  end
-  return acted_at
-end
+local time = redis.call('TIME')
+local NOW = time[1] * 1e6 + time[2]
 
 -- Let a key live for so long and GRACE, or longer. (The PTTL of one without a lifetime is -1: shorter than any.)
 local function keep(key, duration)

@@ -12,7 +12,10 @@ local function free_leases(buckets, ticket)
   end
 end
 
+-- That there is a line stands in the state of the bucket, which each call reads anyway.
 local function enqueue(ticket, key, score, lifetime)
+  redis.call('HSET', state_key(key), 'line', 1)
+  keep(state_key(key), lifetime)
   redis.call('ZADD', queue_key(key), score, ticket)
   keep(queue_key(key), lifetime)
   redis.call('ZADD', QUEUES, 'NX', 0, key)
@@ -26,9 +29,10 @@ local function forget(ticket)
   if not buckets then return false end
   redis.call('ZREM', queue_key(key), ticket)
   redis.call('DEL', ticket_key(ticket))
-  buckets = buckets_of(buckets)
+  buckets = with_what_was_learned(cjson.decode(buckets))
   if at then
-    give_back(buckets, at)
+    read(buckets)
+    return_turn(buckets, tonumber(at))
     free_leases(buckets, ticket)
     look_again(buckets)
   end

@@ -1,17 +1,17 @@
 -- ARGV: buckets, of which the first is looked at. Gives {waiting, leases, end of the cool-down or -1, paused, used of each window}.
-local bucket = buckets_of(ARGV[1])[1]
+local bucket = with_what_was_learned(cjson.decode(ARGV[1]))[1]
 local cool, paused = unpack(redis.call('HMGET', state_key(bucket.key), 'cool', 'paused'))
 cool = tonumber(cool) or 0
 local found = {
   redis.call('ZCARD', queue_key(bucket.key)),
-  redis.call('ZCOUNT', leases_key(bucket.key), now() + 1, '+inf'),
-  cool > now() and cool or -1,
+  redis.call('ZCOUNT', leases_key(bucket.key), NOW + 1, '+inf'),
+  cool > NOW and cool or -1,
   paused and 1 or 0,
 }
 for _, window in ipairs(bucket.windows) do
   local used = 0
-  for _, at in ipairs(redis.call('LRANGE', list_of(window), 0, -1)) do
-    if tonumber(at) > now() - window.length then used = used + window.group end
+  for _, at in ipairs(redis.call('LRANGE', window.list, 0, -1)) do
+    if tonumber(at) > NOW - window.length then used = used + window.group end
   end
   if used > 0 and window.group > 1 then used = used - window.group + tonumber(redis.call('GET', filled_key(window)) or 0) end
   table.insert(found, used)

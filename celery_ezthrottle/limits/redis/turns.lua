@@ -1,39 +1,41 @@
 -- When a call may pass all its buckets, and what is written down when it does.
 
--- Whether a bucket has a lease for a ticket, or the ticket holds one.
-local function has_lease(bucket, ticket)
-  local leases = leases_key(bucket.key)
-  redis.call('ZREMRANGEBYSCORE', leases, '-inf', now())
-  return redis.call('ZCARD', leases) < bucket.concurrency or redis.call('ZSCORE', leases, ticket)
-end
-
 local SLOW = 10 -- after a cool-down, grants come evenly for the time of so many
 
--- The time from which a bucket lets a call through, its windows aside; nil when nobody knows. `tat` is the time at which the next
--- grant would come if all came evenly (GCRA).
-local function opens_at(bucket, ticket)
-  local state = redis.call('HMGET', state_key(bucket.key), 'tat', 'cool', 'paused')
-  if state[3] or bucket.concurrency and not has_lease(bucket, ticket) then return nil end
-  local tat, cool = tonumber(state[1]) or 0, tonumber(state[2])
-  local at = cool and math.max(now(), cool) or now()
-  bucket.slow_until = cool and cool + SLOW * bucket.interval or 0
-  if at < bucket.slow_until then at = math.max(at, math.min(tat, bucket.slow_until)) end
-  if bucket.burst then at = math.max(at, tat - (bucket.burst - 1) * bucket.interval) end
-  bucket.tat = tat
-  return at
+-- Read what is kept of the buckets besides their windows. Gives whether there is, or was, a line before one of them: tickets that
+-- wait in its queue, or were called out of it. `tat` is the time at which the next grant would come if all came evenly (GCRA).
+local function read(buckets)
+  local line = false
+  for _, bucket in ipairs(buckets) do
+    local state = redis.call('HMGET', state_key(bucket.key), 'tat', 'cool', 'paused', 'line')
+    bucket.tat, bucket.cool = tonumber(state[1]) or 0, tonumber(state[2]) or 0
+    bucket.slow_until = state[2] and bucket.cool + SLOW * bucket.interval or 0
+    bucket.paused, bucket.line = state[3], state[4]
+    line = line or state[4]
+  end
+  return line
 end
 
 -- The first time at which a call may pass all its buckets, and the key of the bucket that put it off to then; nil and the key of
--- a bucket when nobody knows.
+-- a bucket when nobody knows. The buckets were read().
 local function first_turn(buckets, ticket)
-  local at, by, windows = now(), nil, {}
+  local at, by, windows = NOW, nil, {}
   for _, bucket in ipairs(buckets) do
-    local opens = opens_at(bucket, ticket)
-    if not opens then return nil, bucket.key end
+    if bucket.paused then return nil, bucket.key end
+    if bucket.concurrency then
+      local leases = leases_key(bucket.key)
+      redis.call('ZREMRANGEBYSCORE', leases, '-inf', NOW)
+      if redis.call('ZCARD', leases) >= bucket.concurrency and not redis.call('ZSCORE', leases, ticket) then
+        return nil, bucket.key
+      end
+    end
+    local opens = math.max(NOW, bucket.cool)
+    if opens < bucket.slow_until then opens = math.max(opens, math.min(bucket.tat, bucket.slow_until)) end
+    if bucket.burst then opens = math.max(opens, bucket.tat - (bucket.burst - 1) * bucket.interval) end
     if opens > at then at, by = opens, bucket.key end
     for _, window in ipairs(bucket.windows) do
       window.by = bucket.key
-      table.insert(windows, window)
+      windows[#windows + 1] = window
     end
   end
   local i, asked = 0, #windows -- asked: the windows that have not said yet whether `at` suits them
@@ -52,11 +54,22 @@ local function take(buckets, ticket, at, lease)
     if bucket.burst or at < bucket.slow_until then
       local state, tat = state_key(bucket.key), math.max(bucket.tat, at) + bucket.interval
       redis.call('HSET', state, 'tat', tat)
-      keep(state, tat - now())
+      keep(state, tat - NOW)
     end
     if bucket.concurrency then
       redis.call('ZADD', leases_key(bucket.key), at + lease, ticket)
-      keep(leases_key(bucket.key), at + lease - now())
+      keep(leases_key(bucket.key), at + lease - NOW)
+    end
+  end
+end
+
+-- The call of a turn was not sent, and will not be. The buckets were read().
+local function return_turn(buckets, at)
+  give_back(buckets, at)
+  for _, bucket in ipairs(buckets) do
+    if bucket.tat > 0 and (bucket.burst or at < bucket.slow_until) then
+      bucket.tat = bucket.tat - bucket.interval
+      redis.call('HSET', state_key(bucket.key), 'tat', bucket.tat)
     end
   end
 end

@@ -3,7 +3,7 @@
 local buckets, ticket, key, worth, lease, lifetime = unpack(ARGV)
 local record = ticket_key(ticket)
 local score, queued = unpack(redis.call('HMGET', record, 'score', 'key'))
-score = score or now() - worth
+score = score or NOW - worth
 if queued and queued ~= key then redis.call('ZREM', queue_key(queued), ticket) end
 redis.call('HSET', record, 'buckets', buckets, 'key', key, 'lease', lease, 'score', score, 'lifetime', lifetime)
 keep(record, lifetime)
