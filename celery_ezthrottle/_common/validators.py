@@ -68,7 +68,9 @@ def _text(value: Any) -> str:
     return value
 
 
-def _finite(value: Any) -> float:
+def _finite(value: Any) -> float | None:
+    if value is None:
+        return None
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise ValueError
     return float(value)
@@ -175,7 +177,7 @@ def _json_of_text(value: Any) -> Any:
 
 
 TEXT = Kind("a string", _text)
-NUMBER = Kind("a number", _finite, _number_of_text)
+NUMBER = Kind("a number, or None", _finite, _number_of_text)
 SECONDS = Kind("a number of seconds above 0", _seconds, _number_of_text)
 WAIT = Kind("a number of seconds from 0, or None for never", _wait, _wait_of_text, takes_none=True)
 COUNT = Kind("a whole number above 0", _count, _count_of_text)

@@ -94,8 +94,9 @@ class Options:
     route: str | None = setting(None, choice("service", "workers"))
     #: With the route "workers": how often one call is made in all, with its first attempt.
     max_attempts: int = setting(10, COUNT)
-    #: Among the calls that wait for their turn under a limit: each step counts as if the call had come 10 s earlier.
-    priority: float = setting(0.0, NUMBER)
+    #: Among the calls that wait for their turn under a limit: each step counts as if the call had come 10 s earlier. None = 0.
+    #: For a task with the base class this is also Celery's own ``priority``, that of its messages.
+    priority: float | None = setting(None, NUMBER)
     #: What becomes of a call whose turn under a limit is far off. The task's first call suspends the task. A later one waits
     #: ``limit_wait`` seconds in the worker slot, and then goes on so: "wait": it waits on; "suspend": the task is suspended, and
     #: its body runs again from the top; "forward": the call is submitted to the service; "raise": LimitReached.

@@ -192,7 +192,10 @@ def _class_of_framework(app: Any) -> type:
 
 def options_of(cls: type) -> dict[str, Any]:
     """The options that a task class has as attributes."""
-    return {name: getattr(cls, name) for name in OPTION_NAMES if hasattr(cls, name)}
+    found = {name: getattr(cls, name) for name in OPTION_NAMES if hasattr(cls, name)}
+    if found["priority"] is None:  # each task has it, from Celery
+        del found["priority"]
+    return found
 
 
 def is_frugal(task: Any) -> bool:

@@ -102,7 +102,7 @@ class LimitGate:
                     answer,
                     lease=settings.limit_lease,
                     lifetime=LIFETIME,
-                    priority=options.priority,
+                    priority=options.priority or 0.0,
                 )
                 is_waiting = True
                 away = LOOK if answer.at is None else answer.at - time.time()

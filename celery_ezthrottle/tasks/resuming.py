@@ -164,7 +164,7 @@ def _resume(run: Run, continuation_id: str) -> tuple[tuple[Entry, ...], str]:
         run.handed_over = HandedOver(job_result.told(found.result), result)
         return journal.load_entries(found.journal), found.job_id
     if result.is_turn:
-        return _make_again(run, found), ""
+        return _make_again(run, found, result), ""
     entries = journal.for_resume(
         journal.load_entries(found.journal), result.answer, send_again=bool(result.lost), is_final=result.never_taken
     )
@@ -184,17 +184,24 @@ def _resume(run: Run, continuation_id: str) -> tuple[tuple[Entry, ...], str]:
     return entries, found.job_id
 
 
-def _make_again(run: Run, found: Resumption) -> tuple[Entry, ...]:
-    """The entries of a run whose turn has come: it makes the call of the suspension itself."""
-    entries = journal.for_turn(journal.load_entries(found.journal))
+def _make_again(run: Run, found: Resumption, result: JobResult) -> tuple[Entry, ...]:
+    """The entries of a run whose turn has come: it makes the call of the suspension itself.
+
+    When its time is over, it gets the last answer instead. A call that was never sent has none.
+    """
+    options, entries = run.options, journal.for_turn(journal.load_entries(found.journal))
     forwarded = journal.forwarded_entry(entries)
     waited = max(0.0, time.time() - found.suspended_at)
-    logger.info("Task %s is resumed after %.1f s to make its call again.", run.task.request.id, waited)
-    if forwarded is not None and run.options.exhaust_retries:
-        is_last = forwarded.forwards >= run.options.most_suspensions
-        if is_last or forwarded.since + run.options.result_timeout <= time.time():
-            run.exhaust_retries()
-    return entries
+    is_over = forwarded is not None and forwarded.since + options.result_timeout <= time.time()
+    follows = "with the last answer to its call: its time is over" if is_over else "to make its call again"
+    logger.info("Task %s is resumed after %.1f s %s.", run.task.request.id, waited, follows)
+    if (
+        forwarded is not None
+        and options.exhaust_retries
+        and (is_over or forwarded.forwards >= options.most_suspensions)
+    ):
+        run.exhaust_retries()
+    return journal.for_resume(entries, result.answer, is_final=True) if is_over else entries
 
 
 def log_resumption(run: Run, found: Resumption, answer: StoredAnswer | None) -> None:

@@ -123,7 +123,7 @@ def _queue(run: Run, call: Call, leaving: Exception, held: tuple[tuple[Bucket, .
         queued=queued,
         lease=run.settings.limit_lease,
         lifetime=options.result_timeout,
-        priority=options.priority,
+        priority=options.priority or 0.0,
     )
     record = suspension_of(run, call, None, uuid4().hex, turn=ticket.lost_at(time.time()))
     park(run, record, None, leaving, reason, ticket=ticket)

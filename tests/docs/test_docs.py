@@ -42,6 +42,7 @@ from proj.more_tasks import refund, fetch
 from proj.report import charge_then_count
 from proj.threaded_tasks import fetch_all
 from proj.limited_tasks import balance
+from proj.limits import LIMITS
 from proj.async_tasks import fetch_at_once
 from proj.fast_tasks import quote
 from proj.orders import order

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from celery_ezthrottle import ConfigurationError, EZThrottleTask, frugal
 from celery_ezthrottle.http.recorder import current
-from celery_ezthrottle.settings.options import Options
+from celery_ezthrottle.settings.options import OPTION_NAMES, Options
 from celery_ezthrottle.tasks.adopt import adopt
 from celery_ezthrottle.tasks.decorator import given_to, is_frugal
 from celery_ezthrottle.tasks.handoff import HANDOFF
@@ -436,3 +436,10 @@ def test_a_retry_of_an_adopted_task_binds_its_arguments_as_stock(
         sent.append((tuple(signatures[0].args), dict(signatures[0].kwargs)))
     stock, ours = sent
     assert ours == stock
+
+
+def test_no_option_means_something_else_to_celery() -> None:
+    """Celery's own attributes are class attributes too. A priority of None is one that was not set, to both."""
+    assert {name for name in OPTION_NAMES if hasattr(Task, name)} == {"priority"}
+    assert Task.priority is None
+    assert Options().priority is None

@@ -91,11 +91,12 @@ def test_after_the_last_attempt_the_task_runs_as_at_its_last_retry(turns: Lab, p
     assert turns.effects(api) == ["0", "0", "3"]
 
 
-def test_when_its_time_is_over_it_makes_one_more_attempt(turns: Lab, path: str, api: str) -> None:
+def test_when_its_time_is_over_it_sees_the_last_answer(turns: Lab, path: str, api: str) -> None:
     turns.upstream.plan(path, *[Answer(429, headers={"Retry-After": "3600"})] * 5)
     with pytest.raises(requests.HTTPError, match="429"):
         send(turn_tasks.has_no_time, api).get(timeout=PATIENCE)
     assert turns.effects(api) == ["start", "start"]
+    assert turns.upstream.by_worker(path) == 1
 
 
 def test_what_was_answered_before_is_not_made_again(turns: Lab, path: str, api: str) -> None:

@@ -20,7 +20,7 @@ if called then
   redis.call('HDEL', ticket_key(ticket), 'at')
   late, goes_first = called, true
 end
-if late then return_turn(buckets, late) end
+if late then return_turn(buckets, tonumber(late)) end
 
 local before, by = 0, nil
 if line and not goes_first then

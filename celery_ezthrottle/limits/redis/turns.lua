@@ -63,11 +63,12 @@ local function take(buckets, ticket, at, lease)
   end
 end
 
--- The call of a turn was not sent, and will not be. The buckets were read().
+-- The call of a turn was not sent, and will not be. The buckets were read(). With `burst` the even grants are a promise, and what
+-- was given back could let through one more than that: there the turn is lost.
 local function return_turn(buckets, at)
   give_back(buckets, at)
   for _, bucket in ipairs(buckets) do
-    if bucket.tat > 0 and (bucket.burst or at < bucket.slow_until) then
+    if bucket.tat > 0 and not bucket.burst and at < bucket.slow_until then
       bucket.tat = bucket.tat - bucket.interval
       redis.call('HSET', state_key(bucket.key), 'tat', bucket.tat)
     end
