@@ -47,9 +47,7 @@ Figures = dict[str, float]
 def main(arguments: list[str]) -> None:
     options = _options(arguments)
     report = Report()
-    names = [name for name in options.contenders if CONTENDERS[name].exists]
-    if missing := [name for name in options.contenders if name not in names]:
-        report.say(f"Not measured, because this version has no setting for it: {', '.join(missing)}.")
+    names: list[str] = options.contenders
     rounds: dict[str, list[Figures]] = {name: [] for name in names}
     with laboratory(options.server) as lab:
         for number in range(options.rounds):

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
-
-from celery_ezthrottle.settings.app_settings import Settings
 
 from .outage_tasks import (
     LIMIT,
@@ -29,18 +27,11 @@ class Contender:
         task: what is sent, with the number of a track.
         by_service: a gateway and a receiver run beside the worker. The gateway is told the limit, the worker is not.
         environment: variables of the worker. ``{host}`` stands for the host of the upstream.
-        needs: settings of the package without which it does not exist.
     """
 
     task: Any
     by_service: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
-    needs: tuple[str, ...] = ()
-
-    @property
-    def exists(self) -> bool:
-        """Whether this version of the package has all settings that it needs."""
-        return {spec.name for spec in fields(Settings)}.issuperset(self.needs)
 
 
 #: Nothing of a service is configured. An empty variable is one that is not set.
@@ -55,9 +46,8 @@ CONTENDERS: dict[str, Contender] = {
     "limiter": Contender(
         enrich_frugal,
         environment={**_WORKERS, "EZTHROTTLE_LIMITS": f"{{host}}={LIMIT / WINDOW:g}/s"},
-        needs=("route", "limits"),
     ),
-    "workers": Contender(enrich_frugal, environment=_WORKERS, needs=("route",)),
+    "workers": Contender(enrich_frugal, environment=_WORKERS),
     "service": Contender(enrich_frugal, by_service=True),
     "autoretry": Contender(enrich_autoretry),
     "tenacity": Contender(enrich_tenacity),

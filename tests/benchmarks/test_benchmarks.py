@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 TINY = {
     "client": ("--blocks", "2", "--block", "5"),
     "import_time": ("--samples", "1"),
-    "outage": ("--tasks", "24", "--contenders", "service"),
+    "outage": ("--tasks", "24", "--contenders", "limiter", "service"),
     "limiter": ("--processes", "2", "--rounds", "1", "--block", "10", "--seconds", "0.3"),
     "overhead": ("--rounds", "1", "--blocks", "2"),
     "slots": ("--tasks", "1", "--retry-after", "3", "--slots", "6"),
@@ -41,7 +41,9 @@ WRITTEN_OUT = {
         for key in ("slot_s_stock", "slot_s_ours", "ratio")
     },
     **{
-        f"contenders.<contender>.{key}": {f"contenders.service.{key}"}  # the only one in a tiny run
+        f"contenders.<contender>.{key}": {
+            f"contenders.{name}.{key}" for name in ("limiter", "service")
+        }  # of a tiny run
         for key in (
             "makespan",
             "calls_per_task",

@@ -17,6 +17,9 @@ from .conftest import PREFIX, Bench
 from .over import overruns, use
 from .saturating import bucket_of
 
+# Each row loads a server for a second or more.
+pytestmark = pytest.mark.slow
+
 SECONDS = 1.0  # for which the processes ask
 
 

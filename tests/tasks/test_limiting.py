@@ -67,6 +67,7 @@ def test_no_window_is_over_and_no_slot_waits(limited: Lab, path: str) -> None:
     assert all(limited.upstream.by_worker(f"/fast{path}/{number}") == 1 for number in range(20))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("library", CLIENTS)
 def test_each_library_alike(limited: Lab, path: str, library: str) -> None:
     began = time.monotonic()
@@ -75,6 +76,7 @@ def test_each_library_alike(limited: Lab, path: str, library: str) -> None:
     assert time.monotonic() >= began + 2 - ON_THE_WAY
 
 
+@pytest.mark.slow
 def test_a_task_that_waits_is_seen_and_can_be_revoked(limited: Lab, path: str) -> None:
     results = [send(limited_tasks.looks, f"/slow{path}/{number}") for number in range(9)]
     waiting = wait_until(lambda: [result for result in results if result.state == "FORWARDED"], "one that waits")
@@ -87,6 +89,7 @@ def test_a_task_that_waits_is_seen_and_can_be_revoked(limited: Lab, path: str) -
             result.get(timeout=PATIENCE)
 
 
+@pytest.mark.slow
 def test_an_urgent_call_overtakes(limited: Lab, path: str) -> None:
     results = [send(limited_tasks.looks, f"/slow{path}/{number}") for number in range(10)]
     wait_until(lambda: sum(result.state == "FORWARDED" for result in results) >= 6, "most to wait")
@@ -97,6 +100,7 @@ def test_an_urgent_call_overtakes(limited: Lab, path: str) -> None:
         result.get(timeout=PATIENCE)
 
 
+@pytest.mark.slow
 def test_later_calls_wait_in_the_slot(limited: Lab, path: str) -> None:
     began = time.monotonic()
     assert send(limited_tasks.looks_often, f"/fast{path}", 12).get(timeout=PATIENCE) == 12
@@ -111,18 +115,21 @@ def test_later_calls_can_raise(limited: Lab, path: str) -> None:
     assert limited.upstream.by_worker(f"/slow{path}") == made
 
 
+@pytest.mark.slow
 def test_later_calls_can_suspend_and_none_is_repeated(limited: Lab, path: str) -> None:
     assert send(limited_tasks.looks_often_and_frees_its_slot, f"/slow{path}", 6).get(timeout=PATIENCE) == 6
     assert [limited.upstream.by_worker(f"/slow{path}/{number}") for number in range(6)] == [1] * 6
     assert len(limited.effects(f"/slow{path}")) > 1
 
 
+@pytest.mark.slow
 def test_calls_in_an_event_loop_wait_without_blocking_it(limited: Lab, path: str) -> None:
     began = time.monotonic()
     assert send(limited_tasks.gathers, f"/fast{path}", 11).get(timeout=PATIENCE) == 11
     assert time.monotonic() >= began + 2 - ON_THE_WAY
 
 
+@pytest.mark.slow
 def test_calls_that_are_on_their_way_are_counted(limited: Lab, path: str) -> None:
     results = [send(limited_tasks.looks, f"/single{path}") for _ in range(8)]
     assert all(result.get(timeout=PATIENCE) for result in results)

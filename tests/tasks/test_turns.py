@@ -53,6 +53,7 @@ def test_a_limited_call_is_made_again_by_the_task(turns: Lab, path: str, api: st
     assert turns.effects(api) == ["start", "start", "start", "end"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "task",
     [shapes.retries_by_status, shapes.retries_with_exc, shapes.retries_by_base_class, shapes.retries_without_throwing],
