@@ -20,7 +20,6 @@ from celery_ezthrottle.broker.confirmed_publish import NotPublished
 from celery_ezthrottle.errors import ServiceUnavailable, StoreError
 from celery_ezthrottle.limits.limiter import Limiter
 from celery_ezthrottle.limits.matching import Matching
-from celery_ezthrottle.limits.seen_hosts import SeenHosts
 from celery_ezthrottle.service.client import ServiceClient
 from celery_ezthrottle.service.job import Job
 from celery_ezthrottle.settings.app_settings import Settings
@@ -97,10 +96,6 @@ class Continuations:
     @cached_property
     def matching(self) -> Matching:
         return Matching(self.settings.limits, margin=self.settings.limit_margin)
-
-    @cached_property
-    def seen_hosts(self) -> SeenHosts:
-        return SeenHosts()
 
     @classmethod
     def of(cls, app: Celery) -> Continuations:

@@ -18,11 +18,9 @@ class Bucket:
         windows: the call has to fit into each of them. Empty: only ``concurrency`` and cool-downs count.
         burst: at most so many calls at once, the others evenly at the slowest rate of the windows; None = as the windows permit.
         concurrency: at most so many calls that have begun and not ended; None = any number.
-        learns: the windows hold until something was learned of what the API allows (:meth:`.limiter.Limiter.learn_limit`).
     """
 
     key: str
     windows: tuple[Window, ...] = ()
     burst: int | None = None
     concurrency: int | None = None
-    learns: bool = False

@@ -65,7 +65,6 @@ def _bucket(bucket: Bucket, prefix: str) -> dict[str, object]:
         "windows": list(_windows(bucket, prefix)),
         "interval": max((math.ceil(window.seconds * 1e6 / window.count) for window in bucket.windows), default=PACE),
         **{name: value for name, value in limits.items() if value is not None},
-        **({"learns": True} if bucket.learns else {}),
     }
 
 

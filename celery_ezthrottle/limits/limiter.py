@@ -6,8 +6,6 @@ The keys, all under the prefix and ``l:``::
     b:<bucket>           hash: tat (when the next grant would come if all came evenly), cool, paused, line (somebody
                          waits or was called)
     c:<bucket>           sorted set: tickets that hold a lease, by the end of the lease
-    a:<bucket>           hash: what was learned of a limit that nobody has told
-    s:<bucket>           sorted set: the last calls that have succeeded, of such a bucket
     q:<bucket>           sorted set: tickets that wait, by arrival and priority
     t:<ticket>           hash: a ticket that waits or was called
     queues, called       sorted sets: where somebody waits, and who was called
@@ -188,24 +186,6 @@ class Limiter:
         """
         jitter = random.uniform(0, min(MOST_JITTER, max(0.0, until - time.time()) * JITTER))  # noqa: S311
         return int(self._act("cool_down", microseconds(until), microseconds(until + jitter), *keys))
-
-    def learn_limit(self, key: str, *, unnoted: int, seconds: float) -> int:
-        """A call of a bucket that learns was limited: the API has allowed as many calls as have succeeded.
-
-        Let the bucket cool down for that time too. Calls that succeed meanwhile are counted with those before.
-
-        Args:
-            unnoted: how many calls have succeeded in the last ``seconds`` that :meth:`learn_success` was not told of.
-            seconds: for how long the API asks to wait. What it allows, it allows in this time, or in a longer one that is known.
-
-        Returns:
-            The number of calls that are let through in that time from now on.
-        """
-        return int(self._act("learn_limit", key, unnoted, microseconds(seconds)))
-
-    def learn_success(self, key: str, ticket: str) -> None:
-        """A call of a bucket that learns has succeeded. No-op while nothing was limited."""
-        self._act("learn_success", key, ticket)
 
     def pause(self, keys: Iterable[str]) -> None:
         """Let nothing through until :meth:`resume`, or for thirty days."""

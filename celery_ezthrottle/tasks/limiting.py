@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -26,12 +25,6 @@ __all__ = ["LimitGate", "gate_of"]
 
 #: A pattern that all hosts match. One host that is overloaded says nothing about the others.
 ALL_HOSTS = "*"
-#: What the key of a bucket begins with whose limit is learned.
-LEARNED = "~"
-#: Statuses by which an API says that its limit is reached.
-LIMITED = frozenset({429, 503})
-#: Shortest time in seconds for which a limit is taken to hold.
-SHORTEST = 1.0
 #: Longest time between two looks of a call that waits in the worker slot, in seconds, when nobody knows its turn.
 LOOK = 0.05
 #: Seconds for which a call that waits in the slot may be away.
@@ -39,8 +32,8 @@ LIFETIME = 60.0
 
 
 def gate_of(run: Run) -> LimitGate | None:
-    """Return what keeps the limits for ``run``; None if none is set, and none is learned."""
-    return LimitGate(run) if run.settings.limits or run.options.is_by_workers else None
+    """Return what keeps the limits for ``run``; None if none is set."""
+    return LimitGate(run) if run.settings.limits else None
 
 
 class LimitGate:
@@ -53,8 +46,7 @@ class LimitGate:
         #: What keeps the call back for which the task is to be suspended.
         self.held: tuple[tuple[Bucket, ...], Queued] | None = None
         self._has_used_ticket = False
-        #: Where a limited call can wait for the end of the cool-down that it has begun.
-        self.cooling: tuple[tuple[Bucket, ...], Queued] | None = None
+        self._cooling: dict[int, tuple[tuple[Bucket, ...], Queued]] = {}
 
     def enter(self, call: Call, sleep: Sleep) -> Flow[Exception | None]:
         buckets = self._buckets(call)
@@ -87,6 +79,8 @@ class LimitGate:
                     continue
                 late = None
                 if self._is_over(call):
+                    if options.exhaust_retries:
+                        self._run.exhaust_retries()
                     raise LimitReached(f"{_why(answer)} The call was not sent: the result_timeout of the task is over.")
                 if self._may_suspend(call, is_over=time.monotonic() >= began + options.limit_wait):
                     self.held = buckets, answer
@@ -122,43 +116,32 @@ class LimitGate:
     def leave(self, call: Call) -> None:
         buckets, ticket = self._passed.pop(id(call), ((), ""))
         response = call.response
-        if response is None and not buckets:
+        if not buckets:
             return
         try:
             if any(bucket.concurrency for bucket in buckets):
                 self._run.continuations.limiter.release(buckets, ticket)
             if response is not None:
-                self._learn(call, response, buckets, ticket)
+                self._cool_down(call, response, buckets)
         except StoreError:
             warn_once(self._run.task.name, "what an API said about its limits is not kept: the store is out of reach.")
 
-    def _learn(self, call: Call, response: Any, buckets: tuple[Bucket, ...], ticket: str) -> None:
-        """Tell the limiter what ``response`` says: explicitly, in its headers, or by its status."""
-        limiter, hosts = self._run.continuations.limiter, self._run.continuations.seen_hosts
-        status, host, now = response.status_code, host_of(call.sent.url), time.time()
-        learns = self._run.options.is_by_workers and not any(bucket.windows for bucket in buckets)
-        if status < 400 and not buckets:
-            if learns:
-                hosts.note_success(host)
-            return
-        notice = told(status, response.headers, now)
+    def _cool_down(self, call: Call, response: Any, buckets: tuple[Bucket, ...]) -> None:
+        """Let no call be made before the time that ``response`` names."""
+        until = told(response.status_code, response.headers, time.time()).until
         keys = [bucket.key for bucket in buckets if bucket.key.partition("#")[0] != ALL_HOSTS]
-        until = notice.until
-        if learns and status in LIMITED:
-            seconds = max(SHORTEST, (until or now) - now)
-            key = self._learning(call, host).key
-            limiter.learn_limit(key, unnoted=hosts.note_limit(host, seconds), seconds=seconds)
-            keys, until = [*keys, key], max(until or now, now + seconds)
-        elif learns and status < 400:
-            limiter.learn_success(self._learning(call, host).key, ticket)
         if until is not None and keys:
-            limiter.cool_down(keys, until)
-            self.cooling = buckets or (self._learning(call, host),), Queued(key=keys[0], at=until)
+            self._run.continuations.limiter.cool_down(keys, until)
+            self._cooling[id(call)] = buckets, Queued(key=keys[0], at=until)
+
+    def cooling(self, call: Call) -> tuple[tuple[Bucket, ...], Queued] | None:
+        """Where ``call``, which was limited, can wait for the end of the cool-down that it has begun; None if there is none."""
+        return self._cooling.get(id(call))
 
     def _buckets(self, call: Call) -> tuple[Bucket, ...]:
         library, url = call.library, call.sent.url
         try:
-            buckets = self._run.continuations.matching.buckets(
+            return self._run.continuations.matching.buckets(
                 url,
                 lambda: call.request,
                 lambda name: library.read_request(call.request).header(name),
@@ -166,16 +149,6 @@ class LimitGate:
         except OptionFailed as exc:
             warn_once(self._run.task.name, f"a call is made without a limit: {exc}.")
             return ()
-        if self._run.options.is_by_workers and not any(bucket.windows for bucket in buckets):
-            host = host_of(url)
-            if self._run.continuations.seen_hosts.is_limited(host):
-                return (*buckets, self._learning(call, host))
-        return buckets
-
-    def _learning(self, call: Call, host: str) -> Bucket:
-        """The bucket of the calls to a host whose limit nobody has told. Each user of the host has one."""
-        user = user_of(call.library.read_request(call.request).header("Authorization") or "")
-        return Bucket(f"{LEARNED}{host}{user}", learns=True)
 
     def _may_suspend(self, call: Call, *, is_over: bool) -> bool:
         """Whether the task is suspended now, because ``call`` has to wait."""
@@ -195,19 +168,6 @@ class LimitGate:
             self._run.continuations.limiter.leave(ticket)
         except StoreError:
             return  # nobody is called by a store that is out of reach; the ticket ends by itself
-
-
-def host_of(url: str) -> str:
-    """The host of a URL with its port, as the names of what is learned of it have it."""
-    return url.split("/", 3)[2].rpartition("@")[2].lower() if "://" in url else ""
-
-
-def user_of(authorization: str) -> str:
-    """What tells the users of a host apart in a key: a digest of credentials that stay the same; "" of others."""
-    scheme, _, credentials = authorization.partition(" ")
-    if scheme.lower() not in {"basic", "bearer", "token"}:
-        return ""
-    return f"#{blake2b(credentials.encode(), digest_size=8).hexdigest()}"
 
 
 def _why(answer: Queued) -> str:

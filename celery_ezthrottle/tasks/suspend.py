@@ -72,7 +72,7 @@ def suspend(run: Run, call: Call, leaving: Exception, arguments: Mapping[str, An
         add_note(leaving, f"Not forwarded: {exc}")
         return
     if run.options.is_by_workers:
-        cooling = run.gate.cooling if run.gate is not None else None
+        cooling = run.gate.cooling(call) if run.gate is not None else None
         if cooling is not None:
             _queue(run, call, leaving, cooling, _reason(call))
         else:

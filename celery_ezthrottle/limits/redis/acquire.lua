@@ -2,7 +2,7 @@
 -- Gives the time of the turn when that is now, else {key of the bucket that has no turn so soon, or "", the time of the turn or
 -- -1, the present time}.
 local asked, ticket, late = cjson.decode(ARGV[1]), ARGV[2], ARGV[3]
-local buckets = with_what_was_learned(asked.buckets)
+local buckets = asked.buckets
 local goes_first, queued, called = late, nil, nil
 local line = read(buckets)
 if line then queued, called = unpack(redis.call('HMGET', ticket_key(ticket), 'key', 'at')) end

@@ -25,7 +25,7 @@ while #found < 2 + 2 * limit do
   local buckets, lease, lifetime = unpack(redis.call('HMGET', ticket_key(ticket), 'buckets', 'lease', 'lifetime'))
   local at, by
   if buckets then
-    buckets = with_what_was_learned(cjson.decode(buckets))
+    buckets = cjson.decode(buckets)
     read(buckets)
     at, by = first_turn(buckets, ticket)
   end

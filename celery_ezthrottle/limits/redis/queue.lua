@@ -29,7 +29,7 @@ local function forget(ticket)
   if not buckets then return false end
   redis.call('ZREM', queue_key(key), ticket)
   redis.call('DEL', ticket_key(ticket))
-  buckets = with_what_was_learned(cjson.decode(buckets))
+  buckets = cjson.decode(buckets)
   if at then
     read(buckets)
     return_turn(buckets, tonumber(at))

@@ -1,5 +1,5 @@
 -- ARGV: buckets, of which the first is looked at. Gives {waiting, leases, end of the cool-down or -1, paused, used of each window}.
-local bucket = with_what_was_learned(cjson.decode(ARGV[1]))[1]
+local bucket = cjson.decode(ARGV[1])[1]
 local cool, paused = unpack(redis.call('HMGET', state_key(bucket.key), 'cool', 'paused'))
 cool = tonumber(cool) or 0
 local found = {
