@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,8 @@ ALL_HOSTS = "*"
 LOOK = 0.05
 #: Seconds for which a call that waits in the slot may be away.
 LIFETIME = 60.0
+#: What the ticket of a call begins with that waits in the worker slot.
+_CALL = "call:"
 
 
 def gate_of(run: Run) -> LimitGate | None:
@@ -41,7 +44,7 @@ class LimitGate:
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        #: What each call that was let through holds.
+        #: What each call holds that was let through, or waits for it.
         self._passed: dict[int, tuple[tuple[Bucket, ...], str]] = {}
         #: What keeps the call back for which the task is to be suspended.
         self.held: tuple[tuple[Bucket, ...], Queued] | None = None
@@ -52,66 +55,94 @@ class LimitGate:
         buckets = self._buckets(call)
         if not buckets:
             return None
-        limiter, settings, options = self._run.continuations.limiter, self._run.settings, self._run.options
-        # A task that was suspended for its turn has been called by its own ticket.
-        ticket = f"call:{uuid4().hex}" if self._has_used_ticket else ticket_of(self._run.task.request.id)
-        self._has_used_ticket = True
-        late: Turn | None = None
-        began, is_waiting = time.monotonic(), False
         try:
-            while True:
-                answer = limiter.acquire(
-                    buckets,
-                    ticket=ticket,
-                    max_wait=settings.max_wait,
-                    margin=settings.limit_margin,
-                    lease=settings.limit_lease,
-                    late=late,
-                )
-                if isinstance(answer, Turn):
-                    if answer.wait > 0:
-                        yield partial(sleep, answer.wait)
-                    if not answer.is_late(settings.limit_margin):
-                        is_waiting = False
-                        self._passed[id(call)] = buckets, ticket
-                        return None
-                    late = answer
-                    continue
-                late = None
-                if self._is_over(call):
-                    if options.exhaust_retries:
-                        self._run.exhaust_retries()
-                    raise LimitReached(f"{_why(answer)} The call was not sent: the result_timeout of the task is over.")
-                if self._may_suspend(call, is_over=time.monotonic() >= began + options.limit_wait):
-                    self.held = buckets, answer
-                    is_waiting = False  # the task waits on, with this ticket
-                    return LimitReached(f"{_why(answer)} The call was not sent, and the task could not be suspended.")
-                if time.monotonic() >= began + options.limit_wait and options.on_limit in {"raise", "forward"}:
-                    if options.on_limit == "forward" and not options.is_by_workers:
-                        return LimitReached(f"{_why(answer)} The call was not sent, and could not be submitted.")
-                    raise LimitReached(f"{_why(answer)} The call was not sent (on_limit).")
-                limiter.wait_in_queue(
-                    buckets,
-                    ticket,
-                    answer,
-                    lease=settings.limit_lease,
-                    lifetime=LIFETIME,
-                    priority=options.priority or 0.0,
-                )
-                is_waiting = True
-                away = LOOK if answer.at is None else answer.at - time.time()
-                yield partial(sleep, min(max(away, 0.005), LOOK))
+            return (yield from self._wait(call, buckets, sleep))
         except StoreError as exc:
-            if settings.limits_required:
+            self._passed.pop(id(call), None)
+            if self._run.settings.limits_required:
                 raise LimitReached(
                     f"The store that keeps the limits is out of reach; the call was not sent: {exc}"
                 ) from exc
             warn_once(self._run.task.name, "calls are made without their limits: the store is out of reach.")
-            is_waiting = False
             return None
-        finally:
-            if is_waiting:
-                self._leave_queue(ticket)
+        except BaseException:  # also that the call is cancelled, or that the time of the task is over
+            self._give_up(call)
+            raise
+
+    def _wait(self, call: Call, buckets: tuple[Bucket, ...], sleep: Sleep) -> Flow[Exception | None]:
+        limiter, settings, options = self._run.continuations.limiter, self._run.settings, self._run.options
+        ticket, began = self._first_ticket(), time.monotonic()
+        late: Turn | None = None
+        while True:
+            self._passed[id(call)] = buckets, ticket
+            answer = limiter.acquire(
+                buckets,
+                ticket=ticket,
+                max_wait=settings.max_wait,
+                margin=settings.limit_margin,
+                lease=settings.limit_lease,
+                late=late,
+            )
+            if isinstance(answer, Turn):
+                if answer.wait > 0:
+                    yield partial(sleep, answer.wait)
+                if not answer.is_late(settings.limit_margin):
+                    return None
+                late = answer
+                continue
+            late = None
+            has_waited = time.monotonic() >= began + options.limit_wait
+            if (refusal := self._refusal(call, answer, has_waited=has_waited)) is not None:
+                raise refusal
+            if self._may_suspend(call, has_waited=has_waited):
+                self.held = self._passed.pop(id(call))[0], answer  # the task waits on, by its ticket
+                return LimitReached(f"{_why(answer)} The call was not sent, and the task could not be suspended.")
+            if has_waited and options.on_limit == "forward":
+                self._give_up(call)
+                return LimitReached(f"{_why(answer)} The call was not sent, and could not be submitted.")
+            if not ticket.startswith(_CALL):
+                # The ticket of the task is for suspended tasks: who calls it would find none, and give its turn to the next.
+                limiter.leave(ticket)
+                ticket = _new_ticket()
+            limiter.wait_in_queue(
+                buckets,
+                ticket,
+                answer,
+                lease=settings.limit_lease,
+                lifetime=LIFETIME,
+                priority=options.priority or 0.0,
+            )
+            away = LOOK if answer.at is None else answer.at - time.time()
+            yield partial(sleep, min(max(away, 0.005), LOOK))
+
+    def _first_ticket(self) -> str:
+        """The ticket of a call. A task that was suspended for its turn is called by its own one."""
+        if self._has_used_ticket:
+            return _new_ticket()
+        self._has_used_ticket = True
+        return ticket_of(self._run.task.request.id)
+
+    def _refusal(self, call: Call, answer: Queued, *, has_waited: bool) -> LimitReached | None:
+        """Why ``call`` gets an error instead of waiting, or None."""
+        options = self._run.options
+        if call.since and call.since + options.result_timeout <= time.time():
+            if options.exhaust_retries:
+                self._run.exhaust_retries()
+            return LimitReached(f"{_why(answer)} The call was not sent: the result_timeout of the task is over.")
+        cannot_forward = options.on_limit == "forward" and options.is_by_workers
+        if has_waited and (options.on_limit == "raise" or cannot_forward):
+            return LimitReached(f"{_why(answer)} The call was not sent (on_limit).")
+        return None
+
+    def _give_up(self, call: Call) -> None:
+        """``call`` is not made: what it waits for, or holds, is for others."""
+        buckets, ticket = self._passed.pop(id(call), ((), ""))
+        limiter = self._run.continuations.limiter
+        with contextlib.suppress(StoreError):  # then it ends by itself: its lease and its lifetime are short
+            if limiter.leave(ticket):
+                return
+            if any(bucket.concurrency for bucket in buckets):
+                limiter.release(buckets, ticket)
 
     def leave(self, call: Call) -> None:
         buckets, ticket = self._passed.pop(id(call), ((), ""))
@@ -150,24 +181,17 @@ class LimitGate:
             warn_once(self._run.task.name, f"a call is made without a limit: {exc}.")
             return ()
 
-    def _may_suspend(self, call: Call, *, is_over: bool) -> bool:
+    def _may_suspend(self, call: Call, *, has_waited: bool) -> bool:
         """Whether the task is suspended now, because ``call`` has to wait."""
         recorder = self._run.recorder
         is_first = all(made is call or made.source is not Source.SENT for made in recorder.calls)
-        if not is_first and not (is_over and self._run.options.on_limit == "suspend"):
+        if not is_first and not (has_waited and self._run.options.on_limit == "suspend"):
             return False
-        if call.fingerprint is None:
-            return False
-        return recorder.is_alone() and recorder.lost_answer(call) is None
+        return call.fingerprint is not None and recorder.is_alone() and recorder.lost_answer(call) is None
 
-    def _is_over(self, call: Call) -> bool:
-        return bool(call.since) and call.since + self._run.options.result_timeout <= time.time()
 
-    def _leave_queue(self, ticket: str) -> None:
-        try:
-            self._run.continuations.limiter.leave(ticket)
-        except StoreError:
-            return  # nobody is called by a store that is out of reach; the ticket ends by itself
+def _new_ticket() -> str:
+    return f"{_CALL}{uuid4().hex}"
 
 
 def _why(answer: Queued) -> str:
