@@ -33,7 +33,7 @@ from celery_ezthrottle.store.states import State
 
 from .back_off import back_off, until_republished
 from .submissions import Submissions
-from .turns import Ticket
+from .tickets import Ticket
 from .waiters import resume_waiters
 from .watches import is_watch, watch_of
 

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from celery_ezthrottle._common.callables import OptionFailed
 from celery_ezthrottle._common.log import warn_once
-from celery_ezthrottle.continuations.turns import ticket_of
+from celery_ezthrottle.continuations.tickets import ticket_of
 from celery_ezthrottle.errors import LimitReached, StoreError
 from celery_ezthrottle.http.call import Call, Source
 from celery_ezthrottle.http.flow import Flow

@@ -11,7 +11,7 @@ from celery.exceptions import Ignore
 from celery_ezthrottle._common.log import logger, warn_once
 from celery_ezthrottle.broker.parked_message import envelope_of
 from celery_ezthrottle.continuations import turns
-from celery_ezthrottle.continuations.turns import Ticket
+from celery_ezthrottle.continuations.tickets import Ticket
 from celery_ezthrottle.errors import StoreError
 from celery_ezthrottle.service.job import Job
 from celery_ezthrottle.store.records import SuspendOutcome, Suspension

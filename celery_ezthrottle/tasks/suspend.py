@@ -15,6 +15,7 @@ from celery_ezthrottle._common.callables import OptionFailed
 from celery_ezthrottle._common.log import warn_once
 from celery_ezthrottle.continuations import turns
 from celery_ezthrottle.continuations.build_job import build_job, not_before
+from celery_ezthrottle.continuations.tickets import Ticket, ticket_of
 from celery_ezthrottle.errors import InvalidJob, JobFailed, StoreError
 from celery_ezthrottle.http import journal
 from celery_ezthrottle.http.call import Call, Source
@@ -117,8 +118,8 @@ def suspend_until_turn(run: Run, call: Call, leaving: Exception) -> None:
 def _queue(run: Run, call: Call, leaving: Exception, held: tuple[tuple[Bucket, ...], Queued], reason: str) -> None:
     """Suspend the task of ``run``, and let it wait in the queue of a limit."""
     (buckets, queued), options = held, run.options
-    ticket = turns.Ticket(
-        name=turns.ticket_of(run.task.request.id),
+    ticket = Ticket(
+        name=ticket_of(run.task.request.id),
         buckets=buckets,
         queued=queued,
         lease=run.settings.limit_lease,

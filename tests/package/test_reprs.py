@@ -19,7 +19,7 @@ from celery_ezthrottle.checks.findings import Finding
 from celery_ezthrottle.client.ezthrottle import EZThrottle
 from celery_ezthrottle.continuations.job_result import JobResult, Told
 from celery_ezthrottle.continuations.submissions import _Waiting
-from celery_ezthrottle.continuations.turns import Ticket
+from celery_ezthrottle.continuations.tickets import Ticket
 from celery_ezthrottle.errors import ForwardToEZThrottle, StepFailed
 from celery_ezthrottle.gateway import GatewayConfig, acts, dispatcher, exchange, rows, workflow
 from celery_ezthrottle.gateway.attempts import Attempt
