@@ -33,12 +33,9 @@ _WINDOW = re.compile(r"\s*([0-9]{1,12})\s*(?:/|per)\s*([0-9]{1,12})?\s*([a-z]+)\
 _SEPARATORS = re.compile(r"[,;|]")
 _EXAMPLES = '"40/s", "10 per 2 hours" or "10/second;500/minute"'
 _COUNT = re.compile(r"[0-9]{1,12}")
-_ADAPTIVE = "adaptive"
-#: The rate that an adaptive limit starts with when none is given: slow enough for most APIs.
-_START = "5/s"
 #: What a limit as text has besides windows.
 _NUMBERS = ("burst", "concurrency")
-_OPTIONS = (_ADAPTIVE, *_NUMBERS, "per")
+_OPTIONS = (*_NUMBERS, "per")
 
 
 @dataclass(frozen=True)
@@ -64,11 +61,10 @@ class Limit:
             share one), or a callable that gets the request object of the HTTP library and returns a string. None = one for all.
 
     Attributes:
-        windows: ``rate`` as numbers, the shortest time first; () without a rate. For an adaptive limit, the rate to start with.
+        windows: ``rate`` as numbers, the shortest time first; () without a rate.
         burst: as given.
         concurrency: as given.
         per: as given.
-        is_adaptive: the rate is found out; see :meth:`adaptive`.
 
     Raises:
         ConfigurationError: a value is wrong, or there is neither a rate nor ``concurrency``. The text quotes it.
@@ -78,7 +74,6 @@ class Limit:
     burst: int | None
     concurrency: int | None
     per: str | Callable[[Any], str] | None
-    is_adaptive: bool
 
     def __init__(
         self,
@@ -99,42 +94,15 @@ class Limit:
         if burst is not None:
             _check_burst(burst, rate, windows)
         _check_per(per)
-        values = {"windows": windows, "burst": burst, "concurrency": concurrency, "per": per, "is_adaptive": False}
+        values = {"windows": windows, "burst": burst, "concurrency": concurrency, "per": per}
         for name, value in values.items():
             object.__setattr__(self, name, value)  # it is frozen
-
-    @classmethod
-    def adaptive(
-        cls,
-        start: str = _START,
-        *,
-        concurrency: int | None = None,
-        per: str | Callable[[Any], str] | None = None,
-    ) -> Limit:
-        """Return a limit whose rate is not known: it is found out from the answers of the API.
-
-        Args:
-            start: the rate to start with, one window.
-            concurrency: as for any limit.
-            per: as for any limit.
-
-        Raises:
-            ConfigurationError: a value is wrong, or ``start`` has several windows.
-        """
-        made = cls(_text("start", start), concurrency=concurrency, per=per)
-        if len(made.windows) > 1:
-            raise ConfigurationError(
-                f'{start!r} has several windows: an adaptive limit starts with one, such as Limit.adaptive("5/s").'
-            )
-        object.__setattr__(made, "is_adaptive", True)
-        return made
 
     @classmethod
     def from_text(cls, text: str) -> Limit:
         """Read a limit as text, for the environment: ``"500/m;burst=10;concurrency=20"``.
 
-        The parts are separated by ``;``: windows, ``burst=…``, ``concurrency=…``, ``per=`` and the name of a header. An adaptive
-        limit has ``adaptive`` or ``adaptive=5/s`` instead of windows.
+        The parts are separated by ``;``: windows, ``burst=…``, ``concurrency=…``, ``per=`` and the name of a header.
 
         Raises:
             ConfigurationError: the text is no limit. The error quotes the wrong part.
@@ -144,7 +112,7 @@ class Limit:
         for part in map(str.strip, _text("a limit", text).split(";")):
             name, equals, value = (piece.strip() for piece in part.partition("="))
             name = name.lower()
-            if not equals and name != _ADAPTIVE:
+            if not equals:
                 windows.append(part)
             elif name not in _OPTIONS:
                 raise ConfigurationError(
@@ -153,29 +121,20 @@ class Limit:
                 )
             elif name in options:
                 raise ConfigurationError(f"{name} is given twice in {text!r}: leave one out.")
-            elif equals and not value:
+            elif not value:
                 raise ConfigurationError(f'{part!r} has no value: write it as in "500/m;burst=10;per=X-Token".')
             else:
                 options[name] = int(value) if name in _NUMBERS and _COUNT.fullmatch(value) else value
-        if _ADAPTIVE not in options:
-            return cls(";".join(windows) if windows else None, **options)
-        start = options.pop(_ADAPTIVE) or _START
-        for unfit in [*windows, *options.keys() & {"burst"}]:
-            raise ConfigurationError(
-                f"{unfit!r} does not go with {_ADAPTIVE!r}, which finds the rate: leave it out, or write the rate to start with "
-                f'as "adaptive={_START}".'
-            )
-        return cls.adaptive(start, **options)
+        return cls(";".join(windows) if windows else None, **options)
 
     def __str__(self) -> str:
         rate = ";".join(map(_written, self.windows))
-        parts = [f"{_ADAPTIVE}={rate}"] if self.is_adaptive else [rate] if rate else []
-        return ";".join(parts + [f"{name}={shown}" for name, shown in self._options()])
+        return ";".join([rate] * bool(rate) + [f"{name}={shown}" for name, shown in self._options()])
 
     def __repr__(self) -> str:
         rate = [repr(";".join(map(_written, self.windows)))] if self.windows else []
         options = [f"{name}={shown!r}" if shown is self.per else f"{name}={shown}" for name, shown in self._options()]
-        return f"Limit{'.adaptive' if self.is_adaptive else ''}({', '.join(rate + options)})"
+        return f"Limit({', '.join(rate + options)})"
 
     def _options(self) -> list[tuple[str, Any]]:
         """The options that are set. A callable is shown by its name, because its address means nothing to a reader."""

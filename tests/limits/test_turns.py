@@ -173,14 +173,14 @@ class TestConcurrency:
     def test_the_lease_of_a_killed_process_is_free_after_its_time(self, bench: Bench) -> None:
         one, lease = Bucket("one", concurrency=1), 1.0
         script = f"""
-import time
+import signal
 import redis
 from celery_ezthrottle.limits.bucket import Bucket
 from celery_ezthrottle.limits.limiter import Limiter
 limiter = Limiter(redis.Redis.from_url({bench.url!r}), prefix={PREFIX!r})
 turn = limiter.acquire([{one!r}], ticket="theirs", max_wait=0, margin=0, lease={lease})
 print(turn.at, flush=True)
-time.sleep(600)
+signal.pause()
 """
         with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as process:
             assert process.stdout

@@ -61,6 +61,40 @@ def looks_often_and_frees_its_slot(path: str, times: int) -> int:
 
 
 @app.task
+@frugal(on_limit="raise", limit_wait=0.01)
+def leaves_with_the_limit(path: str, times: int) -> None:
+    for _ in range(times):
+        CLIENTS["requests"].get_json(path)
+
+
+@app.task
+@frugal(route="service", on_limit="forward", limit_wait=0.01)
+def forwards_what_has_no_turn(path: str, times: int) -> None:
+    for number in range(times):
+        CLIENTS["requests"].get_json(f"{path}/{number}")
+
+
+@app.task
+@frugal
+def cancels_a_call_that_waits(path: str, times: int) -> int:
+    """Returns how many calls were made before one had no turn."""
+    import httpx2
+
+    from .project import UPSTREAM
+
+    async def until_one_waits() -> int:
+        async with httpx2.AsyncClient() as client:
+            for number in range(times):
+                try:
+                    await asyncio.wait_for(client.get(f"{UPSTREAM}{path}"), 0.7)
+                except TimeoutError:
+                    return number
+        return times
+
+    return asyncio.run(until_one_waits())
+
+
+@app.task
 @frugal
 def gathers(path: str, times: int) -> int:
     """Several calls at once, in an event loop."""

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from celery_ezthrottle.errors import LimitReached
 from celery_ezthrottle.limits.bucket import Bucket
 from celery_ezthrottle.limits.limiter import Limiter
-from celery_ezthrottle.settings.limit import Window
+from celery_ezthrottle.settings.limit import Limit
 from tests.support import limited_tasks
 from tests.support.http_clients import CLIENTS
 from tests.support.lab import PATIENCE, Lab, wait_until
@@ -32,6 +33,7 @@ def _workers(shared_lab: Lab) -> Iterator[None]:
             f"{host}/slow/* = 2/2s",
             f"{host}/single/* = 100/s; concurrency=1",
             f"{host}/cooling/* = 100/s",
+            f"{host}/leased/* = 2/3s; concurrency=2",
         ]
     )
     environment = {
@@ -49,6 +51,10 @@ def _workers(shared_lab: Lab) -> Iterator[None]:
 @pytest.fixture
 def limited(lab: Lab, _workers: None) -> Lab:
     return lab
+
+
+def bucket_of(key: str, rate: str, concurrency: int) -> Bucket:
+    return Bucket(key, Limit(rate).windows, None, concurrency)
 
 
 def send(task: Any, *args: Any) -> Any:
@@ -122,6 +128,34 @@ def test_later_calls_can_suspend_and_none_is_repeated(limited: Lab, path: str) -
     assert len(limited.effects(f"/slow{path}")) > 1
 
 
+def test_the_error_of_a_limit_is_the_tasks_own(limited: Lab, path: str) -> None:
+    result = send(limited_tasks.leaves_with_the_limit, f"/slow{path}", 12)
+    with pytest.raises(LimitReached, match="has no turn"):
+        result.get(timeout=PATIENCE)
+    assert limited.upstream.by_service(f"/slow{path}") == 0
+
+
+@pytest.mark.slow
+def test_later_calls_can_be_forwarded(limited: Lab, path: str) -> None:
+    send(limited_tasks.forwards_what_has_no_turn, f"/slow{path}", 12)
+    paths = [f"/slow{path}/{number}" for number in range(12)]
+    wait_until(lambda: sum(map(limited.upstream.by_service, paths)) == 1, "the service")
+    made = sum(map(limited.upstream.by_worker, paths))
+    assert made < 12
+    assert limited.upstream.by_service(paths[made]) == 1
+
+
+@pytest.mark.slow
+def test_a_call_that_is_cancelled_while_it_waits_leaves_nothing(limited: Lab, path: str) -> None:
+    host = limited.upstream.url.split("/")[2]
+    bucket = bucket_of(f"{host}/leased/*", "2/3s", 2)
+    made = send(limited_tasks.cancels_a_call_that_waits, f"/leased{path}", 12).get(timeout=PATIENCE)
+    assert made == limited.upstream.by_worker(f"/leased{path}") == 2
+    with closing(Limiter.from_url(limited.environment["TEST_REDIS"], prefix=PREFIX)) as limiter:
+        status = limiter.status(bucket)
+        assert (status.waiting, status.leases) == (0, 0)
+
+
 @pytest.mark.slow
 def test_calls_in_an_event_loop_wait_without_blocking_it(limited: Lab, path: str) -> None:
     began = time.monotonic()
@@ -135,7 +169,7 @@ def test_calls_that_are_on_their_way_are_counted(limited: Lab, path: str) -> Non
     assert all(result.get(timeout=PATIENCE) for result in results)
     assert limited.upstream.by_worker(f"/single{path}") == 8
     host = limited.upstream.url.split("/")[2]
-    bucket = Bucket(f"{host}/single/*", (Window(100, 1.0),), None, 1)
+    bucket = bucket_of(f"{host}/single/*", "100/s", 1)
     with closing(Limiter.from_url(limited.environment["TEST_REDIS"], prefix=PREFIX)) as limiter:
         wait_until(lambda: limiter.status(bucket).leases == 0, "the last lease to be given back")
 
