@@ -13,6 +13,7 @@ import requests
 
 __all__ = [
     "AuthenticationError",
+    "BatchExists",
     "ConfigurationError",
     "EZThrottleError",
     "ForwardToEZThrottle",
@@ -20,6 +21,8 @@ __all__ = [
     "InvalidSecret",
     "JobFailed",
     "LimitReached",
+    "MemberFailed",
+    "NoSuchBatch",
     "OutcomeUnknown",
     "QuotaExceededError",
     "ReplayMismatch",
@@ -200,6 +203,18 @@ class LimitReached(EZThrottleError, requests.RequestException):
     reach and ``ezthrottle_limits_required`` is set. It is a :class:`requests.RequestException`, so the task's existing handlers
     for a failed call catch it.
     """
+
+
+class BatchExists(EZThrottleError):
+    """A batch of the same name has not ended. Nothing was stored or released."""
+
+
+class NoSuchBatch(EZThrottleError, LookupError):
+    """Nobody has applied a batch of this name, or it is not kept any more: see ``result_expires``."""
+
+
+class MemberFailed(EZThrottleError):
+    """A member of a batch has failed, and the result backend does not have its error."""
 
 
 class OutcomeUnknown(EZThrottleError):

@@ -19,7 +19,8 @@ from celery_ezthrottle.broker import parked_message
 from celery_ezthrottle.broker.confirmed_publish import NotPublished
 from celery_ezthrottle.errors import ServiceUnavailable, StoreError
 from celery_ezthrottle.limits.limiter import Limiter
-from celery_ezthrottle.limits.matching import Matching
+from celery_ezthrottle.limits.live import LiveLimits
+from celery_ezthrottle.limits.seen_hosts import SeenHosts
 from celery_ezthrottle.service.client import ServiceClient
 from celery_ezthrottle.service.job import Job
 from celery_ezthrottle.settings.app_settings import Settings
@@ -94,8 +95,14 @@ class Continuations:
         return Limiter.from_url(settings.store, prefix=settings.key_prefix, **settings.store_options)
 
     @cached_property
-    def matching(self) -> Matching:
-        return Matching(self.settings.limits, margin=self.settings.limit_margin)
+    def matching(self) -> LiveLimits:
+        settings = self.settings
+        read = self.limiter.changes.read if settings.store else dict[str, str]
+        return LiveLimits(settings.limits, read, margin=settings.limit_margin)
+
+    @cached_property
+    def seen_hosts(self) -> SeenHosts:
+        return SeenHosts()
 
     @classmethod
     def of(cls, app: Celery) -> Continuations:

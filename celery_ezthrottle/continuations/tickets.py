@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Ticket", "call_tickets", "ticket_of"]
 
-#: Seconds before its turn at which a task that waits in the queue of a limit is resumed: its message needs a moment.
-LEAD = 0.1
 #: Most tickets that are called at once.
 MOST_CALLS = 50
 #: Seconds after which a task that waits in the queue of a limit is resumed in any case: its ticket may be lost.
@@ -70,7 +68,7 @@ def call_tickets(continuations: Continuations) -> float | None:
     """Resume the tasks that are called from the queues of limits. Returns when the next one may be."""
     limiter, store, lease = continuations.limiter, continuations.store, continuations.settings.lease
     while True:
-        calls = limiter.due(MOST_CALLS, LEAD)
+        calls = limiter.due(MOST_CALLS)
         now = time.time()
         tasks = [ticket.removeprefix(_TICKET) for ticket, _ in calls.turns if ticket.startswith(_TICKET)]
         claims = store.take_turns_of(tasks, job_result.turn(), now, now + lease) if tasks else ()

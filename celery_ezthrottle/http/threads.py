@@ -90,7 +90,9 @@ def _wrap(owner: type, name: str, wrapper: Callable[..., Any]) -> None:
 def _start(recorder: Recorder, start: Callable[..., Any], thread: threading.Thread) -> None:
     run, found = thread.run, weakref.ref(recorder)
 
-    def carried() -> None:
+    def carried(
+        *_: Any,
+    ) -> None:  # who wraps it in turn, as sentry-sdk does, takes it for a method, and passes the thread
         vars(thread).pop("run", None)  # the thread would hold itself
         with recording(found):  # it may outlive the body by far, as one that runs an event loop for all tasks
             run()

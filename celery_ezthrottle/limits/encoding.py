@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import lru_cache
 
 from .bucket import Bucket
@@ -54,17 +55,20 @@ def _buckets(buckets: tuple[Bucket, ...], prefix: str) -> list[dict[str, object]
 
 
 def _bucket(bucket: Bucket, prefix: str) -> dict[str, object]:
+    if bucket.of_settings is not None:
+        bucket = replace(bucket.of_settings, key=bucket.key, has_place=bucket.has_place)
     counts = [window.count for window in bucket.windows]
     if any(number is not None and number < 1 for number in (*counts, bucket.burst, bucket.concurrency)):
         raise ValueError(f"The bucket {bucket.key} lets nothing through: give it counts of at least 1, or pause it.")
     if any(window.seconds < 0.001 for window in bucket.windows):
         raise ValueError(f"The bucket {bucket.key} has a window of less than a millisecond: make it longer.")
-    limits: dict[str, object] = {"burst": bucket.burst, "concurrency": bucket.concurrency}
+    limits = {"burst": bucket.burst, "concurrency": None if bucket.has_place else bucket.concurrency}
     return {
         "key": bucket.key,
         "windows": list(_windows(bucket, prefix)),
         "interval": max((math.ceil(window.seconds * 1e6 / window.count) for window in bucket.windows), default=PACE),
         **{name: value for name, value in limits.items() if value is not None},
+        **{name: True for name in ("learns", "has_place") if getattr(bucket, name)},
     }
 
 

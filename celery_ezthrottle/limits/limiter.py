@@ -3,36 +3,38 @@
 The keys, all under the prefix and ``l:``::
 
     w:<bucket>:<length>  list: the times of the grants in one window of a bucket (and ``...:filled``, see windows.lua)
-    b:<bucket>           hash: tat (when the next grant would come if all came evenly), cool, paused, line (somebody
-                         waits or was called)
+    b:<bucket>           hash: tat (when the next grant would come if all came evenly), cool, steep, paused, line
+                         (somebody waits or was called), and what is changed at run time (see live.lua)
     c:<bucket>           sorted set: tickets that hold a lease, by the end of the lease
+    a:<bucket>           hash: what was learned of a limit that nobody has told, or that adapts (see learn.lua)
+    s:<bucket>           sorted set: the last calls of such a bucket that were allowed
     q:<bucket>           sorted set: tickets that wait, by arrival and priority
     t:<ticket>           hash: a ticket that waits or was called
     queues, called       sorted sets: where somebody waits, and who was called
+    live                 hash: the limits that were set at run time
 
 Every key expires. All decisions use the clock of the server. A bucket is named by its key, and a key is no secret.
 """
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import redis
-from redis.exceptions import RedisClusterException, RedisError
 
-from celery_ezthrottle.errors import ConfigurationError, StoreError
-from celery_ezthrottle.store.redis.connect import address, complaint, connect
+from celery_ezthrottle.errors import ConfigurationError
+from celery_ezthrottle.settings.limit import Window
+from celery_ezthrottle.store.redis.connect import address, connect
 
 from .bucket import Bucket
+from .changes import Changes
 from .encoding import encoded, microseconds, terms
-from .redis.scripts import ACTS, source
-from .turns import Calls, Queued, Status, Turn
-
-if TYPE_CHECKING:
-    from redis.commands.core import Script
+from .redis.acts import Acts
+from .turns import Calls, Learned, Queued, Status, Turn
 
 __all__ = ["Limiter"]
 
@@ -62,7 +64,9 @@ class Limiter:
         if client.get_encoder().decode_responses:
             raise ConfigurationError("The limiter reads bytes: give it a Redis client without decode_responses.")
         self._client, self._prefix, self._owned = client, prefix, False
-        self._scripts: dict[str, Script] = {act: client.register_script(source(act)) for act in ACTS}
+        self._acts = Acts(client, prefix)
+        #: What is changed of the limits at run time.
+        self.changes = Changes(self._acts)
 
     @classmethod
     def from_url(cls, url: str, *, prefix: str, **options: Any) -> Limiter:
@@ -115,11 +119,11 @@ class Limiter:
         found = self._act("acquire", asked, ticket, *given_back)
         if isinstance(found, int):  # most calls go out at once
             return Turn(at=found / 1e6, wait=0.0, ready=sent)
-        key, at, now = found
+        key, at, now, *holds = found
         if key:
             return Queued(key=key.decode(), at=None if at < 0 else at / 1e6)
         wait = max(0, at - now) / 1e6
-        return Turn(at=at / 1e6, wait=wait, ready=sent + wait)
+        return Turn(at=at / 1e6, wait=wait, ready=sent + wait, holds=holds == [1])
 
     def release(self, buckets: Sequence[Bucket], ticket: str) -> None:
         """The call has ended: it no longer counts for ``concurrency``."""
@@ -147,12 +151,14 @@ class Limiter:
         times = (microseconds(seconds) for seconds in (priority * AGING, lease, lifetime))
         self._act("wait_in_queue", self._encoded(buckets), ticket, queued.key, *times)
 
-    def due(self, limit: int, lead: float) -> Calls:
+    def due(self, limit: int, lead: float | None = None) -> Calls:
         """Call the tickets whose turn comes within ``lead`` seconds, ``limit`` at most. Their turns are taken.
+
+        By default that is the time that called tickets have needed lately to come.
 
         A called ticket has to come to :meth:`acquire`. One process at a time should ask; several do no harm.
         """
-        now, next_at, *found = self._act("due", limit, microseconds(lead))
+        now, next_at, *found = self._act("due", limit, -1 if lead is None else microseconds(lead))
         turns = sorted(zip(found[1::2], found[::2], strict=True))
         return Calls(
             turns=tuple((ticket.decode(), at / 1e6) for at, ticket in turns),
@@ -184,21 +190,63 @@ class Limiter:
         Returns:
             How many of the buckets cool down longer than before.
         """
-        jitter = random.uniform(0, min(MOST_JITTER, max(0.0, until - time.time()) * JITTER))  # noqa: S311
+        jitter = _jitter(until - time.time())
         return int(self._act("cool_down", microseconds(until), microseconds(until + jitter), *keys))
 
+    def learn(
+        self,
+        bucket: Bucket,
+        *,
+        ticket: str,
+        at: float,
+        allowed: bool,
+        unnoted: int = 0,
+        wait: float | None = None,
+        told: Sequence[Window] = (),
+    ) -> Learned:
+        """A call of a bucket that learns was answered.
+
+        Args:
+            ticket: names the call.
+            at: the turn of the call; if it had none, the time when it was sent. Unix seconds.
+            allowed: the API has answered it. False: the API has limited it.
+            unnoted: how many calls were allowed in the last window that this method was not told of, because nothing of the
+                bucket was limited before.
+            wait: seconds for which the API asks to wait; None = it does not say.
+            told: the windows that the API says to have. From then on they hold.
+        """
+        asked = microseconds(wait or 0.0)
+        windows = [{"count": window.count, "length": microseconds(window.seconds)} for window in told]
+        cool, count = self._act(
+            "learn",
+            self._encoded((bucket,)),
+            *(ticket, microseconds(at), int(allowed), unnoted),
+            *(asked, asked + microseconds(_jitter(wait or 0.0)), json.dumps(windows) if windows else ""),
+        )
+        return Learned(cooling_until=None if cool < 0 else cool / 1e6, count=None if count < 0 else count)
+
     def pause(self, keys: Iterable[str]) -> None:
-        """Let nothing through until :meth:`resume`, or for thirty days."""
+        """Let nothing through until :meth:`resume`, or for thirty days.
+
+        Args:
+            keys: keys of buckets. A pattern is one, and stands for all buckets that ``per`` splits off it.
+        """
         self._act("pause", 1, microseconds(PAUSE), *keys)
 
-    def resume(self, keys: Iterable[str]) -> None:
-        """End a pause. A cool-down goes on. The first grants come evenly, as after a cool-down."""
-        self._act("pause", 0, 0, *keys)
+    def resume(self, keys: Iterable[str]) -> int:
+        """End a pause. A cool-down goes on. The first grants come evenly, as after a cool-down.
+
+        Returns:
+            How many of them were paused.
+        """
+        return int(self._act("pause", 0, 0, *keys))
 
     def status(self, bucket: Bucket) -> Status:
-        waiting, leases, cooling_until, paused, *used = self._act("status", self._encoded((bucket,)))
+        """What a bucket is doing, by the numbers that hold now."""
+        waiting, leases, cooling_until, paused, *rest = self._act("status", self._encoded((bucket,)))
         return Status(
-            used=tuple(used),
+            used=tuple(rest[::3]),
+            windows=tuple(Window(count, length / 1e6) for count, length in zip(rest[1::3], rest[2::3], strict=True)),
             waiting=waiting,
             leases=leases,
             cooling_until=None if cooling_until < 0 else cooling_until / 1e6,
@@ -214,8 +262,9 @@ class Limiter:
         return encoded(tuple(buckets), self._prefix)
 
     def _act(self, act: str, *args: str | float) -> Any:
-        """Run the script of an act. The first lines of its file say what it takes and returns."""
-        try:
-            return self._scripts[act](keys=[self._prefix], args=args)
-        except (RedisError, RedisClusterException, OSError) as exc:
-            raise StoreError(complaint(exc, self._client)) from exc
+        return self._acts.run(act, *args)
+
+
+def _jitter(seconds: float) -> float:
+    """By how much a cool-down of so many seconds lasts longer."""
+    return random.uniform(0.0, min(MOST_JITTER, max(0.0, seconds) * JITTER))  # noqa: S311 -- no secret

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from hashlib import blake2b
@@ -16,7 +17,7 @@ from celery_ezthrottle.settings.limit import Limit, Window
 
 from .bucket import Bucket
 
-__all__ = ["Matching"]
+__all__ = ["Matching", "bucket_of"]
 
 #: For so many hosts it is remembered which limits they have.
 HOSTS = 1024
@@ -45,11 +46,16 @@ class Matching:
         limits: patterns to limits, as the setting ``limits`` has them: ``host``, ``host:port``, and either with ``/path``.
         margin: seconds by which the way to the API may take longer for one call than for another. Each window is so much longer
             for us: a call that had its turn late, and one that has it in time, are then not too near for the API.
+        of_settings: the buckets of patterns whose limits were changed at run time, by the settings.
     """
 
-    def __init__(self, limits: Mapping[str, Limit], *, margin: float = 0.0) -> None:
-        self._limits = dict(limits)
+    def __init__(
+        self, limits: Mapping[str, Limit], *, margin: float = 0.0, of_settings: Mapping[str, Bucket] | None = None
+    ) -> None:
+        #: As given.
+        self.limits = dict(limits)
         self._margin = margin
+        self._of_settings = of_settings or {}
         self._rules = lru_cache(HOSTS)(self._find)
 
     def buckets(self, url: str, request: Callable[[], Any], header: Callable[[str], str | None]) -> tuple[Bucket, ...]:
@@ -66,7 +72,7 @@ class Matching:
         Raises:
             OptionFailed: a callable ``per`` raised an error or returned no string.
         """
-        if not self._limits:
+        if not self.limits:
             return ()
         origin = _ORIGIN.match(url)
         try:
@@ -82,16 +88,47 @@ class Matching:
             if not rule.path or fnmatchcase(path, rule.path)
         )
 
+    def named(self, name: str, value: str | None = None) -> tuple[Bucket, ...]:
+        """Return the buckets of the limit ``name``, for a call of which nothing is known but that.
+
+        ``name`` is a pattern as the setting has it. Another limit counts too if it matches ``name`` as a host, and has neither a
+        path nor ``per``: "*" matches every name.
+
+        Args:
+            value: that of ``per``, if the limit has one.
+
+        Raises:
+            KeyError: there is no such limit.
+        """
+        _ = self.limits[name]
+        host = name.partition("/")[0]
+        try:
+            names = host_names(urlsplit(f"https://{host}"))
+        except ValueError:
+            names = host, host
+        found = []
+        for pattern, limit in self.limits.items():
+            if pattern == name:
+                bucket = self._bucket(pattern, limit)
+                found.append(bucket if value is None else _of_value(bucket, value))
+            elif "/" not in pattern and limit.per is None and host_matches(names, pattern):
+                found.append(self._bucket(pattern, limit))
+        return tuple(found)
+
+    def _bucket(self, pattern: str, limit: Limit) -> Bucket:
+        bucket = bucket_of(pattern, limit, self._margin)
+        if pattern in self._of_settings:
+            bucket = replace(bucket, of_settings=self._of_settings[pattern])
+        return bucket
+
     def _find(self, scheme: str, netloc: str) -> tuple[tuple[_Rule, ...], tuple[Bucket, ...] | None]:
         """Return the rules of a host, and its buckets if these are the same for all of its calls."""
         names = host_names(urlsplit(f"{scheme}://{netloc}"))
         rules = []
-        for pattern, limit in self._limits.items():
+        for pattern, limit in self.limits.items():
             host, slash, path = pattern.partition("/")
             if host_matches(names, host):
-                windows = tuple(Window(window.count, window.seconds + self._margin) for window in limit.windows)
-                bucket = Bucket(pattern, windows, limit.burst, limit.concurrency)
-                rules.append(_Rule(slash + path, bucket, limit.per))
+                rules.append(_Rule(slash + path, self._bucket(pattern, limit), limit.per))
         plain = None if any(rule.path or rule.per for rule in rules) else tuple(rule.bucket for rule in rules)
         return tuple(rules), plain
 
@@ -114,5 +151,20 @@ def _split(
             raise OptionFailed(
                 f"the callable given as per of the limit {bucket.key!r} returned {type(value).__name__}; let it return a string"
             )
+    return _of_value(bucket, value)
+
+
+def _of_value(bucket: Bucket, value: str) -> Bucket:
     digest = blake2b(value.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
-    return Bucket(f"{bucket.key}#{digest}", bucket.windows, bucket.burst, bucket.concurrency)
+    return replace(bucket, key=f"{bucket.key}#{digest}")
+
+
+def bucket_of(pattern: str, limit: Limit | None, margin: float) -> Bucket:
+    """The bucket of a pattern, if ``per`` does not split it; without a limit, one that lets all through.
+
+    For ``margin`` see :class:`Matching`.
+    """
+    if limit is None:
+        return Bucket(pattern)
+    windows = tuple(Window(window.count, window.seconds + margin) for window in limit.windows)
+    return Bucket(pattern, windows, limit.burst, limit.concurrency, learns=limit.adapts)

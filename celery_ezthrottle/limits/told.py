@@ -12,13 +12,18 @@ from celery_ezthrottle.settings.limit import Window
 from .moments import moment, number
 from .structured import read_list
 
-__all__ = ["MAX_WAIT", "Notice", "retry_after", "told"]
+__all__ = ["MAX_WAIT", "SHORTEST", "Notice", "retry_after", "told"]
 
 #: Longest wait in seconds that a response can ask for (a day). Quotas of a month exist, but a header that was misread must not
 #: silence an API for weeks: after a day it is asked again.
 MAX_WAIT = 24 * 3600.0
+TOO_MANY_REQUESTS, UNAVAILABLE = 429, 503
 #: Statuses that mean "too many calls" even where no header says that none is left.
-_LIMITED = (429, 503)
+_LIMITED = (TOO_MANY_REQUESTS, UNAVAILABLE)
+#: Shortest time in seconds for which a limit is taken to hold.
+SHORTEST = 1.0
+#: Largest count of a window that is kept. More calls than that need no pace.
+MOST = 10_000
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,18 @@ class Notice:
     limit: float | None = None
     reset: float | None = None
     windows: tuple[Window, ...] = ()
+
+    def is_limit(self, status: int) -> bool:
+        """Whether a response with this status says that a limit is reached. 503 does so only if it names a time."""
+        return status == TOO_MANY_REQUESTS or (status == UNAVAILABLE and self.until is not None)
+
+    def wait(self, now: float) -> float | None:
+        """Seconds for which the API asks to wait, at least :data:`SHORTEST`; None = it does not say."""
+        return None if self.until is None else max(SHORTEST, self.until - now)
+
+    def windows_with(self, margin: float) -> list[Window]:
+        """The windows that are worth a pace, each longer by ``margin`` seconds, as those of the settings are."""
+        return [Window(window.count, window.seconds + margin) for window in self.windows if window.count <= MOST]
 
 
 class _Quota(NamedTuple):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-__all__ = ["Calls", "Queued", "Status", "Turn"]
+from celery_ezthrottle.settings.limit import Window
+
+__all__ = ["Calls", "Learned", "Queued", "Status", "Turn"]
 
 
 @dataclass(frozen=True)
@@ -16,11 +18,13 @@ class Turn:
         at: the time of the turn by the clock of the store, Unix seconds.
         wait: seconds from the answer of the store to the turn.
         ready: the same moment as ``time.monotonic()`` of this process, at the earliest: as if the store had answered at once.
+        holds: whether the call counts for ``concurrency`` until it is released.
     """
 
     at: float
     wait: float
     ready: float
+    holds: bool = False
 
     def is_late(self, margin: float) -> bool:
         """Whether more than ``margin`` seconds have passed since the turn. Such a turn is taken anew: ``acquire(late=turn)``."""
@@ -54,11 +58,26 @@ class Calls:
 
 
 @dataclass(frozen=True)
+class Learned:
+    """What is known of a bucket that learns.
+
+    Attributes:
+        cooling_until: Unix seconds by the clock of the store, when the answer was limited; None when it was not, or when it says
+            nothing about other calls.
+        count: how many calls are let through in a window; None = all.
+    """
+
+    cooling_until: float | None
+    count: int | None
+
+
+@dataclass(frozen=True)
 class Status:
     """What a bucket is doing.
 
     Attributes:
         used: grants in each of its windows, those that are reserved too.
+        windows: those that hold now, also if they were learned, or set at run time. Those of a large count are rounded down.
         waiting: tickets in its queue.
         leases: calls that have begun and not ended.
         cooling_until: Unix seconds by the clock of the store; None when it does not cool down.
@@ -66,6 +85,7 @@ class Status:
     """
 
     used: tuple[int, ...]
+    windows: tuple[Window, ...]
     waiting: int
     leases: int
     cooling_until: float | None

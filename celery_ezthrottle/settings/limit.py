@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +36,9 @@ _EXAMPLES = '"40/s", "10 per 2 hours" or "10/second;500/minute"'
 _COUNT = re.compile(r"[0-9]{1,12}")
 #: What a limit as text has besides windows.
 _NUMBERS = ("burst", "concurrency")
-_OPTIONS = (*_NUMBERS, "per")
+_OPTIONS = (*_NUMBERS, "per", "adaptive")
+#: Largest count of an adaptive limit: each call of it is remembered for a while.
+MOST_ADAPTIVE = 10_000
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ class Limit:
         burst: as given.
         concurrency: as given.
         per: as given.
+        adapts: the rate is only the one to begin with, see :meth:`adaptive`.
 
     Raises:
         ConfigurationError: a value is wrong, or there is neither a rate nor ``concurrency``. The text quotes it.
@@ -74,6 +78,7 @@ class Limit:
     burst: int | None
     concurrency: int | None
     per: str | Callable[[Any], str] | None
+    adapts: bool
 
     def __init__(
         self,
@@ -94,15 +99,48 @@ class Limit:
         if burst is not None:
             _check_burst(burst, rate, windows)
         _check_per(per)
-        values = {"windows": windows, "burst": burst, "concurrency": concurrency, "per": per}
+        values = {"windows": windows, "burst": burst, "concurrency": concurrency, "per": per, "adapts": False}
         for name, value in values.items():
             object.__setattr__(self, name, value)  # it is frozen
+
+    @classmethod
+    def adaptive(
+        cls,
+        start: str,
+        *,
+        burst: int | None = None,
+        concurrency: int | None = None,
+        per: str | Callable[[Any], str] | None = None,
+    ) -> Limit:
+        """A limit that nobody knows: it is found by what the API allows, and followed when it changes.
+
+        More calls are let through while all turns are used and none is limited, and as many as were allowed once one is. What the
+        API says in its headers has precedence. All workers learn together, and forget after ten minutes without a call.
+
+        Args:
+            start: the rate to begin with: calls and one time, at most 10,000 calls. The time stays, the calls change.
+            burst: see :class:`Limit`.
+            concurrency: see :class:`Limit`.
+            per: see :class:`Limit`.
+
+        Raises:
+            ConfigurationError: a value is wrong. The text quotes it.
+        """
+        limit = cls(start, burst=burst, concurrency=concurrency, per=per)
+        if len(limit.windows) != 1 or limit.windows[0].count > MOST_ADAPTIVE:
+            raise ConfigurationError(
+                f"start={start!r} is wrong: an adaptive limit begins with one rate of at most {MOST_ADAPTIVE:,} calls, such as "
+                'Limit.adaptive(start="5/s").'
+            )
+        object.__setattr__(limit, "adapts", True)
+        return limit
 
     @classmethod
     def from_text(cls, text: str) -> Limit:
         """Read a limit as text, for the environment: ``"500/m;burst=10;concurrency=20"``.
 
-        The parts are separated by ``;``: windows, ``burst=…``, ``concurrency=…``, ``per=`` and the name of a header.
+        The parts are separated by ``;``: windows, ``burst=…``, ``concurrency=…``, ``per=`` and the name of a header. An adaptive
+        limit has ``adaptive=`` and its first rate in the place of windows.
 
         Raises:
             ConfigurationError: the text is no limit. The error quotes the wrong part.
@@ -125,16 +163,24 @@ class Limit:
                 raise ConfigurationError(f'{part!r} has no value: write it as in "500/m;burst=10;per=X-Token".')
             else:
                 options[name] = int(value) if name in _NUMBERS and _COUNT.fullmatch(value) else value
+        if (start := options.pop("adaptive", None)) is not None:
+            return cls.adaptive(";".join([start, *windows]), **options)
         return cls(";".join(windows) if windows else None, **options)
 
+    def split_by(self, per: str | Callable[[Any], str] | None) -> Limit:
+        """The same limit with another ``per``."""
+        limit = copy(self)
+        object.__setattr__(limit, "per", per)
+        return limit
+
     def __str__(self) -> str:
-        rate = ";".join(map(_written, self.windows))
+        rate = "adaptive=" * self.adapts + ";".join(map(_written, self.windows))
         return ";".join([rate] * bool(rate) + [f"{name}={shown}" for name, shown in self._options()])
 
     def __repr__(self) -> str:
         rate = [repr(";".join(map(_written, self.windows)))] if self.windows else []
         options = [f"{name}={shown!r}" if shown is self.per else f"{name}={shown}" for name, shown in self._options()]
-        return f"Limit({', '.join(rate + options)})"
+        return f"Limit{'.adaptive' * self.adapts}({', '.join(rate + options)})"
 
     def _options(self) -> list[tuple[str, Any]]:
         """The options that are set. A callable is shown by its name, because its address means nothing to a reader."""

@@ -22,7 +22,7 @@ from .validate import report
 if TYPE_CHECKING:
     from celery import Celery
 
-__all__ = ["is_configured", "load_settings", "lookup"]
+__all__ = ["is_configured", "knows_service", "load_settings", "lookup"]
 
 #: Default of ``max_forwards`` where the service does not try a limited call again by itself. All of them take some four minutes.
 FORWARDS = 10
@@ -74,6 +74,14 @@ def is_configured(app: Celery, *, environ: Mapping[str, str] | None = None) -> b
     """Whether a receiver is configured: the tasks of ``app`` may be suspended."""
     environ = os.environ if environ is None else environ
     return all(lookup(app, environ, name)[0] for name in ("webhook_url", "webhook_secret"))
+
+
+def knows_service(app: Celery, *, environ: Mapping[str, str] | None = None) -> bool:
+    """Whether this process has a setting of a service, or is told that there is one: ``ezthrottle_route = "service"``."""
+    environ = os.environ if environ is None else environ
+    return lookup(app, environ, "route")[0] == "service" or any(
+        lookup(app, environ, name)[0] for name in ("api_key", "webhook_url", "webhook_secret", "url")
+    )
 
 
 def lookup(app: Celery, environ: Mapping[str, str], name: str) -> tuple[Any, str]:

@@ -31,7 +31,8 @@ from .outermost import stop_again
 from .resuming import begin
 from .retry import active, holds_back_retries
 from .run import Run, is_fresh, options_of
-from .suspend import no_progress, suspend, suspend_until_turn
+from .stalling import no_progress
+from .suspend import suspend, suspend_until_turn
 
 __all__ = ["execute"]
 
@@ -179,7 +180,7 @@ class _Execution:
         if call is None:
             return
         assert isinstance(call.error, Exception)  # noqa: S101 -- the recorder has set it
-        is_held = self.run.gate is not None and self.run.gate.held is not None
+        is_held = self.run.gate.held is not None
         why = None if is_held else self._obstacle(call)
         if is_held:
             suspend_until_turn(self.run, call, call.error)

@@ -22,7 +22,7 @@ from celery_ezthrottle.settings.options import Options, resolve
 from celery_ezthrottle.store.protocol import Store
 from celery_ezthrottle.store.retrying import retry_briefly
 
-from .limiting import gate_of
+from .limiting import LimitGate
 
 if TYPE_CHECKING:
     from .handing_over import HandedOver
@@ -52,6 +52,7 @@ class Run:
     Attributes:
         task: the task; its current request is the request of this run.
         handoff: what the worker's request has handed over.
+        task_id: id of the task. Celery knows its request only in the thread that runs it, and a body may call in others.
         resumed_from: id of the continuation that this run holds, or None.
         forwards: how often the task was forwarded before.
         has_record: the store has a record of this task.
@@ -59,7 +60,7 @@ class Run:
         may_be_parked_as: id of a continuation that the store may or may not have, because it did not answer; or None.
         stopped: the exception that stopped this run, or None.
         note: a note for the error that leaves the body, or "".
-        gate: keeps the limits of the APIs that the task calls; or None.
+        gate: keeps the limits of the APIs that the task calls.
         handed_over: what became of the request that an earlier run has handed over. This run ends with it. Or None.
     """
 
@@ -67,6 +68,7 @@ class Run:
 
     def __init__(self, task: Any, request: Any, given: Mapping[str, Any], handoff: dict[str, Any]) -> None:
         self.task = task
+        self.task_id = str(request.id)
         self.handoff = handoff
         self.continuations = Continuations.of(task.app)
         resolved = vars(task).get(_OPTIONS_OF_TASK)
@@ -81,7 +83,7 @@ class Run:
         self.may_be_parked_as: str | None = None
         self.stopped: Ignore | None = None
         self.note = ""
-        self.gate = gate_of(self)
+        self.gate = LimitGate(self)
         self.handed_over: HandedOver | None = None
         self._is_ready_for_retry = False
         seen = vars(request)
@@ -151,7 +153,7 @@ class Run:
         elif not self.has_record:
             # The store is asked only now, so that a first run costs nothing. A task id that is used again goes on counting:
             # otherwise the job would have the key of an earlier job, whose result is known.
-            record = self.store.task(self.task.request.id)
+            record = self.store.task(self.task_id)
             self.forwards = record.forwards if record is not None else 0
 
     def leave(self) -> None:
@@ -174,13 +176,13 @@ class Run:
         try:
             held = retry_briefly(lambda: store.hold(self.resumed_from or "", self.id, until))
         except StoreError as exc:
-            logger.error("Task %s: nobody can tell whether it was taken over: %s", self.task.request.id, exc)
+            logger.error("Task %s: nobody can tell whether it was taken over: %s", self.task_id, exc)
             return
         if not held:
             self._stop_taken_over()
 
     def _stop_taken_over(self) -> NoReturn:
-        logger.warning("Task %s was taken over by another run; this one ends.", self.task.request.id)
+        logger.warning("Task %s was taken over by another run; this one ends.", self.task_id)
         self.stop(Ignore("taken over by another run"))
 
     def before_retry(self) -> None:
@@ -227,12 +229,12 @@ class Run:
         """Save the journal. Returns False if another run has the task; True also when the store is out of reach."""
         act = functools.partial(
             self.store.save_journal,
-            *(self.task.request.id, self.id, self.resumed_from, self.journal()),
+            *(self.task_id, self.id, self.resumed_from, self.journal()),
             retries=self.order,
         )
         try:
             return retry_briefly(act)
         except StoreError as exc:
             # The task's own outcome is more important. The next run has what was saved before.
-            logger.error("Task %s: what this run had answered is not kept: %s", self.task.request.id, exc)
+            logger.error("Task %s: what this run had answered is not kept: %s", self.task_id, exc)
             return True

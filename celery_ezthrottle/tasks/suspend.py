@@ -29,29 +29,7 @@ from .notes import add_note
 from .parking import park, record_of
 from .run import Run
 
-__all__ = ["no_progress", "suspend", "suspend_until_turn", "suspension_of"]
-
-#: How many suspensions in a row may leave the answer of the one before unused.
-_STALLS = 3
-
-
-def no_progress(run: Run, call: Call) -> str | None:
-    """Return why the task may not be suspended again for ``call``, when its suspensions make no progress; None when it may.
-
-    The delivered answer is not used when the resumed run makes another call than the one that was forwarded.
-    """
-    stalled = run.recorder.replay.stalled
-    if call.since and call.since + run.options.result_timeout <= time.time():
-        return "the result_timeout of the task is over"
-    if stalled is None:
-        return None
-    if stalled.stalls >= _STALLS:
-        why = f"the task was suspended {stalled.stalls + 1} times in a row, and no run made the call that was answered"
-    elif stalled.since and stalled.since + run.options.result_timeout <= time.time():
-        why = "the result_timeout of the task is over, and no run made the call that was answered"
-    else:
-        return None
-    return f"{why}; derive the request from the task's arguments, so that each run makes the same calls"
+__all__ = ["suspend", "suspend_until_turn", "suspension_of"]
 
 
 def suspend(run: Run, call: Call, leaving: Exception, arguments: Mapping[str, Any]) -> None:
@@ -73,7 +51,7 @@ def suspend(run: Run, call: Call, leaving: Exception, arguments: Mapping[str, An
         add_note(leaving, f"Not forwarded: {exc}")
         return
     if run.options.is_by_workers:
-        cooling = run.gate.cooling(call) if run.gate is not None else None
+        cooling = run.gate.cooling(call)
         if cooling is not None:
             _queue(run, call, leaving, cooling, _reason(call))
         else:
@@ -105,8 +83,7 @@ def suspend_until_turn(run: Run, call: Call, leaving: Exception) -> None:
 
     If that is not possible, add a note to ``leaving`` and return. Raises what :func:`suspend` raises.
     """
-    assert run.gate is not None  # noqa: S101 -- it has stopped the body
-    assert run.gate.held is not None  # noqa: S101
+    assert run.gate.held is not None  # noqa: S101 -- it has stopped the body
     try:
         run.before_suspension()
     except StoreError as exc:
@@ -153,7 +130,7 @@ def suspension_of(
     forwarded = journal.Entry(
         fingerprint=call.fingerprint,
         answer=None,
-        forwards=call.forwards + (call.source is not Source.HELD),
+        forwards=call.forwards + (job is not None or call.source is not Source.HELD),
         key=job.idempotent_key if job is not None else None,
         since=since,
         stalls=stalled.stalls + 1 if stalled else 0,

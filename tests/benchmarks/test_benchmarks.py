@@ -17,6 +17,7 @@ from benchmarks.limiter_contenders import CONTENDERS, missing
 ROOT = Path(__file__).parents[2]
 
 TINY = {
+    "adaptive": ("--seconds", "1.5", "--limit", "10", "--population", "20"),
     "client": ("--blocks", "2", "--block", "5"),
     "import_time": ("--samples", "1"),
     "outage": ("--tasks", "24", "--contenders", "limiter", "service"),

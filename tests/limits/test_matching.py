@@ -89,6 +89,11 @@ def test_a_pattern_has_one_bucket_for_all_hosts() -> None:
     assert len({found.buckets(f"https://{host}/{host}", never, never) for host in hosts}) == 1
 
 
+def test_an_adaptive_limit_has_a_bucket_of_the_rate_to_start_with() -> None:
+    found = Matching({"*": Limit.adaptive("5/s", concurrency=3)})
+    assert found.buckets(URL, never, never) == (Bucket("*", Limit("5/s").windows, None, 3, learns=True),)
+
+
 def test_no_limit_looks_at_nothing() -> None:
     assert Matching({}).buckets(None, never, never) == ()  # type: ignore[arg-type]  # not even at the URL
 

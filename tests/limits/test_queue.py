@@ -18,6 +18,7 @@ QUICK = Bucket("quick", (Window(2, 0.2),))
 SLOW = Bucket("slow", (Window(1, 30.0),))
 WIDE = Bucket("wide", (Window(100, 30.0),))
 LEAD = 3600.0  # seconds; each turn comes within it
+COMING = 1.05  # seconds after which who was called keeps no place any more
 
 
 def fill(bench: Bench, bucket: Bucket) -> list[float]:
@@ -199,6 +200,32 @@ class TestCalled:
         assert calls.turns[0][0] == "b"
         assert calls.turns[0][1] >= at + 0.3
         assert not bench.limiter.leave("a")
+
+    def test_who_comes_late_takes_the_place_of_who_has_not_come(self, bench: Bench) -> None:
+        """The messages of both were in a long queue of the broker."""
+        one = Bucket("one", concurrency=1)
+        bench.turn(one, ticket="before")
+        for ticket in ("late", "next"):
+            bench.queue(one, ticket=ticket)
+        bench.limiter.release([one], "before")
+        assert due(bench, lead=0) == ["late"]
+        bench.wait_until(bench.now() + COMING)
+        assert due(bench, lead=0) == ["next"]
+        bench.refused(one)  # newcomers wait for who is called
+        assert bench.turn(one, ticket="late", max_wait=0).wait == 0
+        bench.refused(one, ticket="next")
+        bench.limiter.release([one], "late")
+        assert bench.turn(one, ticket="next", max_wait=0).wait == 0
+
+    def test_who_was_called_has_its_place_for_the_whole_lease_once_it_has_come(self, bench: Bench) -> None:
+        one = Bucket("one", concurrency=1)
+        bench.turn(one, ticket="before")
+        bench.queue(one, ticket="a")
+        bench.limiter.release([one], "before")
+        assert due(bench, lead=0) == ["a"]
+        bench.turn(one, ticket="a")
+        bench.wait_until(bench.now() + COMING)
+        assert bench.limiter.status(one).leases == 1
 
     def test_concurrency_holds_for_called_ones(self, bench: Bench) -> None:
         pair = Bucket("pair", concurrency=2)

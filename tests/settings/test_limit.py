@@ -106,6 +106,9 @@ def test_what_limits_refuses_is_refused_and_nothing_else(rate: str) -> None:
 def some_limits(draw: st.DrawFn) -> Limit:
     concurrency = draw(st.none() | COUNTS)
     per = draw(st.none() | st.from_regex(r"[A-Za-z0-9_!#$%&'*+.^`|~-]+", fullmatch=True))
+    if draw(st.booleans()):
+        few = window_texts().filter(lambda text: Limit(text).windows[0].count <= 10_000)
+        return Limit.adaptive(draw(few), concurrency=concurrency, per=per)
     rate = draw(rates() if concurrency is None else st.none() | rates())
     most = min((window.count for window in Limit(rate).windows), default=0) if rate else 0
     burst = draw(st.none() | st.integers(min_value=1, max_value=most)) if most else None
@@ -136,6 +139,12 @@ def test_each_limit_is_read_again_from_its_text_and_its_repr(limit: Limit) -> No
         (Limit("2/s", per="X-Token"), "2/s;per=X-Token", "Limit('2/s', per='X-Token')"),
         (Limit("500/minute;10 per 2 hours"), "500/m;10/2h", "Limit('500/m;10/2h')"),
         (Limit(concurrency=3), "concurrency=3", "Limit(concurrency=3)"),
+        (Limit.adaptive("5/s"), "adaptive=5/s", "Limit.adaptive('5/s')"),
+        (
+            Limit.adaptive(start="100/m", concurrency=3, per="X"),
+            "adaptive=100/m;concurrency=3;per=X",
+            "Limit.adaptive('100/m', concurrency=3, per='X')",
+        ),
     ],
 )
 def test_a_limit_is_shown_as_it_is_written(limit: Limit, text: str, shown: str) -> None:
@@ -156,6 +165,7 @@ def test_limits_that_mean_the_same_are_equal() -> None:
         Limit("10/s", concurrency=5),
         Limit("10/s", per="X"),
         Limit("10/s", per=by_token),
+        Limit.adaptive("10/s"),
         Limit("10/2s"),
     ]
     assert len(set(different)) == len(different)
@@ -175,10 +185,19 @@ def test_a_limit_cannot_be_changed() -> None:
         ("2/s;per=X-Shopify-Access-Token", Limit("2/s", per="X-Shopify-Access-Token")),
         ("2/s;per=7", Limit("2/s", per="7")),
         ("concurrency=3", Limit(concurrency=3)),
+        ("adaptive=10/s;burst=2", Limit.adaptive("10/s", burst=2)),
+        ("Adaptive=300/m", Limit.adaptive("300/m")),
+        ("concurrency=3;adaptive=5/s", Limit.adaptive("5/s", concurrency=3)),
     ],
 )
 def test_limits_as_text(text: str, limit: Limit) -> None:
     assert Limit.from_text(text) == limit
+
+
+def test_an_adaptive_limit_starts_with_its_rate() -> None:
+    limit = Limit.adaptive(start="300/m")
+    assert (limit.windows, limit.burst, limit.adapts) == ((Window(300, 60.0),), None, True)
+    assert not Limit("300/m").adapts
 
 
 @pytest.mark.parametrize(
@@ -209,7 +228,11 @@ def test_limits_as_text(text: str, limit: Limit) -> None:
         ("burst=3;concurrency=2", "burst=3 needs a rate", 'Limit("500/m", burst=10)'),
         ("per=X", "needs a rate or a concurrency", 'Limit("40/s")'),
         ("10/s;per=a b", "per='a b'", 'per="X-Token"'),
-        ("10/s;per=", "'per='", "write it as in"),
+        ("adaptive=", "'adaptive='", "write it as in"),
+        ("adaptive=fast", "'fast'", '"40/s"'),
+        ("adaptive=5/s;3/m", "'5/s;3/m' is wrong", 'Limit.adaptive(start="5/s")'),
+        ("adaptive=3/s,4/m", "'3/s,4/m' is wrong", 'Limit.adaptive(start="5/s")'),
+        ("adaptive=10001/h", "'10001/h' is wrong", "at most 10,000 calls"),
     ],
 )
 def test_a_wrong_text_is_an_error_with_its_wrong_part_and_a_right_example(text: str, quoted: str, example: str) -> None:
@@ -240,7 +263,13 @@ def test_a_wrong_argument_is_an_error_that_quotes_it(
     assert quoted in str(caught.value)
 
 
-@given(st.text(max_size=30) | st.text(alphabet="0123456789/;=smburstconcype ", max_size=30))
+@pytest.mark.parametrize("start", [None, 5])
+def test_an_adaptive_limit_needs_a_rate_to_start_with(start: Any) -> None:
+    with pytest.raises(ConfigurationError, match=f"text, not {start}|needs a rate"):
+        Limit.adaptive(start)
+
+
+@given(st.text(max_size=30) | st.text(alphabet="0123456789/;=smburstconcyadpive ", max_size=30))
 def test_any_text_is_a_limit_or_an_error_of_ours(text: str) -> None:
     try:
         limit = Limit.from_text(text)

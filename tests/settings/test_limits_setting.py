@@ -19,10 +19,10 @@ def read(value: Any) -> dict[str, Limit]:
 
 
 def test_a_mapping_has_limits_or_their_text() -> None:
-    given = Limit("5/s")
-    assert read({"*": "40/s,500/m", "API.example.com": given, " *.Example.com:8443/V1/* ": "2/s;per=X"}) == {
+    adaptive = Limit.adaptive("5/s")
+    assert read({"*": "40/s,500/m", "API.example.com": adaptive, " *.Example.com:8443/V1/* ": "2/s;per=X"}) == {
         "*": Limit("40/s;500/m"),
-        "api.example.com": given,
+        "api.example.com": adaptive,
         "*.example.com:8443/V1/*": Limit("2/s", per="X"),
     }
 

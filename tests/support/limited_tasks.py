@@ -7,12 +7,14 @@ from typing import Any, TypeAlias
 
 from celery import Task
 
-from celery_ezthrottle import LimitReached, frugal
+from celery_ezthrottle import LimitReached, frugal, limited
 
 from .http_clients import CLIENTS
 from .project import app, note
 
 BoundTask: TypeAlias = "Task[Any, Any]"
+
+PATIENCE_OF_CALLS = 10
 
 
 @app.task(bind=True)
@@ -20,6 +22,12 @@ BoundTask: TypeAlias = "Task[Any, Any]"
 def looks(self: BoundTask, path: str, library: str = "requests") -> Any:
     note(path, "start")
     return CLIENTS[library].get_json(path)["path"]
+
+
+@app.task
+@frugal
+def looks_elsewhere_first(elsewhere: str, path: str) -> list[Any]:
+    return [CLIENTS["requests"].post_json(each)["n"] for each in (elsewhere, path)]
 
 
 @app.task
@@ -108,3 +116,17 @@ def gathers(path: str, times: int) -> int:
 
     asyncio.run(all_of_them())
     return times
+
+
+@app.task
+@frugal(forward_on=[500])
+def looks_within(limit: str, path: str, times: int) -> int:
+    """Returns the status of the last call."""
+    import requests
+
+    from .project import UPSTREAM
+
+    with limited(limit, context="in a task"):
+        for _ in range(times):
+            status = requests.get(f"{UPSTREAM}{path}", timeout=PATIENCE_OF_CALLS).status_code
+    return status

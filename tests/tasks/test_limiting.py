@@ -12,7 +12,8 @@ import pytest
 from celery_ezthrottle.errors import LimitReached
 from celery_ezthrottle.limits.bucket import Bucket
 from celery_ezthrottle.limits.limiter import Limiter
-from celery_ezthrottle.settings.limit import Limit
+from celery_ezthrottle.limits.turns import Status
+from celery_ezthrottle.settings.limit import Limit, Window
 from tests.support import limited_tasks
 from tests.support.http_clients import CLIENTS
 from tests.support.lab import PATIENCE, Lab, wait_until
@@ -33,6 +34,8 @@ def _workers(shared_lab: Lab) -> Iterator[None]:
             f"{host}/slow/* = 2/2s",
             f"{host}/single/* = 100/s; concurrency=1",
             f"{host}/cooling/* = 100/s",
+            f"{host}/quiet/* = 100/s",
+            f"{host}/within/* = 2/h; concurrency=1",
             f"{host}/leased/* = 2/3s; concurrency=2",
         ]
     )
@@ -101,6 +104,17 @@ def test_an_urgent_call_overtakes(limited: Lab, path: str) -> None:
     wait_until(lambda: sum(result.state == "FORWARDED" for result in results) >= 6, "most to wait")
     urgent = send(limited_tasks.looks_urgently, f"/slow{path}/urgent")
     urgent.get(timeout=PATIENCE)
+    assert sum(result.state != "SUCCESS" for result in results) >= 3
+    for result in results:
+        result.get(timeout=PATIENCE)
+
+
+@pytest.mark.slow
+def test_a_call_that_keeps_a_slot_overtakes(limited: Lab, path: str) -> None:
+    """Those that are suspended need a slot when they are called."""
+    results = [send(limited_tasks.looks, f"/slow{path}/{number}") for number in range(10)]
+    wait_until(lambda: sum(result.state == "FORWARDED" for result in results) >= 6, "most to wait")
+    send(limited_tasks.looks_elsewhere_first, f"/fast{path}", f"/slow{path}/later").get(timeout=PATIENCE)
     assert sum(result.state != "SUCCESS" for result in results) >= 3
     for result in results:
         result.get(timeout=PATIENCE)
@@ -183,3 +197,26 @@ def test_no_call_is_made_while_a_host_cools_down(limited: Lab, path: str) -> Non
     assert all(result.get(timeout=PATIENCE) for result in (first, *others))
     assert time.monotonic() >= began + 1
     assert limited.upstream.by_worker(f"/cooling{path}") == 2
+
+
+def status_of(lab: Lab, pattern: str, window: Window) -> Status:
+    """``window`` is as the workers count it, with their margin."""
+    with closing(Limiter.from_url(lab.environment["TEST_REDIS"], prefix=PREFIX)) as limiter:
+        return limiter.status(Bucket(pattern, (window,), None, 1))
+
+
+def test_calls_within_a_block_do_not_wait_for_it(limited: Lab, path: str) -> None:
+    """The block has the only place. Of an hour's two turns it takes one, which its first call uses."""
+    pattern = f"{limited.upstream.url.split('/')[2]}/within/*"
+    assert send(limited_tasks.looks_within, pattern, f"/within{path}", 2).get(timeout=PATIENCE) == 200
+    assert limited.upstream.by_worker(f"/within{path}") == 2
+    status = status_of(limited, pattern, Window(2, 3600.025))
+    assert (status.used, status.leases) == ((2,), 0)
+
+
+def test_a_response_within_a_block_cools_down(limited: Lab, path: str) -> None:
+    """The block does not see it, for the body does not raise."""
+    limited.upstream.plan(f"/quiet{path}", Answer(429, headers={"Retry-After": "30"}))
+    pattern = f"{limited.upstream.url.split('/')[2]}/quiet/*"
+    assert send(limited_tasks.looks_within, pattern, f"/quiet{path}", 1).get(timeout=PATIENCE) == 429
+    assert status_of(limited, pattern, Window(100, 1.025)).cooling_until is not None

@@ -7,6 +7,7 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -356,6 +357,17 @@ class TestTakenOver:
         else:
             assert isinstance(found, requests.HTTPError), found
             assert (found.response.status_code, world.upstream.by_worker("/b")) == (402, 1)
+
+    def test_a_call_that_it_made_in_a_thread_was_answered(self, world: World) -> None:
+        def calls_in_a_thread(task: Any) -> object:
+            with ThreadPoolExecutor(1) as pool:
+                return pool.submit(requests.post, f"{world.upstream.url}/c", timeout=5).result().status_code
+
+        world.then = calls_in_a_thread
+        resumed = world.suspended()
+        world.store.dies_at = "hold"
+        assert isinstance(world.run(resume=resumed), Died)
+        assert (world.take_over(resumed), world.upstream.by_worker("/c")) == (200, 1)
 
     def test_a_call_that_it_made_is_limited_and_it_dies_before_it_can_forward_it(self, world: World) -> None:
         resumed = world.suspended()

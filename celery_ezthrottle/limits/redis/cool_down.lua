@@ -6,6 +6,7 @@ for i = 3, #ARGV do
   local state = state_key(ARGV[i])
   if ends > NOW and ends > (tonumber(redis.call('HGET', state, 'cool')) or 0) then
     redis.call('HSET', state, 'cool', ends_about)
+    redis.call('HDEL', state, 'steep')
     keep(state, ends_about - NOW)
     cooled = cooled + 1
   end

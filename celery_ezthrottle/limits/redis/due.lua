@@ -1,7 +1,9 @@
--- ARGV: limit, lead. Calls the tickets whose turn comes within `lead`. Gives {the present time, the time at which the next one
--- may be due or -1, ticket, time of its turn, ...}.
+-- ARGV: limit, lead or -1 for the time that tickets need to come. Calls the tickets whose turn comes within `lead`. Gives {the
+-- present time, the time at which the next one may be due or -1, ticket, time of its turn, ...}.
 local limit, lead = tonumber(ARGV[1]), tonumber(ARGV[2])
+if lead < 0 then lead = time_to_come() end
 local LOOK_AGAIN = 50e3 -- when nobody knows when a queue goes on
+local COMING = 1e6 -- for so long who is called keeps a place of `concurrency` from newcomers
 
 for _, ticket in ipairs(redis.call('ZRANGEBYSCORE', CALLED, '-inf', NOW, 'LIMIT', 0, limit)) do forget(ticket) end
 
@@ -33,9 +35,9 @@ while #found < 2 + 2 * limit do
     redis.call('ZREM', queue_key(key), ticket)
     look_at(key)
   elseif at and at - NOW <= lead then
-    take(buckets, ticket, at, lease)
+    take(buckets, ticket, at, math.min(lease, COMING))
     redis.call('ZREM', queue_key(key), ticket)
-    redis.call('HSET', ticket_key(ticket), 'at', at)
+    redis.call('HSET', ticket_key(ticket), 'at', at, 'called', NOW)
     redis.call('ZADD', CALLED, at + lease, ticket)
     keep(CALLED, at + lease - NOW)
     keep(state_key(key), at + lease - NOW) -- which has the mark by which acquire() finds that it was called

@@ -5,7 +5,8 @@
 local HOME = KEYS[1] .. 'l:'
 local GRACE = 60e3 -- milliseconds for which a key outlives its use
 
-local function state_key(bucket) return HOME .. 'b:' .. bucket end -- hash: tat, cool, paused, line
+local function state_key(bucket) return HOME .. 'b:' .. bucket end -- hash: tat, cool, steep (grants need not come slowly after it),
+--                                                                      paused, line, and what is in live.lua
 local function leases_key(bucket) return HOME .. 'c:' .. bucket end -- sorted set: tickets by the end of their lease
 local function queue_key(bucket) return HOME .. 'q:' .. bucket end -- sorted set: tickets by arrival and priority
 local function ticket_key(ticket) return HOME .. 't:' .. ticket end -- hash: buckets, key, lease, score; at once it is called

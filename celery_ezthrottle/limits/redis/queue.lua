@@ -7,9 +7,7 @@ local function look_again(buckets)
 end
 
 local function free_leases(buckets, ticket)
-  for _, bucket in ipairs(buckets) do
-    if bucket.concurrency then redis.call('ZREM', leases_key(bucket.key), ticket) end
-  end
+  for _, bucket in ipairs(buckets) do redis.call('ZREM', leases_key(bucket.key), ticket) end
 end
 
 -- That there is a line stands in the state of the bucket, which each call reads anyway.
@@ -37,4 +35,24 @@ local function forget(ticket)
     look_again(buckets)
   end
   return true
+end
+
+-- A ticket is called some time before its turn, because the message of its task is on its way for a while: so long as the last
+-- ones were (the mean, and twice the deviation from it), which differs from one deployment, and one hour, to another.
+local SOONEST, LATEST, AT_FIRST = 5e3, 250e3, 100e3
+local WAY = HOME .. 'way' -- hash: mean, deviation
+
+local function time_to_come()
+  local mean, deviation = unpack(redis.call('HMGET', WAY, 'mean', 'deviation'))
+  if not mean then return AT_FIRST end
+  return math.min(LATEST, math.max(SOONEST, mean - deviation / 2))
+end
+
+local function note_coming(duration)
+  duration = math.min(duration, LATEST)
+  local mean, deviation = unpack(redis.call('HMGET', WAY, 'mean', 'deviation'))
+  mean, deviation = tonumber(mean) or duration, tonumber(deviation) or duration / 2
+  deviation = deviation + (math.abs(duration - mean) - deviation) / 8
+  redis.call('HSET', WAY, 'mean', mean + (duration - mean) / 16, 'deviation', deviation)
+  keep(WAY, 3600e6)
 end

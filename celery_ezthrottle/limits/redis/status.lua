@@ -1,12 +1,13 @@
--- ARGV: buckets, of which the first is looked at. Gives {waiting, leases, end of the cool-down or -1, paused, used of each window}.
-local bucket = cjson.decode(ARGV[1])[1]
-local cool, paused = unpack(redis.call('HMGET', state_key(bucket.key), 'cool', 'paused'))
-cool = tonumber(cool) or 0
+-- ARGV: buckets, of which the first is looked at. Gives {waiting, leases, end of the cool-down or -1, paused, and of each window:
+-- used, count, length}.
+local buckets = cjson.decode(ARGV[1])
+read(buckets)
+local bucket = buckets[1]
 local found = {
   redis.call('ZCARD', queue_key(bucket.key)),
   redis.call('ZCOUNT', leases_key(bucket.key), NOW + 1, '+inf'),
-  cool > NOW and cool or -1,
-  paused and 1 or 0,
+  bucket.cool > NOW and bucket.cool or -1,
+  bucket.paused and 1 or 0,
 }
 for _, window in ipairs(bucket.windows) do
   local used = 0
@@ -14,6 +15,6 @@ for _, window in ipairs(bucket.windows) do
     if tonumber(at) > NOW - window.length then used = used + window.group end
   end
   if used > 0 and window.group > 1 then used = used - window.group + tonumber(redis.call('GET', filled_key(window)) or 0) end
-  table.insert(found, used)
+  for _, number in ipairs({used, window.count * window.group, window.length}) do table.insert(found, number) end
 end
 return found
