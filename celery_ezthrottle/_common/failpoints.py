@@ -32,6 +32,8 @@ FAILPOINTS = (
     "sweep.claimed",  # the sweeper has claimed something that is due
     "settle.stored",  # a task has an outcome of our own (refused, never taken, unknown); its message is not published
     "cancel.stored",  # a task is cancelled; its message is not published
+    "batch.claimed",  # a member has ended, and the next ones are claimed; they are not published
+    "batch.sent",  # the broker has the messages of claimed members; the store does not know that
     "gateway.taken",  # the gateway has stored a job; the submission is not answered
     "gateway.called",  # the gateway has the upstream's answer; it is not stored
     "gateway.ended",  # the end of a request is stored, with webhooks and spawned jobs; none of these is sent

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["MARKS", "RECORD_HEADER", "RESUME_HEADER", "TAKES_OVER", "TIMES", "TIMES_HEADER"]
+__all__ = ["BATCH_HEADER", "MARKS", "RECORD_HEADER", "RESUME_HEADER", "TAKES_OVER", "TIMES", "TIMES_HEADER"]
 
 #: In a parked message that is published again: the id of its continuation, nothing else.
 RESUME_HEADER = "ezthrottle_resume"
@@ -18,8 +18,11 @@ TAKES_OVER = "takes over"
 #: task has started once, so they decide no longer when it runs, or whether.
 TIMES_HEADER = "ezthrottle_times"
 
+#: In the messages of the members of a batch: see :mod:`celery_ezthrottle.batches.mark`. Runs see it, so that a retry has it too.
+BATCH_HEADER = "ezthrottle_batch"
+
 #: When a task is to start, and until when it may.
 TIMES = ("eta", "expires")
 
-#: All of these headers. A run does not see them.
+#: The headers that a run does not see.
 MARKS = frozenset({RESUME_HEADER, RECORD_HEADER, TIMES_HEADER})

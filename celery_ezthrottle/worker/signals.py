@@ -12,12 +12,17 @@ from celery import signals
 
 __all__ = ["connect"]
 
+#: :data:`celery_ezthrottle.broker.headers.BATCH_HEADER`, without its package: a process that sends tasks does not load that.
+_BATCH_HEADER = "ezthrottle_batch"
+
 
 def connect() -> None:
     """Connect the handlers to Celery's signals. Idempotent."""
     for signal, handler in (
         (signals.worker_init, _add_bootstep),
         (signals.task_postrun, _after_run),
+        (signals.task_failure, _after_failure),
+        (signals.task_revoked, _after_revocation),
         (signals.worker_process_shutdown, _finish),
         (signals.worker_shutdown, _finish),
     ):
@@ -25,10 +30,11 @@ def connect() -> None:
 
 
 def _add_bootstep(sender: Any = None, **_: Any) -> None:
-    """Add the bootstep to a worker. The worker has imported its tasks, and has not started its steps."""
+    """Add the bootsteps to a worker. The worker has imported its tasks, and has not started its steps."""
+    from .batch_step import BatchStep
     from .bootstep import EZThrottleStep
 
-    sender.app.steps["worker"].add(EZThrottleStep)
+    sender.app.steps["worker"].update({EZThrottleStep, BatchStep})
 
 
 def _after_run(task: Any = None, state: str | None = None, **_: Any) -> None:
@@ -39,6 +45,29 @@ def _after_run(task: Any = None, state: str | None = None, **_: Any) -> None:
     from celery_ezthrottle.tasks.ending import end_run
 
     end_run(task, state)
+    member = vars(task.request).get(_BATCH_HEADER)
+    if member is not None:
+        from celery_ezthrottle.batches.signals import after_run
+
+        after_run(task, member, state)
+
+
+def _after_failure(sender: Any = None, exception: Any = None, **_: Any) -> None:
+    """A task has failed. Its result is stored. In the main process of a worker, Celery shows its request only since 5.7."""
+    member = vars(sender.request).get(_BATCH_HEADER)
+    if member is not None:
+        from celery_ezthrottle.batches.signals import after_failure
+
+        after_failure(sender, member, exception)
+
+
+def _after_revocation(sender: Any = None, request: Any = None, **_: Any) -> None:
+    """A task was revoked, or has expired."""
+    member = vars(request).get(_BATCH_HEADER)
+    if member is not None:
+        from celery_ezthrottle.batches.signals import after_revocation
+
+        after_revocation(sender, member)
 
 
 def _finish(**_: Any) -> None:

@@ -1,0 +1,158 @@
+"""Batches in Redis 6.2 or newer, or in Valkey: one Lua script for each act.
+
+The keys, all under the prefix and ``g:``, are told in ``redis/prelude.lua``. Every key expires. All times are by the clock of the
+server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import redis
+from redis.exceptions import RedisClusterException, RedisError
+
+from celery_ezthrottle.errors import StoreError
+from celery_ezthrottle.store.redis.connect import address, complaint, connect
+
+from .outcome import BatchStatus
+from .redis.scripts import ACTS, source
+
+if TYPE_CHECKING:
+    from redis.commands.core import Script
+
+__all__ = ["BatchStore", "Claimed"]
+
+#: The index of a member that is released, the line about it, and its message.
+Claimed = tuple[int, bytes]
+
+
+class BatchStore:
+    """The batches of one app. Threads may share it, and it may be used after a fork.
+
+    Each method is one round trip, raises StoreError when Redis did not do it, and is safe to repeat.
+    """
+
+    def __init__(self, client: redis.Redis, *, prefix: str) -> None:
+        """Nothing is sent yet.
+
+        Args:
+            client: without ``decode_responses``.
+            prefix: the prefix of every key, that of the store of suspended tasks.
+        """
+        self._client, self._prefix = client, prefix
+        self._scripts: dict[str, Script] = {act: client.register_script(source(act)) for act in ACTS}
+
+    @classmethod
+    def from_url(cls, url: str, *, prefix: str, **options: Any) -> BatchStore:
+        """A store with connections of its own.
+
+        Args:
+            url, options: of :func:`~celery_ezthrottle.store.redis.connect.connect`.
+        """
+        return cls(connect(url, **options), prefix=prefix)
+
+    def __repr__(self) -> str:
+        return f"BatchStore({address(self._client)}, prefix={self._prefix!r})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("A store holds connections and credentials: make one in each process, do not pickle it.")
+
+    def begin(self, name: str, batch: str, total: int, in_flight: int, *, lifetime: float, patience: float) -> bool:
+        """Take a name for a batch that is stored next. False when a batch of that name has not ended.
+
+        Args:
+            lifetime: seconds for which the batch is kept after its last act.
+            patience: the same until it is opened.
+        """
+        return bool(self._act("begin", name, batch, total, in_flight, lifetime, patience))
+
+    def add(self, batch: str, first: int, members: Sequence[bytes], *, patience: float) -> bool:
+        """Store members. False when the batch is gone."""
+        values = (value for index, member in enumerate(members, first) for value in (index, member))
+        return bool(self._act("add", batch, patience, *values))
+
+    def open(self, batch: str, *, interval: float) -> bool:
+        """Let the members be released. False when the batch is gone.
+
+        Args:
+            interval: seconds after which a sweep looks at it.
+        """
+        return bool(self._act("open", batch, interval))
+
+    def abandon(self, batch: str) -> None:
+        self._act("abandon", batch)
+
+    def release(self, batch: str, most: int, *, lease: float) -> list[Claimed]:
+        """Claim the next members. If their publication is not noted within the lease, they are claimed again."""
+        return _pairs(self._act("release", batch, most, lease))
+
+    def published(self, batch: str, indexes: Sequence[int], *, wait: float) -> None:
+        """The broker has the messages of these members. A sweep asks for their results after ``wait`` seconds."""
+        self._act("published", batch, wait, *indexes)
+
+    def end(self, batch: str, index: int, letter: str, most: int, *, lease: float) -> list[Claimed]:
+        """A member has ended; claim the next ones.
+
+        Args:
+            letter: how it has ended: "s" it has succeeded, "f" failed, "r" it was revoked.
+        """
+        return _pairs(self._act("end", batch, index, letter, most, lease))
+
+    def cancel(self, batch: str, *, in_flight: bool) -> tuple[list[int], list[int]]:
+        """End the members that wait, and those in flight if so told. Gives the indexes of both."""
+        waiting, given_up = self._act("cancel", batch, int(in_flight))
+        return waiting, given_up
+
+    def due(self, most: int, *, interval: float) -> list[str]:
+        """The batches that the caller looks at now; others do not within ``interval`` seconds."""
+        return [batch.decode() for batch in self._act("due", most, interval)]
+
+    def overdue(self, batch: str, most: int, *, lease: float, wait: float) -> tuple[list[Claimed], list[Claimed]]:
+        """The members in flight that are looked at now: those to be published (again), and those whose result is asked for."""
+        found = self._act("overdue", batch, most, lease, wait)
+        members = list(zip(found[::3], found[1::3], found[2::3], strict=True))
+        lost = [(int(index), kept) for index, state, kept in members if state == b"c" and kept]
+        return lost, [(int(index), kept) for index, state, kept in members if state == b"p" and kept]
+
+    def status(self, *, batch: str | None = None, name: str = "") -> BatchStatus | None:
+        """The status of a batch, or of the newest one of a name; None when there is none."""
+        found = self._act("status", batch or "", name)
+        return found and _status(found)
+
+    def members(self, batch: str, first: int, last: int) -> list[tuple[str, bytes]]:
+        """The letter and the line of each of these members."""
+        letters, *lines = self._act("members", batch, first, last)
+        return list(zip(letters.decode(), lines, strict=True))
+
+    def listed(self) -> list[BatchStatus]:
+        """All batches that are kept, the newest first."""
+        return [_status(each) for each in self._act("listed")]
+
+    def pending(self) -> int:
+        """The number of the members of all batches that have not ended."""
+        return int(self._act("pending"))
+
+    def _act(self, act: str, *args: str | bytes | float) -> Any:
+        try:
+            return self._scripts[act](keys=[self._prefix], args=args)
+        except (RedisError, RedisClusterException, OSError) as exc:
+            raise StoreError(complaint(exc, self._client)) from exc
+
+
+def _pairs(found: Sequence[Any]) -> list[Claimed]:
+    return [(int(index), kept) for index, kept in zip(found[::2], found[1::2], strict=True) if kept]
+
+
+def _status(found: Sequence[Any]) -> BatchStatus:
+    batch, name, total, ended, failed, revoked, in_flight, waiting = found
+    return BatchStatus(
+        id=batch.decode(),
+        name=name.decode(),
+        total=int(total),
+        waiting=int(waiting),
+        in_flight=int(in_flight),
+        ended=int(ended),
+        failed=int(failed),
+        revoked=int(revoked),
+    )
