@@ -1,11 +1,17 @@
-"""``python -m tests.chaos --tasks N --minutes M --seed S [--broker redis|rabbitmq] [--route workers] [--stock]``.
+"""``python -m tests.chaos --tasks N --minutes M --seed S [--broker redis|rabbitmq] [--route workers] [--no-limits]
+[--stock]``.
 
 Proof by killing. Runs workers, receiver, gateway, Redis and RabbitMQ on loopback, sends N payment tasks, half of them in
 chains, a tenth in chords and a tenth steps of trees, some acknowledged late and some early, while a seeded killer strikes for M
 minutes (or until all has ended), by SIGKILL, SIGSTOP and cut connections. Webhooks are duplicated and overtaken. Then
 everything is left alone until it rests, and judged from a history and a ledger that no Redis keeps; :mod:`.judges` says what
-each word of the last line means. Exit code 0 only if lost, duplicate_resumes, stuck, duplicate_executions, answered_repeats and
-contradictions are 0; otherwise the folder with logs and histories stays, and its name is on stderr.
+each word of the last line means. Exit code 0 only if lost, duplicate_resumes, stuck, duplicate_executions, answered_repeats,
+contradictions, leaked_leases, left_waiting and overruns are 0; otherwise the folder with logs and histories stays, and its name
+is on stderr.
+
+On the route "workers" the workers also keep limits together, for the payments of plain tasks and for those of chords, with a
+rate and a concurrency; and some answers are slow, so that who is killed holds leases. ``--limits`` has that on the other route
+too, ``--no-limits`` on none.
 
 ``--stock`` puts the same load, kills and judges on Celery alone: every task acknowledged late, with autoretry and backoff, and
 plain tasks in the place of the trees. Its tasks take a new Idempotency-Key for each attempt, as naive code does; ``--keys
@@ -24,8 +30,9 @@ import tempfile
 from pathlib import Path
 
 from .battle import Battle, Orders
+from .case import Verdict
 
-FAULTS = ("lost", "duplicate_resumes", "stuck", "duplicate_executions", "answered_repeats", "contradictions")
+FAULTS = Verdict.fault_words
 
 
 def main(words: list[str] | None = None) -> int:
@@ -38,7 +45,14 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--keys", choices=["stable", "fresh"], help="Idempotency-Keys; fresh with --stock")
     parser.add_argument("--folder", type=Path, help="where logs and histories stay; otherwise only those of faults do")
     parser.add_argument("--route", choices=["service", "workers"], default="service", help="of all tasks but the steps")
+    parser.add_argument(
+        "--limits",
+        action=argparse.BooleanOptionalAction,
+        help="the workers keep limits of the upstream together; by default on the route workers",
+    )
     given = parser.parse_args(words)
+    if given.limits and given.stock:
+        parser.error("--limits: stock Celery keeps no limits.")
     logging.basicConfig(level=logging.ERROR)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
     keys = given.keys or ("fresh" if given.stock else "stable")
@@ -50,6 +64,7 @@ def main(words: list[str] | None = None) -> int:
         stock=given.stock,
         fresh_keys=keys == "fresh",
         route=given.route,
+        limits=given.route == "workers" and not given.stock if given.limits is None else given.limits,
     )
     folder: Path = given.folder or Path(tempfile.mkdtemp(prefix="chaos-"))
     folder.mkdir(parents=True, exist_ok=True)

@@ -16,6 +16,7 @@ from kombu.message import Message
 
 from celery_ezthrottle._common import failpoints
 
+from .grants import note_grants
 from .history import History
 from .project import Settings, build, run_of
 from .step_runs import note_steps
@@ -35,6 +36,7 @@ ENDS_WITHIN = 10.0
 
 app = build(SETTINGS, HISTORY)
 note_steps(HISTORY)
+note_grants(HISTORY)
 
 
 def _task_id() -> str:

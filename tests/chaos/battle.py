@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .case import Evidence, Verdict
+from .grants import LimitLeft, wait_until_free
 from .history import read_history
 from .judges import judge
 from .killer import Killer
@@ -27,6 +28,12 @@ LOOK_EVERY = 1.0
 #: Seconds without a line in the history after which nothing more is to come: longer than the visibility timeout, the lease,
 #: and the time until a message is published again.
 QUIET = 45.0
+#: With limits: that of the calls of the workers for each of these kinds of tasks, and for how long a call of a dead process
+#: counts. That is longer than a call takes, and shorter than the time in which so many are killed that nobody may call any more.
+LIMIT, LIMITED, LIMIT_LEASE = "40/s;burst=5;concurrency=5", ("plain", "chord"), 5.0
+SLOTS = 4  # of each worker then: some are held by slow calls
+#: Leases after which nothing may be left of the calls of the dead: that of a call, and that of who is called when it is over.
+LEASES = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +47,7 @@ class Orders:
     stock: bool = False
     fresh_keys: bool = False
     route: str = "service"
+    limits: bool = False
     patience: float = 240.0
 
 
@@ -54,8 +62,11 @@ class Battle:
     def fight(self) -> dict[str, Any]:
         """Gives the line that the command prints."""
         orders, started = self._orders, time.monotonic()
-        of_tasks = {"fresh_keys": orders.fresh_keys, "route": orders.route}
-        config = Config(broker=orders.broker, seed=orders.seed, settings=of_tasks)
+        of_tasks = {"fresh_keys": orders.fresh_keys, "route": orders.route, "limit_lease": LIMIT_LEASE}
+        of_limits: dict[str, Any] = (
+            {"limits": dict.fromkeys(LIMITED, LIMIT), "concurrency": SLOTS} if orders.limits else {}
+        )
+        config = Config(broker=orders.broker, seed=orders.seed, settings=of_tasks, **of_limits)
         with running_world(self._folder, config) as world:
             watch, killer = Watch(world.client), Killer(world, orders.seed)
             progress = Progress(self.planned, watch, world.ledger_path)
@@ -71,10 +82,11 @@ class Battle:
             seconds = time.monotonic() - begun
             self._enough.set()
             sender.join(30)
+            left = wait_until_free(world.app, LEASES * LIMIT_LEASE)
             world.zygote.end()
             world.redis.wait_until_up()
             watch.look(planned.id for planned in self.planned)
-            verdict = self._judge(world, watch)
+            verdict = self._judge(world, watch, left)
         return self._report(verdict, killer, watch, seconds, started)
 
     def _send(self, world: World, progress: Progress) -> None:
@@ -120,7 +132,7 @@ class Battle:
                 return
             self._enough.wait(LOOK_EVERY)
 
-    def _judge(self, world: World, watch: Watch) -> Verdict:
+    def _judge(self, world: World, watch: Watch, limits: list[LimitLeft]) -> Verdict:
         return judge(
             Evidence(
                 planned=self.planned,
@@ -130,6 +142,7 @@ class Battle:
                 in_broker=left_in_broker(world.app, world.client),
                 now=time.time(),
                 changed=watch.changed,
+                limits=limits,
             )
         )
 
@@ -139,7 +152,10 @@ class Battle:
             "finished", "failed_visibly", "lost", "duplicate_resumes", "stuck", "duplicate_executions", "raw_repeats",
         )  # fmt: skip
         steps = {planned.id for planned in self.planned if planned.step is not None}
-        also = ("skipped", "lost_as_stock", "lost_by_broker", "answered_repeats", "contradictions", "copies")
+        also = (
+            "skipped", "lost_as_stock", "lost_by_broker", "answered_repeats", "contradictions", "copies",
+            "leaked_leases", "left_waiting", "overruns", "killed_holding",
+        )  # fmt: skip
         return {
             "tasks": orders.tasks,
             **{name: len(getattr(verdict, name)) for name in counted},
@@ -153,6 +169,7 @@ class Battle:
             "broker": orders.broker,
             "stock": orders.stock,
             "route": orders.route,
+            "limits": orders.limits,
             "keys": "fresh" if orders.fresh_keys else "stable",
             "seconds": round(seconds, 1),
             "seconds_in_all": round(time.monotonic() - started, 1),

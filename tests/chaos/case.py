@@ -6,7 +6,9 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from typing import ClassVar
 
+from .grants import LimitLeft
 from .history import Event
 from .ledger import Entry, asked_and_executed
 from .planned import Planned
@@ -23,7 +25,7 @@ BEGINNING = 15.0
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
     """What is judged. ``now`` is Unix time; ``in_broker`` the tasks with a message that is still there, ``changed`` those
-    whose state changed after it had been final."""
+    whose state changed after it had been final, ``limits`` what is left of them when all rests."""
 
     planned: Sequence[Planned]
     events: Sequence[Event]
@@ -32,11 +34,13 @@ class Evidence:
     in_broker: AbstractSet[str]
     now: float
     changed: AbstractSet[str] = frozenset()
+    limits: Sequence[LimitLeft] = ()
 
 
 @dataclass
 class Verdict:
-    """Ids of tasks; of continuations for the duplicate resumes, and of payments for the rest."""
+    """Ids of tasks; of continuations for the duplicate resumes, keys of limits and tickets for what is about limits, and of
+    payments for the rest."""
 
     finished: list[str] = field(default_factory=list)
     failed_visibly: list[str] = field(default_factory=list)
@@ -51,18 +55,26 @@ class Verdict:
     answered_repeats: list[str] = field(default_factory=list)
     copies: list[str] = field(default_factory=list)
     contradictions: list[str] = field(default_factory=list)
+    leaked_leases: list[str] = field(default_factory=list)
+    left_waiting: list[str] = field(default_factory=list)
+    overruns: list[str] = field(default_factory=list)
+    killed_holding: list[str] = field(default_factory=list)
     suspended: list[str] = field(default_factory=list)
     forwarded: int = 0
     resumed: int = 0
 
+    #: The words that must be empty.
+    fault_words: ClassVar[tuple[str, ...]] = (
+        "lost", "duplicate_resumes", "stuck", "duplicate_executions", "answered_repeats", "contradictions",
+        "leaked_leases", "left_waiting", "overruns",
+    )  # fmt: skip
     #: Of a task, those of its verdicts that must not be.
     faults_of_a_task = ("lost", "stuck")
 
     @property
     def faults(self) -> dict[str, list[str]]:
         """What must be empty."""
-        names = ("lost", "stuck", "duplicate_resumes", "duplicate_executions", "answered_repeats", "contradictions")
-        return {name: found for name in names if (found := getattr(self, name))}
+        return {name: found for name in self.fault_words if (found := getattr(self, name))}
 
 
 class Case:
@@ -177,6 +189,17 @@ class Case:
                 is_acknowledged = False
             is_acknowledged |= event.what == "acked" and event.state == "ack"
         return max(len(self.all_of(task, "sent")), came) > 1 + retries
+
+    def shared_its_message_with_the_suspended(self, body: Event) -> bool:
+        """Whether two runs have had one message: the one that began so, and one that has suspended the task. The broker gives a
+        message again that was not acknowledged: not in time, or since the worker or its connection was cut off at the end."""
+        acked = [event.at for event in self.all_of(body.task, "acked") if event.state == "ack"]
+        return not (body.resumed or body.run in self.ignored) and any(
+            other.run in self.ignored
+            and not other.resumed
+            and not any(min(body.at, other.at) < at < max(body.at, other.at) for at in acked)
+            for other in self.all_of(body.task, "body")
+        )
 
     def has_copies(self, planned: Planned) -> bool:
         """Whether it was sent twice, and nothing keeps it from running twice: only a late-acknowledged step is kept from that."""

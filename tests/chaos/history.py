@@ -33,6 +33,8 @@ class Event:
             * ``left``: Celery is through with the run: result, callbacks and chain are out (``state`` is Celery's);
             * ``reached``: a failpoint (``point``);
             * ``webhook``: one was passed on (``resumed``: its continuation, ``state``: the status of the answer);
+            * ``granted``, ``given back``: a call (``run``: its ticket) has, has not used its turn (``state``: when, by the store)
+              under limits (``point``: their keys); ``released``: it has ended;
             * ``up``: a process of that name (``victim``) has started;
             * ``struck``: ``signal`` was sent to ``pids``, or connections were cut.
         pid: of the process that wrote it.

@@ -49,7 +49,19 @@ Of the whole:
     since its last member cannot reach Redis, having just sent it; and a task with ``copies``, with the rest of its chain.
 ``copies``
     The same, of a task whose message was sent twice, since the task before it in its chain was run twice. The second copy is
-    a delivery of its own, as with stock Celery. Of steps only an early-acknowledged one has such copies.
+    a delivery of its own, as with stock Celery. Of steps only an early-acknowledged one has such copies. Or the answer was
+    given to one of two runs of a message that was not acknowledged between them, and the other one was suspended.
+
+Of the limits:
+
+``leaked leases``
+    Calls that still count as begun when all has come to rest and the lease of the last one is over.
+``left waiting``
+    Tickets that are in a queue then.
+``overruns``
+    Turns that were one too many in a window of a limit, by the clock of the store.
+``killed holding``
+    No fault, but the proof that there was something to leak: calls whose process was killed while they counted.
 """
 
 from __future__ import annotations
@@ -61,6 +73,7 @@ from itertools import pairwise
 from .case import Case, Evidence, Verdict
 from .history import Event
 from .ledger import Entry
+from .limit_judges import judge_limits
 from .planned import Planned
 from .step_judges import judge_steps
 from .watch import Seen
@@ -101,6 +114,7 @@ def judge(evidence: Evidence) -> Verdict:
             verdict.contradictions.append(planned.id)
     _judge_ledger(case, verdict)
     judge_steps(case, verdict)
+    judge_limits(case, verdict)
     return verdict
 
 
@@ -148,7 +162,10 @@ def _judge_ledger(case: Case, verdict: Verdict) -> None:
             was_kept = first is not None and (not first.direct or first.run in case.left or case.was_journaled(first))
             if not (first and again and was_kept and entry.direct and again.resumed and entry.run != first.run):
                 continue
-            if case.was_sent_twice(again.task):
+            kept_by = case.bodies.get(first.run)
+            if case.was_sent_twice(again.task) or (
+                kept_by is not None and case.shared_its_message_with_the_suspended(kept_by)
+            ):
                 verdict.copies.append(entry.payment)
             else:
                 verdict.answered_repeats.append(entry.payment)

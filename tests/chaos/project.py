@@ -46,6 +46,8 @@ class Settings:
 
     Attributes:
         upstream: URL of the payments API.
+        limits: ``ezthrottle_limits`` as text; "" = none.
+        limit_lease: for how long a call of a dead process counts under them.
         route: by which a limited call of the tasks is made again. Steps take the service.
         fresh_keys: a new Idempotency-Key for each attempt, as naive code has it, instead of the payment's name.
         visibility: seconds after which Redis delivers again what was not acknowledged.
@@ -58,6 +60,8 @@ class Settings:
     redis: str
     upstream: str
     history: str
+    limits: str = ""
+    limit_lease: float = 120.0
     route: str = "service"
     fresh_keys: bool = False
     visibility: float = 25.0
@@ -107,6 +111,8 @@ def build(settings: Settings, history: History) -> Celery:
         worker_send_task_events=False,
         ezthrottle_forward_hosts=["127.0.0.1"],
         ezthrottle_route=settings.route,
+        ezthrottle_limits=settings.limits,
+        ezthrottle_limit_lease=settings.limit_lease,
         ezthrottle_lease=settings.lease,
         ezthrottle_sweep_interval=settings.sweep_interval,
         ezthrottle_result_timeout=settings.deadline,

@@ -87,3 +87,36 @@ def test_a_folder_that_was_asked_for_stays(temporary: Path, end_with: Any) -> No
     assert command.main([*ORDERS, "--folder", str(temporary / "mine" / "here")]) == 0
 
     assert (temporary / "mine" / "here" / "history").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "limits"),
+    [
+        ([], False),
+        (["--limits"], True),
+        (["--route", "workers"], True),
+        (["--route", "workers", "--no-limits"], False),
+        (["--route", "workers", "--stock"], False),
+    ],
+)
+def test_who_keeps_limits(
+    words: list[str],
+    limits: bool,
+    temporary: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fight(self: Battle) -> dict[str, Any]:
+        return {**CLEAN, "limits": self._orders.limits}
+
+    monkeypatch.setattr(Battle, "fight", fight)
+    command.main([*ORDERS, *words])
+
+    assert json.loads(capsys.readouterr().out)["limits"] is limits
+
+
+def test_stock_celery_keeps_no_limits(temporary: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        command.main([*ORDERS, "--stock", "--limits"])
+
+    assert "stock Celery keeps no limits" in capsys.readouterr().err

@@ -232,6 +232,24 @@ def test_a_repeat_of_an_answered_call() -> None:
     assert judged(again, ledger, "SUCCESS").faults == {"answered_repeats": ["order/0"]}
 
 
+def test_another_run_of_the_message_of_the_suspended_one_keeps_nothing_for_it() -> None:
+    beside = [event(3.5, "body", run="beside", pid=12), event(5.5, "left", run="beside", state="SUCCESS", pid=12)]
+    of_beside = [paid(4.5, run="beside", direct=True), paid(12.5, "repeated", run="second", direct=True)]
+    verdict = judged([*SUSPENDED, *beside, *RESUMED], of_beside, "SUCCESS")
+    assert (verdict.copies, verdict.faults) == (["order/0"], {})
+
+    of_first = [paid(3.5, run="first", direct=True), of_beside[1]]
+    assert judged([*SUSPENDED, *beside, *RESUMED], of_first, "SUCCESS").faults == {"answered_repeats": ["order/0"]}
+    # Its worker was killed after the end, and before it could acknowledge.
+    before = [event(2.2, "body", run="beside", pid=12), event(2.4, "left", run="beside", state="SUCCESS", pid=12)]
+    of_before = [paid(2.3, run="beside", direct=True), of_beside[1]]
+    assert judged([*before, *SUSPENDED, *RESUMED], of_before, "SUCCESS").faults == {}
+
+    later = [event(8.5, "body", run="beside", pid=12), event(9.5, "left", run="beside", state="SUCCESS", pid=12)]
+    of_beside[0] = paid(9, run="beside", direct=True)
+    assert judged([*SUSPENDED, *later, *RESUMED], of_beside, "SUCCESS").faults == {"answered_repeats": ["order/0"]}
+
+
 def test_a_resumed_run_that_takes_over_repeats_nothing_that_its_predecessor_kept() -> None:
     events = [*SUSPENDED, *RESUMED[:4], blow(13.5, CHILD), *AGAIN]
     ledger = [paid(12.5, run="second", direct=True), paid(22.5, "repeated", run="third", direct=True)]

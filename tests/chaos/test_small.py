@@ -25,13 +25,21 @@ def fight(tmp_path: Path, *words: str) -> tuple[int, dict[str, Any]]:
     return done.returncode, report
 
 
-@pytest.mark.parametrize(("broker", "route"), [("redis", "service"), ("rabbitmq", "service"), ("redis", "workers")])
-def test_nothing_is_lost(tmp_path: Path, broker: str, route: str) -> None:
+@pytest.mark.parametrize(
+    ("broker", "route", "limits"),
+    [
+        ("redis", "service", False),
+        ("rabbitmq", "service", False),
+        ("redis", "workers", False),
+        ("redis", "workers", True),
+    ],
+)
+def test_nothing_is_lost(tmp_path: Path, broker: str, route: str, limits: bool) -> None:
     if broker == "rabbitmq" and find_rabbitmq() is None:
         pytest.skip("There is no rabbitmq-server.")
 
     words = ("--tasks", "60", "--minutes", "0.3", "--seed", "1", "--broker", broker, "--route", route)
-    code, report = fight(tmp_path, *words)
+    code, report = fight(tmp_path, *words, "--limits" if limits else "--no-limits")
 
     assert {name: report[name] for name in FAULTS} == dict.fromkeys(FAULTS, 0), report
     assert code == 0
@@ -40,7 +48,7 @@ def test_nothing_is_lost(tmp_path: Path, broker: str, route: str) -> None:
     assert report["kills"] >= 3
     assert report["finished_steps"] > 0
     assert report["resumed"] >= report["forwarded"] >= 30  # the judges tell a resumed run by what was handed over to it
-    assert (report["seed"], report["broker"], report["route"]) == (1, broker, route)
+    assert (report["seed"], report["broker"], report["route"], report["limits"]) == (1, broker, route, limits)
 
 
 @pytest.mark.parametrize("keys", ["fresh", "stable"])

@@ -2,7 +2,8 @@
 
 Each payment has a fate, drawn from the seed and its name, so that the same seed is the same load: most are refused with a
 429 at first, some with 503, some lose their connection before or, worse, after they were executed. Above that, only so
-many requests are let through in each second.
+many requests are let through in each second. It may also be slow, so that calls last, and have no ``Retry-After`` in most of
+its answers, so that a limit that the callers keep is not always cooling down.
 """
 
 from __future__ import annotations
@@ -36,12 +37,21 @@ FATES: tuple[tuple[float, tuple[int, ...]], ...] = (
 
 def fate_of(payment: str, seed: int) -> tuple[int, ...]:
     """The first answers of a payment; after them it passes."""
-    draw = int.from_bytes(hashlib.sha256(f"{seed} {payment}".encode()).digest()[:8]) / 2**64
+    draw = _draw(payment, seed)
     for share, answers in FATES:
         if draw < share:
             return answers
         draw -= share
     return ()
+
+
+#: Of a slow upstream: the share of the executed payments that are answered late, how late, and of the refusals that name a time.
+SLOW, SLOW_FOR, COOLING = 0.2, 0.5, 0.004
+
+
+def _draw(name: str, seed: int) -> float:
+    """A number below 1."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:8]) / 2**64
 
 
 class Payments:
@@ -50,10 +60,11 @@ class Payments:
 
     Args:
         per_second: how many requests pass in each second.
+        slow: whether some payments that a worker makes are answered late, and few refusals name a time.
     """
 
-    def __init__(self, ledger: Ledger, seed: int, per_second: int) -> None:
-        self._ledger, self._seed, self._per_second = ledger, seed, per_second
+    def __init__(self, ledger: Ledger, seed: int, per_second: int, *, slow: bool = False) -> None:
+        self._ledger, self._seed, self._per_second, self._slow = ledger, seed, per_second, slow
         self._lock = threading.Lock()
         self._tries: Counter[str] = Counter()
         self._window: tuple[int, int] = (0, 0)
@@ -67,9 +78,12 @@ class Payments:
         code = self._answer_to(kind, payment)
         refuse = None if code in {200, -1} else code
         entry = self._ledger.request(payment, key, run, direct=direct, refuse=refuse, silent=code == -1)
+        if self._slow and direct and entry.what != "refused" and _draw(f"slow {payment}", self._seed) < SLOW:
+            time.sleep(SLOW_FOR)  # this is the API, and it takes its time
         if entry.status == 0:
             return Answer(hang_up=True)
-        headers = {"Content-Type": "application/json", **({"Retry-After": "1"} if entry.status == 429 else {})}
+        names_time = entry.status == 429 and not (self._slow and _draw(f"cooling {payment}", self._seed) > COOLING)
+        headers = {"Content-Type": "application/json", **({"Retry-After": "1"} if names_time else {})}
         return Answer(entry.status, json.dumps({"payment": payment}), headers)
 
     def _answer_to(self, kind: str, payment: str) -> int:
@@ -90,8 +104,8 @@ class Payments:
 
 
 def main() -> None:
-    path, port, seed, per_second = sys.argv[1:]
-    payments = Payments(Ledger(Path(path)), int(seed), int(per_second))
+    path, port, seed, per_second, *slow = sys.argv[1:]
+    payments = Payments(Ledger(Path(path)), int(seed), int(per_second), slow=bool(slow))
     with running(payments.respond, int(port)):
         sys.stdin.read()  # until whoever started it closes it, or is gone
 

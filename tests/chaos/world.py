@@ -41,6 +41,8 @@ class Config:
     Attributes:
         per_second: how many requests the upstream lets through.
         rate: how many requests the gateway sends in a second.
+        limits: by kinds of tasks, for the payments that their workers make, as text. With any, some answers of the upstream are
+            slow.
         service: URL of another service than the gateway.
         give_back: what a dead worker had not acknowledged is given back to the broker before it is started again: only for
             one worker, and then ``visibility`` may be long.
@@ -53,6 +55,7 @@ class Config:
     seed: int = 1
     per_second: int = 150
     rate: float = 200.0
+    limits: dict[str, str] = field(default_factory=dict)
     service: str = ""
     striker: str = ""
     give_back: bool = False
@@ -87,6 +90,9 @@ class World:
             upstream=f"http://127.0.0.1:{ports['upstream']}",
             history=str(self.history.path),
             striker=config.striker,
+            limits=",".join(
+                f"127.0.0.1:{ports['upstream']}/pay/{kind}-*={limit}" for kind, limit in config.limits.items()
+            ),
             **config.settings,
         )
         self.settings = settings
@@ -161,7 +167,8 @@ class World:
     def _start_outside(self, stack: ExitStack) -> None:
         config = self.config
         words = (self.ledger_path, self._ports["upstream"], config.seed, config.per_second)
-        command = [sys.executable, "-m", "tests.chaos.upstream", *map(str, words)]
+        slow = ["slow"] if config.limits else []
+        command = [sys.executable, "-m", "tests.chaos.upstream", *map(str, words), *slow]
         _until_stdin_ends(stack, command, self.folder / "upstream.log")
 
     # What is done to it
