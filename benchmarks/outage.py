@@ -31,7 +31,7 @@ from tests.support.upstream import running
 
 from .laboratory import Laboratory, laboratory, wait_until
 from .outage_contenders import CONTENDERS, GOALS, Contender
-from .outage_tasks import LIMIT, UPSTREAM, WINDOW, bystander
+from .outage_tasks import LIMIT, UPSTREAM, WARM_UP_UPSTREAM, WINDOW, bystander
 from .report import Report, percentile
 from .runs import UNFINISHED, Run, RunLog
 from .sliding import SlidingUpstream, ideal_makespan
@@ -53,9 +53,8 @@ def main(arguments: list[str]) -> None:
         for number in range(options.rounds):
             for name in reversed(names) if number % 2 else names:
                 with _stage(lab, CONTENDERS[name], f"{name}-{number}", options) as stage:
-                    stage.play(WARM_UP)
-                    time.sleep(WINDOW)  # the calls of the warm-up must not count
-                    rounds[name].append(stage.play(options.tasks))
+                    stage.play(range(-WARM_UP, 0))
+                    rounds[name].append(stage.play(range(options.tasks)))
                     report.say(
                         "{}: the makespan was {makespan:.2f} s, unfinished: {unfinished}".format(
                             name, **rounds[name][-1]
@@ -81,15 +80,16 @@ def _options(arguments: list[str]) -> argparse.Namespace:
 
 @contextmanager
 def _stage(lab: Laboratory, contender: Contender, queue: str, options: argparse.Namespace) -> Iterator[_Stage]:
-    """Run a worker for a contender, and around it the upstream and what else the contender needs."""
-    upstream = SlidingUpstream(LIMIT, WINDOW)
+    """Run a worker for a contender, and around it the upstreams and what else the contender needs."""
+    upstream, other = SlidingUpstream(LIMIT, WINDOW), SlidingUpstream(LIMIT, WINDOW)
     with ExitStack() as stack:
-        url = stack.enter_context(running(upstream.respond))
-        host = urlsplit(url).netloc
-        environment = {UPSTREAM: url, **{name: text.format(host=host) for name, text in contender.environment.items()}}
+        url, warm_up = (stack.enter_context(running(each.respond)) for each in (upstream, other))
+        hosts = {"host": urlsplit(url).netloc, "warm_up": urlsplit(warm_up).netloc}
+        environment = {name: text.format(**hosts) for name, text in contender.environment.items()}
+        environment |= {UPSTREAM: url, WARM_UP_UPSTREAM: warm_up}
         if contender.by_service:
             stack.enter_context(lab.receiver())
-            gateway = stack.enter_context(lab.gateway({host: LIMIT / WINDOW}))
+            gateway = stack.enter_context(lab.gateway(dict.fromkeys(hosts.values(), LIMIT / WINDOW)))
             environment |= {"EZTHROTTLE_URL": gateway, "EZTHROTTLE_TRACKTAGS_URL": gateway}
         worker = lab.worker(
             options.slots, include="benchmarks.outage_tasks", pool="threads", queue=queue, **environment
@@ -107,14 +107,14 @@ class _Stage:
         self._lab, self._upstream, self._task, self._queue = lab, upstream, task, queue
         self._pace, self._patience = options.pace, options.patience
 
-    def play(self, tasks: int) -> Figures:
-        """Send ``tasks`` tasks at once, and bystanders until the last of them has ended. Return the figures.
+    def play(self, tracks: range) -> Figures:
+        """Send a task for each of ``tracks`` at once, and bystanders until the last of them has ended. Return the figures.
 
         Raises:
             RuntimeError: a task failed.
         """
         log = RunLog(self._lab.notes)
-        name = self._task.name
+        name, tasks = self._task.name, len(tracks)
         calls, limited = self._upstream.counts()
         began = time.monotonic()
         over = began + self._patience
@@ -126,7 +126,7 @@ class _Stage:
             denied_join_result(),
             self._bystanders() as sent_at,
         ):  # denied: do not subscribe to results that nobody reads
-            for track in range(tasks):
+            for track in tracks:
                 self._task.apply_async((track,), queue=self._queue)
             wait_until(lambda: ended(tasks, name), f"all tasks of {self._queue}")
         wait_until(lambda: ended(len(sent_at), bystander.name), "all bystanders")

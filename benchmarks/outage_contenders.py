@@ -16,7 +16,7 @@ from .outage_tasks import (
     enrich_tenacity,
 )
 
-__all__ = ["CONTENDERS", "GOALS", "Contender", "Goal"]
+__all__ = ["CONTENDERS", "GOALS", "WORKERS", "Contender", "Goal"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,8 @@ class Contender:
     Attributes:
         task: what is sent, with the number of a track.
         by_service: a gateway and a receiver run beside the worker. The gateway is told the limit, the worker is not.
-        environment: variables of the worker. ``{host}`` stands for the host of the upstream.
+        environment: variables of the worker. ``{host}`` stands for the host of the upstream, ``{warm_up}`` for that of the
+            warm-up.
     """
 
     task: Any
@@ -35,19 +36,21 @@ class Contender:
 
 
 #: Nothing of a service is configured. An empty variable is one that is not set.
-_WORKERS = {
+WORKERS = {
     "EZTHROTTLE_API_KEY": "",
     "EZTHROTTLE_WEBHOOK_URL": "",
     "EZTHROTTLE_WEBHOOK_SECRET": "",
     "EZTHROTTLE_ROUTE": "workers",
 }
 
+RATE = f"{LIMIT / WINDOW:g}"
+
 CONTENDERS: dict[str, Contender] = {
     "limiter": Contender(
         enrich_frugal,
-        environment={**_WORKERS, "EZTHROTTLE_LIMITS": f"{{host}}={LIMIT / WINDOW:g}/s"},
+        environment={**WORKERS, "EZTHROTTLE_LIMITS": f"{{host}}={RATE}/s,{{warm_up}}={RATE}/s"},
     ),
-    "workers": Contender(enrich_frugal, environment=_WORKERS),
+    "workers": Contender(enrich_frugal, environment=WORKERS),
     "service": Contender(enrich_frugal, by_service=True),
     "autoretry": Contender(enrich_autoretry),
     "tenacity": Contender(enrich_tenacity),

@@ -19,6 +19,7 @@ from .project import app
 __all__ = [
     "LIMIT",
     "UPSTREAM",
+    "WARM_UP_UPSTREAM",
     "WINDOW",
     "bystander",
     "enrich_autoretry",
@@ -31,17 +32,20 @@ __all__ = [
 
 #: Environment variable with the URL of the upstream.
 UPSTREAM = "BENCH_UPSTREAM"
+#: The same, for the warm-up. It is another one, so that nobody learns the limit before it is measured.
+WARM_UP_UPSTREAM = "BENCH_WARM_UP_UPSTREAM"
 #: The limit of the upstream: so many calls in any ``WINDOW`` seconds.
 LIMIT, WINDOW = 20, 1.0
 
 
 def _enrich(track: int) -> str:
-    """Make the call.
+    """Make the call. Tracks with a negative number are for the warm-up.
 
     Raises:
         requests.HTTPError: it was limited.
     """
-    response = requests.get(f"{os.environ[UPSTREAM]}/v1/tracks/{track}", timeout=10)
+    upstream = os.environ[UPSTREAM if track >= 0 else WARM_UP_UPSTREAM]
+    response = requests.get(f"{upstream}/v1/tracks/{track}", timeout=10)
     response.raise_for_status()
     found: str = response.json()["id"]
     return found

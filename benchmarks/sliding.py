@@ -28,6 +28,10 @@ class SlidingLimit:
         self._limit, self._seconds = limit, seconds
         self._granted: deque[float] = deque()
 
+    def change(self, limit: int) -> None:
+        """Grant so many from now on. What was granted before counts."""
+        self._limit = limit
+
     def take(self, now: float) -> float:
         """Grant a call and return 0.0, or return the seconds from ``now`` until one can be granted."""
         while self._granted and self._granted[0] + self._seconds <= now:
@@ -35,7 +39,7 @@ class SlidingLimit:
         if len(self._granted) < self._limit:
             self._granted.append(now)
             return 0.0
-        return self._granted[0] + self._seconds - now
+        return self._granted[-self._limit] + self._seconds - now
 
 
 class SlidingUpstream:

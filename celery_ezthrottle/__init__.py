@@ -14,8 +14,10 @@ from .http.install import install as _install_adapters
 from .worker.signals import connect as _connect_signals
 
 if TYPE_CHECKING:
+    from .batches.batch import Batch, pending_count
     from .client.auto_forward import auto_forward
     from .client.ezthrottle import EZThrottle
+    from .client.limited import limited
     from .client.verifying import (
         try_verify_with_secrets,
         verify_webhook_signature,
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from .continuations.cancel import cancel
     from .errors import (
         AuthenticationError,
+        BatchExists,
         ConfigurationError,
         EZThrottleError,
         ForwardToEZThrottle,
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
         InvalidSecret,
         JobFailed,
         LimitReached,
+        MemberFailed,
+        NoSuchBatch,
         OutcomeUnknown,
         QuotaExceededError,
         ReplayMismatch,
@@ -42,6 +47,7 @@ if TYPE_CHECKING:
         WebhookVerificationError,
     )
     from .http.message_view import message_view
+    from .progress.progress import Progress
     from .settings.limit import Limit
     from .steps.plan import plan
     from .steps.previous import step_function
@@ -54,6 +60,8 @@ if TYPE_CHECKING:
 # Without TimeoutError, which would hide the built-in one after ``import *``.
 __all__ = [
     "AuthenticationError",
+    "Batch",
+    "BatchExists",
     "ConfigurationError",
     "EZThrottle",
     "EZThrottleError",
@@ -65,7 +73,10 @@ __all__ = [
     "JobFailed",
     "Limit",
     "LimitReached",
+    "MemberFailed",
+    "NoSuchBatch",
     "OutcomeUnknown",
+    "Progress",
     "QuotaExceededError",
     "ReplayMismatch",
     "ResultTimeout",
@@ -79,7 +90,9 @@ __all__ = [
     "auto_forward",
     "cancel",
     "frugal",
+    "limited",
     "message_view",
+    "pending_count",
     "performance",
     "plan",
     "step_function",
@@ -90,16 +103,20 @@ __all__ = [
 
 #: The module of each name. The other names are errors.
 _HOMES = {
+    "Batch": "batches.batch",
     "EZThrottle": "client.ezthrottle",
     "EZThrottleTask": "tasks.decorator",
     "IdempotentStrategy": "workflows.step",
     "Limit": "settings.limit",
+    "Progress": "progress.progress",
     "Step": "workflows.step",
     "StepType": "workflows.step",
     "auto_forward": "client.auto_forward",
     "cancel": "continuations.cancel",
     "frugal": "tasks.decorator",
+    "limited": "client.limited",
     "message_view": "http.message_view",
+    "pending_count": "batches.batch",
     "performance": "tasks.decorator",
     "plan": "steps.plan",
     "step_function": "steps.previous",

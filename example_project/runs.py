@@ -31,7 +31,8 @@ class Runs:
         runs: executions of their bodies.
         upstream_calls, rate_limited: requests that the API got, from whomever, and those of them that it answered with a 429.
         suspensions: how often tasks were suspended, by name: runs with a limited call that left no result.
-        forwarded: items (orders, products) with such a task.
+        kept_back: how often tasks were suspended before they called, because a limit was known by then.
+        forwarded: items (orders, products) with a task that was suspended.
         left_behind: those of them with a suspended task that did not run again, to success.
         slot_seconds: how long worker slots were held after a 429, from that answer to the end of the run. A task that sleeps
             or tries again in its slot shows here in full.
@@ -43,6 +44,7 @@ class Runs:
     upstream_calls: int
     rate_limited: int
     suspensions: Mapping[str, int]
+    kept_back: int
     forwarded: frozenset[int | None]
     left_behind: frozenset[int | None]
     slot_seconds: float
@@ -57,9 +59,9 @@ class Runs:
         """
         if self.left_behind:
             missing = listed(item for item in self.left_behind if item is not None)
-            yield f"Forwarded and not resumed to success: {missing}."
+            yield f"Suspended and not resumed to success: {missing}."
         if len(self.forwarded) < least:
-            yield f"Only {len(self.forwarded)} {things} were forwarded; below {least} the run shows nothing."
+            yield f"Only {len(self.forwarded)} {things} were suspended; below {least} the run shows nothing."
 
 
 def runs_of(spans: Sequence[Span], requests: Sequence[Request]) -> Runs:
@@ -67,29 +69,34 @@ def runs_of(spans: Sequence[Span], requests: Sequence[Request]) -> Runs:
     by_task = _by_task(spans)
     limited = [(span, met[0]["at"]) for span in spans if (met := limits_met(span, requests))]
     suspended = [span for span, _ in limited if span["state"] == SUSPENDED]
+    kept_back = [span for span in spans if span["state"] == SUSPENDED and not _requests_in(span, requests)]
+    left = [*suspended, *kept_back] if limited else []  # without a 429, nobody knows why they have left no result
     return Runs(
         tasks=len(by_task),
         runs=len(spans),
         upstream_calls=len(requests),
         rate_limited=sum(request["status"] == LIMITED for request in requests),
         suspensions=Counter(span["task"] for span in suspended),
-        forwarded=frozenset(span["item"] for span in suspended),
-        left_behind=frozenset(span["item"] for span in suspended if by_task[span["task_id"]][-1]["state"] != "SUCCESS"),
+        kept_back=len(kept_back) if limited else 0,
+        forwarded=frozenset(span["item"] for span in left),
+        left_behind=frozenset(span["item"] for span in left if by_task[span["task_id"]][-1]["state"] != "SUCCESS"),
         slot_seconds=sum(span["ended"] - at for span, at in limited),
         slot_seconds_in_all=sum(span["ended"] - span["started"] for span in spans),
     )
 
 
 def limits_met(span: Span, requests: Iterable[R]) -> list[R]:
-    """The 429s that this run met, oldest first. A task holds no slot while its job is with the gateway, so the time tells."""
-    met = [
+    """The 429s that this run met, oldest first. Nobody else calls for a task while it holds a slot, so the time tells."""
+    met = [request for request in _requests_in(span, requests) if request["status"] == LIMITED]
+    return sorted(met, key=lambda request: request["at"])
+
+
+def _requests_in(span: Span, requests: Iterable[R]) -> list[R]:
+    return [
         request
         for request in requests
-        if request["status"] == LIMITED
-        and request["item"] == span["item"]
-        and span["started"] <= request["at"] <= span["ended"]
+        if request["item"] == span["item"] and span["started"] <= request["at"] <= span["ended"]
     ]
-    return sorted(met, key=lambda request: request["at"])
 
 
 def repeated(requests: Iterable[Request]) -> list[str]:
@@ -161,8 +168,9 @@ class Judgement(ABC):
             "tasks": f"{runs.tasks} (in {runs.runs} runs)",
             "upstream calls": runs.upstream_calls,
             "429s met": runs.rate_limited,
-            "suspensions": f"{sum(runs.suspensions.values())} ({by_task})",
-            f"{self.things} forwarded": self.forwarded,
+            "suspensions after a 429": f"{sum(runs.suspensions.values())} ({by_task})",
+            "suspensions before the call": runs.kept_back,
+            f"{self.things} suspended": self.forwarded,
             f"{self.things} resumed": self.resumed,
             "worker-slot seconds spent waiting after a 429": f"{runs.slot_seconds:.2f}",
             "worker-slot seconds in all": f"{runs.slot_seconds_in_all:.2f}",

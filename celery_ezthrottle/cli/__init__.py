@@ -10,10 +10,12 @@ import logging
 
 import click
 
+from .batches import batches
 from .cancel import cancel
 from .check import check
 from .gateway import gateway
 from .l8 import l8
+from .limits import limits
 from .region import region
 from .submit import submit
 from .sweep import sweep
@@ -29,5 +31,5 @@ def ezthrottle() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
 
 
-for command in (webhook, gateway, region, check, sweep, cancel, submit, secrets, l8):
+for command in (webhook, gateway, region, check, sweep, cancel, batches, submit, limits, secrets, l8):
     ezthrottle.add_command(command)

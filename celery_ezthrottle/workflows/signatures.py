@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import celery
 
 from celery_ezthrottle._common.when_imported import when_imported
+from celery_ezthrottle.errors import ConfigurationError
+from celery_ezthrottle.settings.load import knows_service
 from celery_ezthrottle.steps.spec import StepSpec, dump
 
 from .task import TASK_NAME, shown
@@ -14,7 +16,7 @@ from .task import TASK_NAME, shown
 if TYPE_CHECKING:
     from celery.canvas import Signature
 
-__all__ = ["signature"]
+__all__ = ["checked", "signature"]
 
 
 class _Nodes(list[Any]):
@@ -54,4 +56,19 @@ def signature(step: StepSpec, *, immutable: bool = False, **kwargs: Any) -> Sign
     made: Signature[Any] = celery.signature(
         TASK_NAME, kwargs={"step": _Nodes(step), **kwargs}, options=options, immutable=immutable
     )
+    return made
+
+
+def checked(made: Signature[Any]) -> Signature[Any]:
+    """Return ``made``, once it is known that there is a service for its step.
+
+    Raises:
+        ConfigurationError: nothing of a service is configured here.
+    """
+    if not made.app.conf.task_always_eager and not knows_service(made.app):
+        raise ConfigurationError(
+            "A step needs the service, and nothing of a service is configured here: set ezthrottle_api_key, "
+            "ezthrottle_webhook_url and ezthrottle_webhook_secret. If only the workers have these settings, set "
+            'ezthrottle_route = "service" here. Without a service, write a task with @frugal instead.'
+        )
     return made

@@ -235,8 +235,10 @@ class Step:
         return self.apply_async(args)
 
     def apply_async(self, args: Sequence[Any] = (), **options: Any) -> AsyncResult[Any]:
-        """Send the step as a task, with the options of Celery's ``apply_async``."""
-        sent = self._last = self.s().apply_async(tuple(args), **options)
+        """Send the step as a task, with the options of Celery's ``apply_async``. ConfigurationError: no service is configured."""
+        from . import signatures
+
+        sent = self._last = signatures.checked(self.s()).apply_async(tuple(args), **options)
         return sent
 
     def execute(self, client: Any = None) -> dict[str, Any]:

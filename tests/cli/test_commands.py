@@ -136,8 +136,8 @@ def project(server: str, tmp_path: Path) -> Iterator[Project]:
 
 
 def kinds(output: str) -> list[str]:
-    """How each line but the last one begins."""
-    return [line.partition(":")[0] for line in output.splitlines()[:-1]]
+    """How each finding begins. Before them stands what is set, and behind them what was checked."""
+    return [line.partition(":")[0] for line in output.splitlines()[:-1] if not line.startswith(("route ", "limit "))]
 
 
 # check
@@ -153,6 +153,21 @@ def test_check_finds_nothing_but_that_no_receiver_was_seen(project: Project) -> 
         f"2 frugal tasks, store RedisStore({address}/0, prefix='{{ezthrottle:proj}}:'), 0 of at most 1000000 suspended, "
         f"broker redis://{address}/0."
     )
+
+
+def test_check_says_first_which_route_the_tasks_take_and_which_limits_there_are(project: Project) -> None:
+    nothing = dict.fromkeys(
+        ("EZTHROTTLE_API_KEY", "EZTHROTTLE_URL", "EZTHROTTLE_WEBHOOK_URL", "EZTHROTTLE_WEBHOOK_SECRET"), ""
+    )
+    with_service = project.run("check")
+    without = project.run("check", **nothing, EZTHROTTLE_LIMITS="api.example.com=500/m;burst=10, *=40/s")
+
+    assert with_service.stdout.splitlines()[0].startswith("route service: Tasks proj.charge, proj.refund: ")
+    assert [line.partition(": ")[0] for line in without.stdout.splitlines()[:3]] == [
+        *("route workers", "limit api.example.com", "limit *"),
+    ]
+    assert (without.returncode, kinds(without.stdout)) == (0, ["note"])
+    assert 'note: No EZThrottle service is configured, so the route is "workers"' in without.stdout
 
 
 def test_check_notes_calls_that_may_be_executed_twice(project: Project) -> None:
@@ -453,5 +468,7 @@ def test_the_page_shows_what_the_commands_print(project: Project) -> None:
 
     port = project.redis_url.rpartition(":")[2]
     for command, output in shown:
-        printed = project.run(*command.split()).stdout.replace(f":{port}/", ":6379/")
+        printed = project.run(*command.split(), EZTHROTTLE_LIMITS="api.example.com=500/m;burst=10").stdout.replace(
+            f":{port}/", ":6379/"
+        )
         assert re.sub(r"(?<=PRIVATE_KEY=).*", "...", printed) == output

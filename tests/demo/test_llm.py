@@ -159,7 +159,7 @@ def test_a_task_that_was_suspended_and_never_resumed(evidence: Evidence) -> None
 
     verdict = judge(replace(evidence, spans=spans))
 
-    assert verdict.problems == ("Forwarded and not resumed to success: 2.",)
+    assert verdict.problems == ("Suspended and not resumed to success: 2.",)
     assert (verdict.forwarded, verdict.resumed) == (40, 39)
 
 
@@ -167,7 +167,7 @@ def test_a_run_that_meets_no_limit_shows_nothing(evidence: Evidence) -> None:
     evidence.ledger["requests"][:] = [request for request in evidence.ledger["requests"] if request["status"] != 429]
 
     assert judge(evidence).problems == (
-        f"Only 0 products were forwarded; below {LEAST_FORWARDED} the run shows nothing.",
+        f"Only 0 products were suspended; below {LEAST_FORWARDED} the run shows nothing.",
     )
 
 

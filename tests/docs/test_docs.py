@@ -24,7 +24,7 @@ from celery_ezthrottle.store.states import TRANSITIONS, State
 from tests.support.fake_local import FakeLocal
 from tests.support.lab import Lab
 from tests.support.servers import free_port
-from tests.support.upstream import running
+from tests.support.upstream import Answer, running
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -43,12 +43,18 @@ from proj.report import charge_then_count
 from proj.threaded_tasks import fetch_all
 from proj.limited_tasks import balance
 from proj.limits import LIMITS
+from proj.music import all_at_once, one, one_after_another, with_progress
+from proj.batching import fetch_all as fetch_balances, report
+from proj.spotify import LIMITS as SPOTIFY, both, search, track
+app.conf.ezthrottle_limits = SPOTIFY
 from proj.async_tasks import fetch_at_once
 from proj.fast_tasks import quote
 from proj.orders import order
 from proj.invoicing import bill
 from proj.tracking import explain
 from proj.watching import steps_of, watch
+from proj.enriching import enrich
+from proj.streaming import site
 from proj.handed_over import pay
 from proj.account import charge_later, price_of
 from proj.legacy import process_payment
@@ -60,6 +66,12 @@ assert charge_then_count([4, 5]).get(timeout=30) == 2
 print(charge_all([1, 2, 3]).get(timeout=30), refund.delay(7).get(timeout=30), fetch.delay("/v1/list").get(timeout=30)["path"])
 assert len(fetch_all.delay(["/v1/one", "/v1/two"]).get(timeout=30)) == 2
 assert [found["n"] for found in fetch_at_once.delay(["/v1/three", "/v1/four", "/v1/five"]).get(timeout=30)] == [1, 2, 1]
+assert one("miles").get(timeout=30) == 1
+assert sorted(all_at_once([1, 2]).get(timeout=30)) == [1, 1]
+assert one_after_another(["a", "b"]).get(timeout=30) > 0
+assert with_progress([7, 8], "music").get(timeout=30) == 2
+fetch_balances(range(30))
+assert [found["path"].rpartition("/")[2] for found in report(30)] == [str(n) for n in range(30)]
 assert quote.delay("ACME").get(timeout=30)["n"] == 1
 paid = pay.delay(7).get(timeout=30)
 assert (paid["status"], paid["status_code"], paid["executed_locally"]) == ("success", 200, False)
@@ -76,6 +88,20 @@ async def ask(site):
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(site), base_url="http://site") as client:
         return [(await client.get(path)).status_code for path in ("/ezthrottle/webhook", "/other")]
 assert asyncio.run(ask(mounted)) == asyncio.run(ask(beside)) == [405, 404]  # the receiver's own answer is 405
+class Spotify:
+    search = playlists = lambda self, query="all": query
+async def one_track():
+    answers = httpx2.MockTransport(lambda request: httpx2.Response(200, json=request.url.path))
+    async with httpx2.AsyncClient(transport=answers, base_url="http://site") as client:
+        return await track(client, 5)
+assert (search(Spotify(), "miles"), both(Spotify()), asyncio.run(one_track())) == ("miles", "all", "/tracks/5")
+enriching = enrich.delay([1, 2])
+async def page():
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(site), base_url="http://site") as client:
+        return (await client.get(f"/progress/{enriching.id}")).text.split("event: ")[1:]
+events = [event.split("\\n")[0] for event in asyncio.run(page())]
+assert enriching.get(timeout=30) == 2
+assert events == ["phase", "count", "phase", "count", "count", "done"], events  # suspended once: the body ran twice
 waiting = fetch.delay("/v1/waits")
 wait_until(lambda: waiting.state == "FORWARDED", "the suspension")
 revoke(waiting.id)
@@ -128,7 +154,7 @@ def test_the_project_of_the_readme_runs(lab: Lab, path: str, tmp_path: Path) -> 
         celery.read_text().replace(
             '["proj.tasks"]',
             '["proj.tasks", "proj.more_tasks", "proj.threaded_tasks", "proj.limited_tasks", "proj.async_tasks", '
-            '"proj.fast_tasks", "proj.handed_over", "proj.invoicing"]',
+            '"proj.fast_tasks", "proj.music", "proj.handed_over", "proj.invoicing", "proj.enriching"]',
         )
     )
     environment = {
@@ -154,6 +180,7 @@ def test_the_project_of_the_readme_runs(lab: Lab, path: str, tmp_path: Path) -> 
     lab.upstream.plan(f"{path}/v1/two", 429)
     lab.upstream.plan(f"{path}/v1/four", 429)
     lab.upstream.plan(f"{path}/v1/waits", 503)
+    lab.upstream.plan(f"{path}/v1/tracks/2", 429)
     lab.upstream.plan(f"{path}/v1/legacy", 429, 429)
     for held in ("waits", "later", "legacy"):
         lab.service.hold(f"{path}/v1/{held}")
@@ -188,6 +215,50 @@ def small_project(folder: Path) -> None:
     (package / "__init__.py").touch()
     for name in ("celery.py", "tasks.py"):
         (package / name).write_text(next(text for _, text in blocks("python") if text.startswith(f"# proj/{name}")))
+
+
+def test_five_minutes_are_enough(lab: Lab, path: str, tmp_path: Path) -> None:
+    """The first commands of the README, in their order: no service, nothing but Redis. Only its URL is another one."""
+    small_project(tmp_path)
+    (tmp_path / "proj" / "shop.py").write_text(next(text for _, text in blocks("python") if "proj/shop.py" in text))
+    text = (ROOT / "README.md").read_text()
+    part = text[text.index("## Five minutes") : text.index("## With the service")]
+    written = [
+        line.removeprefix("$ ")
+        for block in BLOCK.findall(part)
+        if block[0] == "console"
+        for line in block[1].splitlines()
+    ]
+    exports = [next(iter(shlex.split(line)[1:])).partition("=") for line in written if line.startswith("export ")]
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("EZTHROTTLE_", "CELERY_"))},
+        **{name: value.replace("redis://127.0.0.1:6379/0", f"{lab.redis_url}/8") for name, _, value in exports},
+        "PAYMENTS_API": f"{lab.upstream.url}{path}",
+        "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}",
+    }
+    worker, check = (line for line in written if line.startswith("celery"))
+    lab.upstream.plan(f"{path}/v1/charges", 200, Answer(429, headers={"Retry-After": "1"}))
+
+    def run(*words: str) -> str:
+        done = subprocess.run(
+            [sys.executable, *words],
+            check=False,
+            env=environment,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        return done.stdout
+
+    words = shlex.split(f"{worker} -l INFO -c 2 -n five@test")
+    with lab.command("five", words, ready="five@test ready", environment=environment, cwd=tmp_path):
+        assert run("-c", "from proj.shop import charge_all; print(charge_all([1, 2, 3]).get(timeout=30))") == "3\n"
+    assert (lab.upstream.by_worker(f"{path}/v1/charges"), lab.upstream.by_service(f"{path}/v1/charges")) == (4, 0)
+    found = run("-m", *shlex.split(check)).splitlines()
+    assert found[0].startswith("route workers: Task proj.tasks.charge: ")
+    assert found[1:3] == ["limit api.example.com: 500/m;burst=10;concurrency=20", "limit *: 40/s"]
+    assert not any(line.startswith("error:") for line in found)
 
 
 def test_a_trial_with_the_gateway_works_as_written(lab: Lab, path: str, tmp_path: Path) -> None:
@@ -315,6 +386,7 @@ def test_installed_extras_exist() -> None:
 
 def test_exported_variables_are_settings() -> None:
     names = {command.split("=")[0].removeprefix("export ") for command in commands() if command.startswith("export ")}
+    names -= {"CELERY_BROKER_URL", "CELERY_RESULT_BACKEND"}  # Celery's own
     assert names
     assert {name.removeprefix("EZTHROTTLE_").lower() for name in names} <= {field.name for field in fields(Settings)}
 
@@ -328,7 +400,7 @@ def test_every_setting_and_option_is_documented() -> None:
 def test_the_table_of_limits_says_the_same_twice() -> None:
     page = (ROOT / "docs" / "settings.md").read_text()
     rows = re.findall(r"^\| `(Limit\b.*?)` \| (`.*?`) \|", page, re.MULTILINE)
-    assert len(rows) == 6
+    assert len(rows) == 7
     for code, texts in rows:
         limit = eval(code, {"Limit": Limit})
         assert [Limit.from_text(text) for text in re.findall(r"`(.*?)`", texts)] == [limit] * texts.count(", `") + [

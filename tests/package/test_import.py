@@ -16,6 +16,7 @@ LATER = (
     "celery_ezthrottle.broker",
     "celery_ezthrottle.client",
     "celery_ezthrottle.continuations",
+    "celery_ezthrottle.progress",
     "celery_ezthrottle.service",
     "celery_ezthrottle.store",
     "celery_ezthrottle.worker.bootstep",

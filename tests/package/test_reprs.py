@@ -14,8 +14,11 @@ import requests
 
 import celery_ezthrottle
 from celery_ezthrottle._common.validators import Kind
+from celery_ezthrottle.batches.mark import Mark
+from celery_ezthrottle.batches.outcome import BatchOutcome, BatchStatus, MemberFailure
 from celery_ezthrottle.broker.confirmed_publish import _Broker
 from celery_ezthrottle.checks.findings import Finding
+from celery_ezthrottle.cli.limits_shown import ShownLimit
 from celery_ezthrottle.client.ezthrottle import EZThrottle
 from celery_ezthrottle.continuations.job_result import JobResult, Told
 from celery_ezthrottle.continuations.submissions import _Waiting
@@ -35,9 +38,11 @@ from celery_ezthrottle.http.message_view import MessageView
 from celery_ezthrottle.http.requests_adapter import REQUESTS
 from celery_ezthrottle.http.stored_answer import StoredError, StoredResponse
 from celery_ezthrottle.limits.bucket import Bucket
+from celery_ezthrottle.limits.known import KnownLimit
 from celery_ezthrottle.limits.told import Notice
-from celery_ezthrottle.limits.turns import Calls, Queued, Status, Turn
+from celery_ezthrottle.limits.turns import Calls, Learned, Queued, Status, Turn
 from celery_ezthrottle.policy.forward_request import ForwardRequest
+from celery_ezthrottle.progress.progress import Flushed
 from celery_ezthrottle.receiver.payload import Payload
 from celery_ezthrottle.receiver.reply import Reply
 from celery_ezthrottle.service.account import Account
@@ -60,6 +65,7 @@ from celery_ezthrottle.store.states import State, Transition
 from celery_ezthrottle.tasks.body import _Execution, _WantedRetry
 from celery_ezthrottle.tasks.handing_over import HandedOver
 from celery_ezthrottle.tasks.incoming import Incoming
+from celery_ezthrottle.tasks.learning import Passed
 from celery_ezthrottle.workflows.local_call import Sent
 from celery_ezthrottle.workflows.signatures import signature
 from celery_ezthrottle.workflows.step import Step
@@ -243,15 +249,24 @@ SECRETIVE: list[Any] = [
     HandedOver(Told(body="canary in body"), JobResult(RESPONSE, given_up=True)),
     Sent(FAILED, "canary in body"),
     SubmissionOfStep(JOB, shared=True),
+    BatchOutcome(["canary in results"]),
+    MemberFailure(0, "proj.charge", "t", RuntimeError("canary in error")),
     Payload("job_1", "success", {"body": "canary in body"}, "canary in reason", 14),
 ]
 #: What holds nothing of the kind.
 HARMLESS = {
+    BatchStatus,
+    Mark,
     Bucket,
+    Flushed,
+    KnownLimit,
+    Learned,
     Limit,
     Notice,
+    Passed,
     Calls,
     Queued,
+    ShownLimit,
     Status,
     Ticket,
     Turn,
