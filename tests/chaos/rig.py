@@ -18,9 +18,9 @@ from tests.support.lab import wait_until
 from tests.support.upstream import running
 
 from .case import Evidence, Verdict
-from .history import read_history
+from .history import Event, read_history
 from .judges import judge
-from .ledger import read_ledger
+from .ledger import Entry, read_ledger
 from .load import send, tree
 from .planned import Planned
 from .progress import Progress
@@ -53,6 +53,8 @@ class Rig:
     is_spoilt: bool = False
     #: Who was killed since the last test began: "child", or a role.
     victims: list[str] = field(default_factory=list)
+    #: What was judged last.
+    evidence: Evidence | None = None
     _timers: list[threading.Timer] = field(default_factory=list)
 
     def batch(self, size: int, *, late: bool) -> list[Planned]:
@@ -101,17 +103,28 @@ class Rig:
         watch.look(ids)
         payments = {payment for planned in batch for payment in planned.payments}
         events = [event for event in read_history(world.history.path) if not event.task or event.task in ids]
-        return judge(
-            Evidence(
-                planned=batch,
-                events=events,
-                ledger=[entry for entry in read_ledger(world.ledger_path) if entry.payment in payments],
-                seen=watch.seen,
-                in_broker=left_in_broker(world.app, world.client) if world.config.broker == "redis" else set(),
-                now=float("inf"),
-                changed=watch.changed,
-            )
+        self.evidence = Evidence(
+            planned=batch,
+            events=events,
+            ledger=[entry for entry in read_ledger(world.ledger_path) if entry.payment in payments],
+            seen=watch.seen,
+            in_broker=left_in_broker(world.app, world.client) if world.config.broker == "redis" else set(),
+            now=float("inf"),
+            changed=watch.changed,
         )
+        return judge(self.evidence)
+
+    def story(self, verdict: Verdict) -> str:
+        """What has happened to whatever is at fault: of a fault that comes once in a thousand runs, nothing else is left."""
+        assert self.evidence
+        at_fault = {id_ for found in verdict.faults.values() for id_ in found}
+        planned = [each for each in self.evidence.planned if at_fault.intersection((each.id, *each.payments))]
+        tasks, payments = {each.id for each in planned}, {payment for each in planned for payment in each.payments}
+        lines: list[Event | Entry] = [
+            *(event for event in self.evidence.events if event.task in tasks or event.what == "struck"),
+            *(entry for entry in self.evidence.ledger if entry.payment in payments),
+        ]
+        return "\n".join(map(str, [verdict.faults, *sorted(lines, key=lambda line: line.at)]))
 
     # Blows. Each gives whether it fell.
 

@@ -74,7 +74,7 @@ def _by_the_death_of_a_worker(rig: Rig, late: bool) -> set[str]:
 
 
 def _expect(rig: Rig, verdict: Verdict, batch: Sequence[Planned], *allowed: str) -> None:
-    assert verdict.faults == {}
+    assert verdict.faults == {}, rig.story(verdict)
     elsewhere = {"failed_visibly", "lost_as_stock", "lost_by_broker", "skipped"} - set(allowed)
     assert {name: getattr(verdict, name) for name in elsewhere} == {name: [] for name in elsewhere}
     to_run = sum(not planned.is_spare for planned in batch)

@@ -1,6 +1,8 @@
 """Random lives of a few tasks on a real store, each answer predicted by the model.
 
-Time is a logical clock that only goes forward; it starts at the real time, because a server drops keys by its own.
+Time is a logical clock that only goes forward; it starts near the real time, because a server drops keys by its own. It is half a
+minute ahead or behind: some acts of a store go by its own clock, and which of the two is later must not depend on how fast this
+machine is.
 """
 
 from __future__ import annotations
@@ -32,6 +34,8 @@ LEASES = st.sampled_from([None, 100.0])
 JOURNALS = st.sampled_from([b"", b"journal", b"longer"])
 #: Seconds from now; None = the run waits for a job.
 TURNS = st.sampled_from([None, 1.0, 90.0])
+#: Seconds by which the logical clock is ahead of the real one.
+AHEAD = st.sampled_from([30.0, -30.0])
 INDEX = st.integers(0, 5)  # of something, the newest first
 RETRIES = st.integers(0, 2)
 
@@ -107,8 +111,11 @@ class Machine(RuleBasedStateMachine):
 
     # A task's first run, and the one that submits for it --------------------------------------------------------------
 
-    @initialize(states=st.lists(st.sampled_from(State), min_size=3, max_size=3), shared=st.booleans(), lease=LEASES)
-    def tasks_are_somewhere(self, states: list[State], shared: bool, lease: float | None) -> None:
+    @initialize(
+        states=st.lists(st.sampled_from(State), min_size=3, max_size=3), shared=st.booleans(), lease=LEASES, ahead=AHEAD
+    )
+    def tasks_are_somewhere(self, states: list[State], shared: bool, lease: float | None, ahead: float) -> None:
+        self.now += ahead
         for number, state in enumerate(states, 1):
             self.a_task_comes_to(f"t{number}", state, f"j{number}", shared, lease)
 

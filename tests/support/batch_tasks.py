@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+import signal
 from typing import Any
 
 from celery import Task
 from celery.exceptions import Ignore
 
 from celery_ezthrottle import frugal
+from celery_ezthrottle._common import failpoints
 
 from .project import app, get, note
 
@@ -23,6 +27,19 @@ __all__ = [
     "sums",
     "waits",
 ]
+
+#: "batch.sent 20": the process is killed when it comes to this failpoint for the twentieth time.
+DIES_AT, _, TIMES = os.environ.get("TEST_DIES_AT", "").partition(" ")
+_reached = itertools.count(1)
+
+
+def _die(point: str) -> None:
+    if point == DIES_AT and next(_reached) == int(TIMES):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+if DIES_AT:
+    failpoints.handler = _die
 
 
 @app.task
