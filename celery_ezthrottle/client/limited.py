@@ -202,10 +202,10 @@ class Limited:
         return Block(self.label, continuations, self._buckets(continuations), self._priority, self._patience)
 
     def _buckets(self, continuations: Continuations) -> tuple[Bucket, ...]:
-        limits = continuations.matching.limits()
-        limit = limits.get(self._name)
+        matching = continuations.matching.now()
+        limit = matching.limits.get(self._name)
         if limit is None:
-            known = ", ".join(map(repr, limits)) or "none"
+            known = ", ".join(map(repr, matching.limits)) or "none"
             raise ConfigurationError(
                 f"limited({self._name!r}): ezthrottle_limits of the app {continuations.app.main!r} has no such limit. It has: "
                 f"{known}. Add it, or name another app with app=."
@@ -217,7 +217,7 @@ class Limited:
                 else f"is split (per), so a call needs its value: limited({self._name!r}, per=...)."
             )
             raise ConfigurationError(f"limited({self._name!r}): the limit {said}")
-        return continuations.matching.named(self._name, self._per)
+        return matching.named(self._name, self._per)
 
 
 def _is_async(function: Callable[..., Any]) -> bool:

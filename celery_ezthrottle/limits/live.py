@@ -55,17 +55,13 @@ class LiveLimits:
         self._keep_fresh(waits=bool(self._matching.limits))
         return self._matching.buckets(url, request, header)
 
-    def named(self, name: str, value: str | None = None) -> tuple[Bucket, ...]:
-        """See :meth:`.Matching.named`. What was changed is read by :meth:`limits`."""
-        return self._matching.named(name, value)
-
-    def limits(self) -> Mapping[str, Limit]:
-        """The limits that hold now, by their patterns.
+    def now(self) -> Matching:
+        """The limits that hold now. What is changed later does not change them.
 
         In an event loop that does not wait for the store, except for the first time.
         """
         self._keep_fresh(waits=not (self._has_looked and runs_in_loop()))
-        return self._matching.limits
+        return self._matching
 
     def _keep_fresh(self, *, waits: bool) -> None:
         if time.monotonic() < self._fresh_until:

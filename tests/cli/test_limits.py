@@ -65,7 +65,7 @@ class Deployment:
     def call(self, url: str, request: object = "x") -> Turn | Queued:
         """A call by a process that has just started."""
         live = LiveLimits(self.limits, self.limiter.changes.read, margin=0.025)
-        assert live.limits() is not None  # reads what was set
+        assert live.now() is not None  # reads what was set
         buckets = live.buckets(url, lambda: request, lambda name: None)
         ticket = uuid4().hex
         answer = self.limiter.acquire(buckets, ticket=ticket, max_wait=0, margin=0.01, lease=60)

@@ -67,15 +67,17 @@ def test_a_change_is_followed_and_so_is_its_end() -> None:
     before = found(limits)
     changes.changes = {"api.example.com": "7/m;concurrency=3", "other.org": "1/s"}
     assert found(limits) == (Bucket("api.example.com", (Window(7, 60.5),), None, 3, of_settings=before[0]),)
-    assert limits.limits() == {
+    assert limits.now().limits == {
         "api.example.com": Limit("7/m", concurrency=3, per="X-Token"),  # `per` of the settings goes on
         "other.org": Limit("1/s"),
     }
-    assert found(limits, "https://other.org") == limits.named("other.org")
-    assert limits.named("other.org") == (Bucket("other.org", (Window(1, 1.5),), of_settings=Bucket("other.org")),)
+    assert found(limits, "https://other.org") == limits.now().named("other.org")
+    assert limits.now().named("other.org") == (Bucket("other.org", (Window(1, 1.5),), of_settings=Bucket("other.org")),)
+    seen = limits.now()
     changes.changes = {}
     assert found(limits) == before
     assert found(limits, "https://other.org") == ()
+    assert seen.named("other.org"), "who has looked at the limits goes by those"
 
 
 @pytest.mark.usefixtures("each_time")
@@ -104,7 +106,7 @@ def test_what_is_not_understood_is_told_and_left_out(caplog: pytest.LogCaptureFi
     with caplog.at_level(logging.WARNING):
         found(limits)
         found(limits)
-    assert limits.limits() == {**SETTINGS, "other.org": Limit("1/s")}
+    assert limits.now().limits == {**SETTINGS, "other.org": Limit("1/s")}
     (warning,) = caplog.records  # once
     assert "for api.example.com is not understood here" in warning.getMessage()
 
@@ -122,14 +124,14 @@ def test_an_event_loop_does_not_wait_for_the_store() -> None:
     limits = LiveLimits(SETTINGS, read)
 
     async def look() -> None:
-        limits.limits()
+        limits.now()
 
     asyncio.run(look())  # the first time there is nothing yet
     assert threads == [threading.main_thread()]
     changes.changes = {"other.org": "1/s"}
     asyncio.run(look())
     wait_until(lambda: threads[1:] and not threads[1].is_alive(), "the look of another thread")
-    assert limits.named("other.org") != ()
+    assert limits.now().named("other.org") != ()
     assert threads[1] is not threading.main_thread()
 
 

@@ -55,7 +55,9 @@ def app_of(store: str, **settings: Any) -> Celery:
 
 def status(app: Celery, name: str, per: str | None = None) -> Status:
     continuations = Continuations.of(app)
-    (bucket,) = (bucket for bucket in continuations.matching.named(name, per) if bucket.key.partition("#")[0] == name)
+    (bucket,) = (
+        bucket for bucket in continuations.matching.now().named(name, per) if bucket.key.partition("#")[0] == name
+    )
     return continuations.limiter.status(bucket)
 
 
