@@ -38,7 +38,7 @@ def _judge_requests(planned: Planned, requests: list[Entry], case: Case, verdict
         if entry.what == "repeated":
             verdict.raw_repeats.append(entry.payment)
         if answered is not None and not _is_excused(answered, entry, case):
-            if case.has_copies(planned):
+            if case.has_copies(planned) or _had_one_message(answered, entry, case):
                 verdict.copies.append(entry.payment)
             elif entry.payment == answered.payment:
                 verdict.answered_repeats.append(entry.payment)
@@ -59,6 +59,12 @@ def _is_excused(answered: Entry, again: Entry, case: Case) -> bool:
     if case.was_killed_in(first, again.at):
         return not case.was_journaled(answered)
     return case.gave_up(first) or case.comes_again_as_stock(first, again.at)
+
+
+def _had_one_message(answered: Entry, again: Entry, case: Case) -> bool:
+    """Whether one of the two is of a run beside the one that has suspended the step: neither can know of the other."""
+    runs = (case.bodies.get(entry.run) for entry in (answered, again) if entry.direct)
+    return any(run is not None and case.shared_its_message_with_the_suspended(run) for run in runs)
 
 
 def _ran_in_vain(planned: Planned, before: Planned, case: Case) -> bool:

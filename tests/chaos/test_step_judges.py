@@ -136,6 +136,22 @@ def test_a_step_that_succeeds_though_it_is_to_fail_is_lost() -> None:
     assert faults(events=failed, seen={**seen, ROOT.id: FAILED}) == {}
 
 
+def test_another_run_of_the_message_of_the_suspended_one_knows_nothing_of_it() -> None:
+    beside = run(3.1, "beside", pid=12)
+    events = [SENT, SUSPENDED[0], *beside, *SUSPENDED[1:], *RESUMED]
+    by_beside, by_the_service = paid(3.3, "t/0", by="beside"), paid(8, "t/0", "repeated")
+    verdict = judged(events, [LIMITED, by_beside, by_the_service, PAID[2]])
+    assert (verdict.copies, verdict.faults) == (["t/0"], {})
+    late = [LIMITED, paid(3.4, "t/0"), paid(3.5, "t/0", "repeated", by="beside"), PAID[2]]
+    assert judged(events, late).copies == ["t/0"]
+
+    acknowledged = event(3.05, "acked", state="ack")
+    faults = judged(
+        [SENT, SUSPENDED[0], acknowledged, *events[2:]], [LIMITED, by_beside, by_the_service, PAID[2]]
+    ).faults
+    assert faults == {"answered_repeats": ["t/0"]}
+
+
 def test_the_other_branch_must_not_run() -> None:
     spare = [*run(14, "spare", SPARE)]
     ledger = [*PAID, paid(14.5, "t/4", by="spare")]
