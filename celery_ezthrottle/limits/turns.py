@@ -43,6 +43,11 @@ class Queued:
     key: str
     at: float | None
 
+    def __str__(self) -> str:
+        """The reason, as a sentence for errors."""
+        when = "" if self.at is None else f" for {max(0.0, self.at - time.time()):.1f} s"
+        return f"The limit {self.key!r} has no turn{when}."
+
 
 @dataclass(frozen=True)
 class Calls:

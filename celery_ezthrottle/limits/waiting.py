@@ -13,7 +13,7 @@ from celery_ezthrottle.errors import LimitReached, StoreError
 
 from .line import AsyncWaiter, Lines, ThreadWaiter
 from .passage import Passage
-from .turns import Queued, Turn
+from .turns import Turn
 
 __all__ = ["ASYNC", "THREAD", "Way", "wait_for_turn"]
 
@@ -93,7 +93,7 @@ def _turn(passage: Passage, lines: Lines, way: Way, max_wait: float, end: float,
                 if isinstance(answer, Turn):
                     return answer
                 if time.monotonic() >= end:
-                    raise LimitReached(f"{_why(answer)}")
+                    raise LimitReached(str(answer))
                 away = yield partial(way.do, partial(passage.wait_in_queue, answer))
             except StoreError as exc:
                 lines.note(exc)
@@ -106,8 +106,3 @@ def _turn(passage: Passage, lines: Lines, way: Way, max_wait: float, end: float,
 def _at_most(seconds: float | None, end: float) -> Any:
     left = max(0.0, end - time.monotonic())
     return seconds if left == math.inf else left if seconds is None else min(seconds, left)
-
-
-def _why(answer: Queued) -> str:
-    when = "" if answer.at is None else f" for {max(0.0, answer.at - time.time()):.1f} s"
-    return f"The limit {answer.key!r} has no turn{when}."

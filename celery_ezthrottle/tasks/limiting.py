@@ -121,10 +121,10 @@ class LimitGate:
                 raise refusal
             if is_learned(answer.key) or self._may_suspend(call, has_waited=has_waited):
                 self.held = self._passed.pop(id(call)).buckets, answer  # the task waits on, by its ticket
-                return LimitReached(f"{_why(answer)} The call was not sent, and the task could not be suspended.")
+                return LimitReached(f"{answer} The call was not sent, and the task could not be suspended.")
             if has_waited and options.on_limit == "forward":
                 self._give_up(call)
-                return LimitReached(f"{_why(answer)} The call was not sent, and could not be submitted.")
+                return LimitReached(f"{answer} The call was not sent, and could not be submitted.")
             if not ticket.startswith(_CALL):
                 # The ticket of the task is for suspended tasks: who calls it would find none, and give its turn to the next.
                 limiter.leave(ticket)
@@ -153,10 +153,10 @@ class LimitGate:
         if call.since and call.since + options.result_timeout <= time.time():
             if options.exhaust_retries:
                 self._run.exhaust_retries()
-            return LimitReached(f"{_why(answer)} The call was not sent: the result_timeout of the task is over.")
+            return LimitReached(f"{answer} The call was not sent: the result_timeout of the task is over.")
         cannot_forward = options.on_limit == "forward" and options.is_by_workers
         if has_waited and (options.on_limit == "raise" or cannot_forward):
-            return LimitReached(f"{_why(answer)} The call was not sent (on_limit).")
+            return LimitReached(f"{answer} The call was not sent (on_limit).")
         return None
 
     def _give_up(self, call: Call) -> None:
@@ -239,8 +239,3 @@ class LimitGate:
 
 def _new_ticket() -> str:
     return f"{_CALL}{uuid4().hex}"
-
-
-def _why(answer: Queued) -> str:
-    when = "" if answer.at is None else f" for {max(0.0, answer.at - time.time()):.1f} s"
-    return f"The limit {answer.key!r} has no turn{when}."
