@@ -7,19 +7,15 @@ server.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import redis
-from redis.exceptions import RedisClusterException, RedisError
 
-from celery_ezthrottle.errors import StoreError
-from celery_ezthrottle.store.redis.connect import address, complaint, connect
+from celery_ezthrottle.store.redis.acts import Acts
+from celery_ezthrottle.store.redis.connect import address, connect
 
 from .outcome import BatchStatus
 from .redis.scripts import ACTS, source
-
-if TYPE_CHECKING:
-    from redis.commands.core import Script
 
 __all__ = ["BatchStore", "Claimed"]
 
@@ -41,7 +37,7 @@ class BatchStore:
             prefix: the prefix of every key, that of the store of suspended tasks.
         """
         self._client, self._prefix = client, prefix
-        self._scripts: dict[str, Script] = {act: client.register_script(source(act)) for act in ACTS}
+        self._acts = Acts(client, prefix, ACTS, source)
 
     @classmethod
     def from_url(cls, url: str, *, prefix: str, **options: Any) -> BatchStore:
@@ -65,12 +61,12 @@ class BatchStore:
             lifetime: seconds for which the batch is kept after its last act.
             patience: the same until it is opened.
         """
-        return bool(self._act("begin", name, batch, total, in_flight, lifetime, patience))
+        return bool(self._acts.run("begin", name, batch, total, in_flight, lifetime, patience))
 
     def add(self, batch: str, first: int, members: Sequence[bytes], *, patience: float) -> bool:
         """Store members. False when the batch is gone."""
         values = (value for index, member in enumerate(members, first) for value in (index, member))
-        return bool(self._act("add", batch, patience, *values))
+        return bool(self._acts.run("add", batch, patience, *values))
 
     def open(self, batch: str, *, interval: float) -> bool:
         """Let the members be released. False when the batch is gone.
@@ -78,18 +74,18 @@ class BatchStore:
         Args:
             interval: seconds after which a sweep looks at it.
         """
-        return bool(self._act("open", batch, interval))
+        return bool(self._acts.run("open", batch, interval))
 
     def abandon(self, batch: str) -> None:
-        self._act("abandon", batch)
+        self._acts.run("abandon", batch)
 
     def release(self, batch: str, most: int, *, lease: float) -> list[Claimed]:
         """Claim the next members. If their publication is not noted within the lease, they are claimed again."""
-        return _pairs(self._act("release", batch, most, lease))
+        return _pairs(self._acts.run("release", batch, most, lease))
 
     def published(self, batch: str, indexes: Sequence[int], *, wait: float) -> None:
         """The broker has the messages of these members. A sweep asks for their results after ``wait`` seconds."""
-        self._act("published", batch, wait, *indexes)
+        self._acts.run("published", batch, wait, *indexes)
 
     def end(self, batch: str, index: int, letter: str, most: int, *, lease: float) -> list[Claimed]:
         """A member has ended; claim the next ones.
@@ -97,47 +93,41 @@ class BatchStore:
         Args:
             letter: how it has ended: "s" it has succeeded, "f" failed, "r" it was revoked.
         """
-        return _pairs(self._act("end", batch, index, letter, most, lease))
+        return _pairs(self._acts.run("end", batch, index, letter, most, lease))
 
     def cancel(self, batch: str, *, in_flight: bool) -> tuple[list[int], list[int]]:
         """End the members that wait, and those in flight if so told. Gives the indexes of both."""
-        waiting, given_up = self._act("cancel", batch, int(in_flight))
+        waiting, given_up = self._acts.run("cancel", batch, int(in_flight))
         return waiting, given_up
 
     def due(self, most: int, *, interval: float) -> list[str]:
         """The batches that the caller looks at now; others do not within ``interval`` seconds."""
-        return [batch.decode() for batch in self._act("due", most, interval)]
+        return [batch.decode() for batch in self._acts.run("due", most, interval)]
 
     def overdue(self, batch: str, most: int, *, lease: float, wait: float) -> tuple[list[Claimed], list[Claimed]]:
         """The members in flight that are looked at now: those to be published (again), and those whose result is asked for."""
-        found = self._act("overdue", batch, most, lease, wait)
+        found = self._acts.run("overdue", batch, most, lease, wait)
         members = list(zip(found[::3], found[1::3], found[2::3], strict=True))
         lost = [(int(index), kept) for index, state, kept in members if state == b"c" and kept]
         return lost, [(int(index), kept) for index, state, kept in members if state == b"p" and kept]
 
     def status(self, *, batch: str | None = None, name: str = "") -> BatchStatus | None:
         """The status of a batch, or of the newest one of a name; None when there is none."""
-        found = self._act("status", batch or "", name)
+        found = self._acts.run("status", batch or "", name)
         return found and _status(found)
 
     def members(self, batch: str, first: int, last: int) -> list[tuple[str, bytes]]:
         """The letter and the line of each of these members."""
-        letters, *lines = self._act("members", batch, first, last)
+        letters, *lines = self._acts.run("members", batch, first, last)
         return list(zip(letters.decode(), lines, strict=True))
 
     def listed(self) -> list[BatchStatus]:
         """All batches that are kept, the newest first."""
-        return [_status(each) for each in self._act("listed")]
+        return [_status(each) for each in self._acts.run("listed")]
 
     def pending(self) -> int:
         """The number of the members of all batches that have not ended."""
-        return int(self._act("pending"))
-
-    def _act(self, act: str, *args: str | bytes | float) -> Any:
-        try:
-            return self._scripts[act](keys=[self._prefix], args=args)
-        except (RedisError, RedisClusterException, OSError) as exc:
-            raise StoreError(complaint(exc, self._client)) from exc
+        return int(self._acts.run("pending"))
 
 
 def _pairs(found: Sequence[Any]) -> list[Claimed]:

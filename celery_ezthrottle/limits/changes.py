@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from celery_ezthrottle.store.redis.acts import Acts, literal
+
 from .bucket import Bucket
 from .encoding import encoded
-from .redis.acts import Acts, literal
 
 __all__ = ["Changes"]
 

@@ -28,12 +28,13 @@ import redis
 
 from celery_ezthrottle.errors import ConfigurationError
 from celery_ezthrottle.settings.limit import Window
+from celery_ezthrottle.store.redis.acts import Acts
 from celery_ezthrottle.store.redis.connect import address, connect
 
 from .bucket import Bucket
 from .changes import Changes
 from .encoding import encoded, microseconds, terms
-from .redis.acts import Acts
+from .redis.scripts import ACTS, source
 from .turns import Calls, Learned, Queued, Status, Turn
 
 __all__ = ["Limiter"]
@@ -64,7 +65,7 @@ class Limiter:
         if client.get_encoder().decode_responses:
             raise ConfigurationError("The limiter reads bytes: give it a Redis client without decode_responses.")
         self._client, self._prefix, self._owned = client, prefix, False
-        self._acts = Acts(client, prefix)
+        self._acts = Acts(client, prefix, ACTS, source)
         #: What is changed of the limits at run time.
         self.changes = Changes(self._acts)
 

@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import redis
 from redis.exceptions import RedisClusterException, RedisError, ResponseError
@@ -45,13 +45,11 @@ from celery_ezthrottle.store.records import (
 )
 from celery_ezthrottle.store.states import State
 
+from .acts import Acts
 from .connect import address, complaint, connect
 from .durability import problems
 from .scripts import ACTS, source
 from .stored_form import claim_of, joined
-
-if TYPE_CHECKING:
-    from redis.commands.core import Script
 
 __all__ = ["RedisStore"]
 
@@ -90,7 +88,7 @@ class RedisStore:
         self._bounds = max_unclaimed, max_unclaimed_bytes
         if self._client.get_encoder().decode_responses:
             raise ConfigurationError("The store keeps bytes: give it a Redis client without decode_responses.")
-        self._scripts: dict[str, Script] = {act: self._client.register_script(source(act)) for act in ACTS}
+        self._acts = Acts(self._client, prefix, ACTS, source)
 
     @classmethod
     def from_url(
@@ -268,11 +266,5 @@ class RedisStore:
             self._client.close()
 
     def _act(self, act: str, *args: str | bytes | float) -> Any:
-        """Run the script of an act. The first lines of its file say what it takes and returns.
-
-        Each script gets the bounds as its last arguments. redis-py writes a float as its repr, so no digit of a time is lost.
-        """
-        try:
-            return self._scripts[act](keys=[self._prefix], args=(*args, *self._bounds))
-        except (RedisError, RedisClusterException, OSError) as exc:
-            raise StoreError(complaint(exc, self._client)) from exc
+        """Run the script of an act. Each script gets the bounds as its last arguments."""
+        return self._acts.run(act, *args, *self._bounds)

@@ -1,38 +1,41 @@
-"""The acts of the limiter as functions of a server: each one is one script, in one round trip."""
+"""Acts as functions of a Redis server: each one is one Lua script, in one round trip."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import redis
 from redis.exceptions import RedisClusterException, RedisError
 
 from celery_ezthrottle.errors import StoreError
-from celery_ezthrottle.store.redis.connect import complaint
 
-from .scripts import ACTS, source
+from .connect import complaint
 
 if TYPE_CHECKING:
     from redis.commands.core import Script
 
-__all__ = ["Acts"]
+__all__ = ["Acts", "literal"]
 
 
 class Acts:
-    """Runs scripts.
+    """Runs scripts. Threads may share it, and it may be used after a fork.
 
     Args:
         client: without ``decode_responses``.
         prefix: of all keys.
+        names: of the acts.
+        source: returns the script of an act.
     """
 
-    def __init__(self, client: redis.Redis, prefix: str) -> None:
+    def __init__(self, client: redis.Redis, prefix: str, names: Iterable[str], source: Callable[[str], str]) -> None:
         self._client, self.prefix = client, prefix
-        self._scripts: dict[str, Script] = {act: client.register_script(source(act)) for act in ACTS}
+        self._scripts: dict[str, Script] = {name: client.register_script(source(name)) for name in names}
 
-    def run(self, act: str, *args: str | float) -> Any:
+    def run(self, act: str, *args: str | bytes | float) -> Any:
         """Run the script of an act. The first lines of its file say what it takes and returns.
+
+        redis-py writes a float as its repr, so no digit of a time is lost.
 
         Raises:
             StoreError: Redis did not do it.
