@@ -120,6 +120,10 @@ class Case:
             for event in self.all_of(body.task, "reached")
         )
 
+    def has_suspended(self, body: Event) -> bool:
+        """Whether the run that began so has suspended its task."""
+        return body.run in self.ignored and not self.gave_up(body)
+
     def outcome(self, planned: Planned) -> str:
         return planned.outcome(self.evidence.seen.get(planned.id), self.executed, self.asked)
 
@@ -194,8 +198,8 @@ class Case:
         """Whether two runs have had one message: the one that began so, and one that has suspended the task. The broker gives a
         message again that was not acknowledged: not in time, or since the worker or its connection was cut off at the end."""
         acked = [event.at for event in self.all_of(body.task, "acked") if event.state == "ack"]
-        return not (body.resumed or body.run in self.ignored) and any(
-            other.run in self.ignored
+        return not (body.resumed or self.has_suspended(body)) and any(
+            self.has_suspended(other)
             and not other.resumed
             and not any(min(body.at, other.at) < at < max(body.at, other.at) for at in acked)
             for other in self.all_of(body.task, "body")

@@ -232,8 +232,10 @@ def test_a_repeat_of_an_answered_call() -> None:
     assert judged(again, ledger, "SUCCESS").faults == {"answered_repeats": ["order/0"]}
 
 
-def test_another_run_of_the_message_of_the_suspended_one_keeps_nothing_for_it() -> None:
-    beside = [event(3.5, "body", run="beside", pid=12), event(5.5, "left", run="beside", state="SUCCESS", pid=12)]
+@pytest.mark.parametrize("left", ["SUCCESS", "IGNORED"])
+def test_another_run_of_the_message_of_the_suspended_one_keeps_nothing_for_it(left: str) -> None:
+    """Nor does one that would suspend the task too, and is refused."""
+    beside = [event(3.5, "body", run="beside", pid=12), event(5.5, "left", run="beside", state=left, pid=12)]
     of_beside = [paid(4.5, run="beside", direct=True), paid(12.5, "repeated", run="second", direct=True)]
     verdict = judged([*SUSPENDED, *beside, *RESUMED], of_beside, "SUCCESS")
     assert (verdict.copies, verdict.faults) == (["order/0"], {})
