@@ -17,6 +17,7 @@ from celery_ezthrottle._common.failpoints import reach
 from celery_ezthrottle._common.log import logger
 from celery_ezthrottle.broker import parked_message
 from celery_ezthrottle.broker.confirmed_publish import NotPublished
+from celery_ezthrottle.deduplication.calls_on_their_way import CallsOnTheirWay
 from celery_ezthrottle.errors import ServiceUnavailable, StoreError
 from celery_ezthrottle.limits.limiter import Limiter
 from celery_ezthrottle.limits.live import LiveLimits
@@ -93,6 +94,11 @@ class Continuations:
         """Its keys are beside those of the store."""
         settings = self.settings
         return Limiter.from_url(settings.store, prefix=settings.key_prefix, **settings.store_options)
+
+    @cached_property
+    def calls_on_their_way(self) -> CallsOnTheirWay:
+        settings = self.settings
+        return CallsOnTheirWay.from_url(settings.store, prefix=settings.key_prefix, **settings.store_options)
 
     @cached_property
     def matching(self) -> LiveLimits:

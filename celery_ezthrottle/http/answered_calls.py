@@ -1,9 +1,9 @@
-"""The calls of one run that are not sent, because an earlier run or the service has their answer."""
+"""The calls of one run that are not sent, because an earlier run, the service or another task has their answer."""
 
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 from celery_ezthrottle.errors import OutcomeUnknown
 
@@ -12,7 +12,7 @@ from .flow import Flow
 from .journal import Entry
 from .replay import Replay
 from .run_calls import RunCalls
-from .stored_answer import StoredError, was_given_up
+from .stored_answer import StoredAnswer, StoredError, was_given_up
 
 __all__ = ["AnsweredCalls"]
 
@@ -33,22 +33,44 @@ class AnsweredCalls(RunCalls):
         if entry.forwards and call.fingerprint is not None and was_given_up(entry.answer):
             self._given_up[call.fingerprint.exact] = call
         try:
-            if isinstance(entry.answer, StoredError):
-                call.error = call.library.build_error(entry.answer, call.request)
-                if isinstance(call.error, OutcomeUnknown) and call.fingerprint is not None:
-                    self._unknown[call.fingerprint.exact] = call
-                raise call.error
             assert entry.answer is not None  # noqa: S101 -- Match.ANSWERED says so
-            call.response = call.library.build_response(entry.answer, call.request, owner)
-            if call.source is Source.SERVICE or entry.stops:
-                # The service has made them, or the first run was told not to.
-                call.library.stop_retries(call.response)
-            return (yield from self._passed_on(call, owner))
+            # The service has made the retries, or the first run was told not to.
+            stops = call.source is Source.SERVICE or entry.stops
+            return (yield from self._given(call, entry.answer, owner, stops=stops))
         finally:
+            if isinstance(call.error, OutcomeUnknown) and call.fingerprint is not None:
+                self._unknown[call.fingerprint.exact] = call
             with self._lock:
                 call.until = len(self.calls)
                 self._count_ended()
                 self._memory.hold(call)
+
+    def _given(self, call: Call, answer: StoredAnswer, owner: Any, *, stops: bool = False) -> Flow[Any]:
+        """Give the caller a stored answer, as the library would: return the response, or raise the error.
+
+        Args:
+            stops: a client on top of the library is told not to try again by itself.
+        """
+        if isinstance(answer, StoredError):
+            call.error = call.library.build_error(answer, call.request)
+            raise call.error
+        call.response = call.library.build_response(answer, call.request, owner)
+        if stops:
+            call.library.stop_retries(call.response)
+        return (yield from self._passed_on(call, owner))
+
+    def _fail_again(self, call: Call, earlier: Call) -> NoReturn:
+        """Raise the error of ``earlier``, which is the same call and is not sent again in this run.
+
+        Its outcome is unknown. Or the service has given it up, and a client package makes it again by itself: the package
+        knows how to try again after a network error, and would do in this slot what the service has done.
+        """
+        assert earlier.error is not None  # noqa: S101 -- that is why it is kept
+        call.source, call.entry, call.forwards = earlier.source, earlier.entry, earlier.forwards
+        call.error = earlier.error
+        self.calls.append(call)
+        call.until = len(self.calls)
+        raise earlier.error
 
     def _passed_on(self, call: Call, owner: Any) -> Flow[Any]:
         """Let the library do with the answer what it does before its caller gets it. What it sends are calls of their own."""

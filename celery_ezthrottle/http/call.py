@@ -26,6 +26,7 @@ class Source(Enum):
     SENT = "sent"  # this run sent it
     JOURNAL = "journal"  # an earlier run of this task got the answer
     SERVICE = "service"  # EZThrottle delivered the answer
+    SHARED = "shared"  # another task made the same call meanwhile, and its answer is that of both
     HELD = "held"  # there is none: the call waits for its turn, and was not sent
 
 
@@ -80,6 +81,11 @@ class Call:
 
     def __post_init__(self) -> None:
         self.sent = self.library.read_request(self.request, with_headers=False, max_form=self.max_request)
+
+    @property
+    def is_of_this_run(self) -> bool:
+        """Whether this run was the first one of its task that got the answer."""
+        return self.source in {Source.SENT, Source.SHARED}
 
     @property
     def ended(self) -> bool:

@@ -1,4 +1,4 @@
-"""What a call passes before it is sent: the gate that keeps the limits of its API."""
+"""What a call passes before it is sent: gates. One keeps the limits of its API, another makes a call once that several make."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any, Protocol, TypeAlias
 
 from .call import Call
 from .flow import Flow
+from .stored_answer import StoredAnswer
 
 __all__ = ["Gate", "Sleep"]
 
@@ -15,13 +16,16 @@ Sleep: TypeAlias = Callable[[float], Any]
 
 
 class Gate(Protocol):
-    """Lets calls through at their turns."""
+    """Lets calls through."""
 
-    def enter(self, call: Call, sleep: Sleep) -> Flow[Exception | None]:
-        """Wait until ``call`` may be sent.
+    def enter(self, call: Call, sleep: Sleep) -> Flow[StoredAnswer | Exception | None]:
+        """Wait until ``call`` may pass.
 
         Returns:
-            None when it may. Or the task is to be suspended until its turn: then the error that it gets if it cannot be.
+            - None: it may.
+            - An answer: it is not sent, because this is its answer.
+            - An exception: the task is to be suspended until the turn of the call. The exception is its error if the task cannot
+              be suspended.
         """
 
     def leave(self, call: Call) -> None:

@@ -67,6 +67,28 @@ class Httpx:
             return request.read(), False  # it has put the content in the place of the stream
         return None, True
 
+    def conditions(self, call: Call) -> tuple[SentRequest, tuple[str, ...]] | None:
+        client, arguments = call.arguments["owner"], call.arguments
+        connects, request = self._connects(call), call.request
+        verify = connects.get("verify", True)
+        # A context may hold a client certificate, and does not tell.
+        has_certificate = connects.get("cert") or isinstance(verify, ssl.SSLContext)
+        if has_certificate or client.event_hooks["request"] or not self._is_of_library(client, request):
+            return None  # a hook, or a transport that is not of the library, may add anything
+        auth = client._build_request_auth(request, arguments.get("auth", self.module.USE_CLIENT_DEFAULT))
+        if type(auth) in {self.module.BasicAuth, self.module.NetRCAuth}:
+            request = next(auth.auth_flow(self.with_header(request, "Authorization", "")))
+        elif type(auth) is not self.module.Auth:
+            return None
+        redirects = arguments.get("follow_redirects", client.follow_redirects)
+        if not isinstance(redirects, bool):
+            redirects = client.follow_redirects
+        return self.read_request(request), (f"{redirects}", f"{verify}", f"{connects.get('proxy')}")
+
+    def _is_of_library(self, client: Any, request: Any) -> bool:
+        transport = type(client._transport_for_url(request.url))
+        return transport in {self.module.HTTPTransport, self.module.AsyncHTTPTransport}
+
     def with_header(self, request: Any, name: str, value: str) -> Any:
         made = object.__new__(type(request))  # copy.copy() leaves the stream and the extensions out, as pickle does
         vars(made).update(vars(request))

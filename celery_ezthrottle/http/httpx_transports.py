@@ -212,7 +212,7 @@ class Hop:
         return await recorder.send_async(self._library, self, request, self._arguments(), send=send)
 
     def _arguments(self) -> dict[str, Any]:
-        return {"stream": False, "owner": self._client, "hops": self._hops}
+        return {"stream": False, "follow_redirects": False, "owner": self._client, "hops": self._hops}
 
 
 def _received(client: Any, request: Any, response: Any) -> Any:

@@ -53,6 +53,12 @@ class Library(Protocol):
         A form with files (multipart) that is not read yet is read if it has at most ``max_form`` bytes.
         """
 
+    def conditions(self, call: Call) -> tuple[SentRequest, tuple[str, ...]] | None:
+        """Return all that the answer to ``call`` depends on: the request with its credentials, and texts that tell the rest.
+
+        None when that is not known before the call is sent: its credentials are added on the way.
+        """
+
     def with_header(self, request: Any, name: str, value: str) -> Any:
         """Return a copy of ``request`` with one more header. The caller may send ``request`` again, as another call."""
 

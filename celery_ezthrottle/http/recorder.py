@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from functools import partial
 from typing import Any, NoReturn, TypeAlias
@@ -23,6 +23,7 @@ from .idempotency_keys import IdempotencyKeys
 from .journal import Entry
 from .library import Library
 from .replay import NO_REPLAY, Match, Replay
+from .stored_answer import StoredAnswer
 
 __all__ = ["ForwardNow", "Recorder", "begin_recording", "current", "recording"]
 
@@ -51,7 +52,7 @@ class Recorder(AnsweredCalls):
         submits: returns whether a call that would go on the wire now is not sent, but submitted to the service. None: never.
         max_request: largest body in bytes that is read from a form with files (multipart) in order to recognize the request.
         keys: gives unsafe calls their idempotency keys; None for none.
-        gate: keeps the limits of the APIs; None where none is set.
+        gates: what a call passes before it is sent, in order.
         thread: id of the thread of the body; None = the current thread.
     """
 
@@ -67,7 +68,7 @@ class Recorder(AnsweredCalls):
         submits: Callable[[Call], bool] | None = None,
         max_request: int = 0,
         keys: IdempotencyKeys | None = None,
-        gate: Gate | None = None,
+        gates: Sequence[Gate] = (),
         thread: int | None = None,
     ) -> None:
         super().__init__(replay or NO_REPLAY, max_response=max_response, max_journal=max_journal, thread=thread)
@@ -79,7 +80,7 @@ class Recorder(AnsweredCalls):
         self._submits = submits
         self._max_request = max_request
         self._keys = keys
-        self._gate = gate
+        self._gates = gates
         self._ending = threading.RLock()
 
     def send(
@@ -129,22 +130,36 @@ class Recorder(AnsweredCalls):
             entry = self._begin(call)
         if entry is not None:
             return (yield from self._answered(call, entry, owner))
-        if self._gate is None or self._is_closed:
-            return (yield from self._sent(call, send))
-        return (yield from self._let_through(call, send, sleep, self._gate))
+        return (yield from self._let_through(call, owner, send, sleep, () if self._is_closed else self._gates))
 
-    def _let_through(self, call: Call, send: Callable[[Any], Any], sleep: Sleep, gate: Gate) -> Flow[Any]:
+    def _let_through(
+        self, call: Call, owner: Any, send: Callable[[Any], Any], sleep: Sleep, gates: Sequence[Gate]
+    ) -> Flow[Any]:
+        if not gates:
+            return (yield from self._sent(call, send))
+        gate, *others = gates
         try:
-            why = yield from gate.enter(call, sleep)
+            found = yield from gate.enter(call, sleep)
         except BaseException as exc:  # that the call is cancelled while it waits, or the time of the task is over
             self._hold(call, exc)
             raise
-        if why is not None:
-            self._stop_before(call, why)
+        if isinstance(found, Exception):
+            self._stop_before(call, found)
+        if found is not None:
+            return (yield from self._shared(call, found, owner))
         try:
-            return (yield from self._sent(call, send))
+            return (yield from self._let_through(call, owner, send, sleep, others))
         finally:
             gate.leave(call)
+
+    def _shared(self, call: Call, answer: StoredAnswer, owner: Any) -> Flow[Any]:
+        """Answer ``call`` as the same call of another task was answered. It counts as one that this run has sent."""
+        call.source = Source.SHARED
+        try:
+            response = yield from self._given(call, answer, owner)
+        finally:
+            self._end(call)
+        return self._stopping(call, response)
 
     def _stop_before(self, call: Call, why: Exception) -> NoReturn:
         """Stop the body at a call that waits for its turn. ``why`` is its error if the task cannot be suspended."""
@@ -185,19 +200,6 @@ class Recorder(AnsweredCalls):
                 call.forwards = earlier.forwards
         self.calls.append(call)
         return None
-
-    def _fail_again(self, call: Call, earlier: Call) -> NoReturn:
-        """Raise the error of ``earlier``, which is the same call and is not sent again in this run.
-
-        Its outcome is unknown. Or the service has given it up, and a client package makes it again by itself: the package
-        knows how to try again after a network error, and would do in this slot what the service has done.
-        """
-        assert earlier.error is not None  # noqa: S101 -- that is why it is kept
-        call.source, call.entry, call.forwards = earlier.source, earlier.entry, earlier.forwards
-        call.error = earlier.error
-        self.calls.append(call)
-        call.until = len(self.calls)
-        raise earlier.error
 
     def _stop_to_forward(self, call: Call, entry: Entry) -> NoReturn:
         """Stop the body. The service may have executed this call already, and only the service can tell, under the same key."""
@@ -243,6 +245,10 @@ class Recorder(AnsweredCalls):
             raise
         finally:
             self._end(call)
+        return self._stopping(call, response)
+
+    def _stopping(self, call: Call, response: Any) -> Any:
+        """Return ``response`` to ``call``, which tells the client that made the call not to try again where that is wanted."""
         if self._stops_retries is not None and not self._is_closed and self._stops_retries(call):
             call.stops = True
             call.library.stop_retries(response)

@@ -22,7 +22,7 @@ from .call import Call
 from .library import SentRequest
 from .message_view import add_library
 from .recorder import current
-from .requests_passing_on import Connection, pass_on
+from .requests_passing_on import Connection, is_of_auth, pass_on
 from .requests_responses import build_error, build_response, store_error, store_response
 from .stored_answer import StoredError, StoredResponse
 
@@ -56,6 +56,14 @@ class _Requests:
         streamed = body is not None and not isinstance(body, (bytes, bytearray))
         content = bytes(body) if isinstance(body, (bytes, bytearray)) else None
         return SentRequest(request.method or "GET", request.url or "", headers, content, streamed)
+
+    def conditions(self, call: Call) -> tuple[SentRequest, tuple[str, ...]] | None:
+        request, arguments = call.request, call.arguments
+        if arguments.get("cert") or any(map(is_of_auth, request.hooks.get("response", ()))):
+            return None
+        proxy = select_proxy(request.url or "", arguments.get("proxies"))
+        redirects = bool(arguments.get("allow_redirects", True))
+        return self.read_request(request), (f"{redirects}", f"{arguments.get('verify')}", f"{proxy}")
 
     def with_header(self, request: requests.PreparedRequest, name: str, value: str) -> requests.PreparedRequest:
         # Not request.copy(): it makes a plain PreparedRequest of a subclass.

@@ -16,7 +16,7 @@ from .library import Library
 from .recorder import current
 from .requests_responses import unread
 
-__all__ = ["Connection", "pass_on"]
+__all__ = ["Connection", "is_of_auth", "pass_on"]
 
 #: The parameters of ``HTTPAdapter.send`` after the request.
 _PARAMETERS = ("stream", "timeout", "verify", "cert", "proxies")
@@ -42,7 +42,8 @@ class Connection:
 
         if recorder is None:
             return send(request)
-        answer: requests.Response = recorder.send(self._library, self, request, arguments, send=send)
+        alone = {**arguments, "allow_redirects": False}
+        answer: requests.Response = recorder.send(self._library, self, request, alone, send=send)
         answer.history = []  # who sends over a connection builds the history; that of an earlier run would double it
         return answer
 
@@ -71,13 +72,12 @@ def _hooks(call: Call) -> Mapping[str, Any]:
     hooks: Mapping[str, Any] = call.request.hooks
     if call.source is Source.SERVICE:
         return hooks
-    return {
-        "response": [
-            hook
-            for hook in hooks.get("response", ())
-            if not isinstance(getattr(hook, "__self__", None), requests.auth.AuthBase)
-        ]
-    }
+    return {"response": [hook for hook in hooks.get("response", ()) if not is_of_auth(hook)]}
+
+
+def is_of_auth(hook: Any) -> bool:
+    """Whether a hook is that of an authentication, which answers a challenge."""
+    return isinstance(getattr(hook, "__self__", None), requests.auth.AuthBase)
 
 
 def _follow(

@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
-from .call import Call, Source
+from .call import Call
 from .journal import Entry
 from .memory import Memory
 from .replay import Replay
@@ -91,7 +91,7 @@ class RunCalls:
             if call.can_be_kept
             else Entry(fingerprint=call.fingerprint, answer=None, unknown=True)
             for call in self.calls
-            if call.source is Source.SENT and call is not without and call.fingerprint
+            if call.is_of_this_run and call is not without and call.fingerprint
             if call.can_be_kept or not call.is_safe
         ]
 
@@ -129,7 +129,7 @@ class RunCalls:
         with self._lock:
             self._count_ended()
         for call in self.calls:
-            if call.source is not Source.SENT or call is forwarded or not call.ended or _is_failed_try(call, forwarded):
+            if not call.is_of_this_run or call is forwarded or not call.ended or _is_failed_try(call, forwarded):
                 continue
             if call.sent.streamed:
                 return "an earlier call of the task streamed its request, so a resumed run could not have its answer"

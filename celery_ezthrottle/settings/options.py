@@ -101,8 +101,11 @@ class Options:
     #: ``limit_wait`` seconds in the worker slot, and then goes on so: "wait": it waits on; "suspend": the task is suspended, and
     #: its body runs again from the top; "forward": the call is submitted to the service; "raise": LimitReached.
     on_limit: str = setting("wait", choice("wait", "suspend", "forward", "raise"))
-    #: How many seconds such a later call waits.
+    #: How many seconds such a later call waits; with ``deduplicate``, also how many a call waits for the answer of another.
     limit_wait: float = setting(10.0, SECONDS)
+    #: Whether a safe call is not made while the same call, of another task with this option, is on its way: both get one answer,
+    #: or one error. Calls with other credentials are other calls.
+    deduplicate: bool = setting(False, FLAG)
     #: Which calls are submitted to the service instead of being sent from here. "limited": none; a call is forwarded when it has
     #: failed. "first": the first call that the service can take. "all": each call that it can take.
     submit: str = setting("limited", choice("limited", "first", "all"))

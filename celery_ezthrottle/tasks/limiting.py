@@ -12,9 +12,10 @@ from celery_ezthrottle._common.callables import OptionFailed
 from celery_ezthrottle._common.log import warn_once
 from celery_ezthrottle.continuations.tickets import ticket_of
 from celery_ezthrottle.errors import LimitReached, StoreError
-from celery_ezthrottle.http.call import Call, Source
+from celery_ezthrottle.http.call import Call
 from celery_ezthrottle.http.flow import Flow
 from celery_ezthrottle.http.gate import Sleep
+from celery_ezthrottle.http.stored_answer import StoredAnswer
 from celery_ezthrottle.limits.bucket import Bucket
 from celery_ezthrottle.limits.held import still_to_take
 from celery_ezthrottle.limits.told import told
@@ -54,7 +55,7 @@ class LimitGate:
         self._has_used_ticket = False
         self._cooling: dict[int, tuple[tuple[Bucket, ...], Queued]] = {}
 
-    def enter(self, call: Call, sleep: Sleep) -> Flow[Exception | None]:
+    def enter(self, call: Call, sleep: Sleep) -> Flow[StoredAnswer | Exception | None]:
         buckets = self._buckets(call)
         learns = self._learning.covers(buckets)
         if learns and (learned := self._learning.bucket(call)) is not None:
@@ -147,6 +148,17 @@ class LimitGate:
         self._has_used_ticket = True
         return ticket_of(self._run.task_id)
 
+    @property
+    def _may_have_ticket(self) -> bool:
+        """Whether the task may have been resumed for its turn, which no call has used yet."""
+        return self._run.resumed_from is not None and not self._has_used_ticket
+
+    def give_back_turn(self) -> None:
+        """The call for which the task was called is not sent: its turn is for the next."""
+        if self._may_have_ticket:
+            self._has_used_ticket = True
+            self._run.continuations.limiter.leave(ticket_of(self._run.task_id))
+
     def _refusal(self, call: Call, answer: Queued, *, has_waited: bool) -> LimitReached | None:
         """Why ``call`` gets an error instead of waiting, or None."""
         options = self._run.options
@@ -215,7 +227,7 @@ class LimitGate:
     def _may_suspend(self, call: Call, *, has_waited: bool) -> bool:
         """Whether the task is suspended now, because ``call`` has to wait."""
         recorder = self._run.recorder
-        is_first = all(made is call or made.source is not Source.SENT for made in recorder.calls)
+        is_first = all(made is call or not made.is_of_this_run for made in recorder.calls)
         if not is_first and not (has_waited and self._run.options.on_limit == "suspend"):
             return False
         return self._can_suspend(call)

@@ -27,6 +27,7 @@ from celery_ezthrottle.policy.repeating import key_header
 from celery_ezthrottle.store.records import Resumption, StartOutcome
 from celery_ezthrottle.store.retrying import retry_briefly, retry_in_background
 
+from .deduplicating import Deduplication
 from .handing_over import HandedOver, is_handed_over
 from .handoff import Revoked, why_idle
 from .run import Run
@@ -64,7 +65,7 @@ def begin(run: Run, *, thread: int) -> None:
         max_request=settings.max_request_body,
         thread=thread,
         keys=_keys(run) if run.options.idempotency_header else None,
-        gate=run.gate,
+        gates=(Deduplication(run), run.gate) if run.options.deduplicate else (run.gate,),
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-PACKAGES = ["celery_ezthrottle.batches.redis", "celery_ezthrottle.limits.redis"]
+PACKAGES = [f"celery_ezthrottle.{room}.redis" for room in ("batches", "deduplication", "limits")]
 
 
 @pytest.fixture(params=PACKAGES)
@@ -30,6 +30,6 @@ def test_every_file_is_read(package: str, scripts: Any) -> None:
 def test_every_definition_is_needed_by_an_act(package: str, scripts: Any) -> None:
     parts = "\n".join((files(package) / f"{name}.lua").read_text(encoding="utf-8") for name in scripts.PARTS)
     names = re.findall(r"^local function (\w+)", parts, flags=re.MULTILINE)
-    assert len(names) > 10
+    assert names
     for name in names:
         assert [act for act in scripts.ACTS if f"local function {name}(" in scripts.source(act)], name

@@ -406,7 +406,7 @@ def test_every_setting_can_come_from_both_places(app: Celery) -> None:
     numbers |= {"priority", "limit_wait", "max_wait", "limit_margin", "limit_lease"}
     sizes = {"max_request_body", "max_response", "max_journal", "webhook_quorum"}
     sizes |= {"max_suspended", "max_unclaimed", "max_unclaimed_bytes", "max_forwards", "max_attempts"}
-    flags = {"forward_on_retry", "exhaust_retries", "send_unmatched", "limits_required"}
+    flags = {"forward_on_retry", "exhaust_retries", "send_unmatched", "limits_required", "deduplicate"}
     mappings = {"store_options", "retry_policy", "metadata"}
     lists = {"forward_hosts", "forward_signed_hosts", "regions"}
     particular: dict[str, tuple[str, Any]] = {

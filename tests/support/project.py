@@ -47,6 +47,7 @@ app.conf.update(
         "tests.support.local_tasks",
         "tests.support.turn_tasks",
         "tests.support.limited_tasks",
+        "tests.support.deduplicated_tasks",
         "tests.support.batch_tasks",
         "tests.canvases.probes",
     ],
