@@ -58,10 +58,14 @@ class Learning:
             bucket.windows for bucket in buckets if not bucket.is_of_all_hosts
         )
 
-    def bucket(self, call: Call) -> Bucket | None:
-        """The bucket of the host of ``call``; None if it was never limited."""
+    def bucket(self, call: Call, *, may_be_called: bool) -> Bucket | None:
+        """The bucket of the host of ``call``; None if it was never limited.
+
+        Args:
+            may_be_called: the task was resumed, maybe for its turn: another process has seen that the host is limited.
+        """
         host = _host(call.sent.url)
-        return self._bucket(call, host) if self._hosts.is_limited(host) else None
+        return self._bucket(call, host) if may_be_called or self._hosts.is_limited(host) else None
 
     def learn(self, call: Call, passed: Passed) -> Queued | None:
         """Learn from the end of ``call``. Returns where it can wait, if others have to wait too.
@@ -85,7 +89,7 @@ class Learning:
                 unnoted = self._hosts.note_limit(host, wait or SHORTEST)
             else:
                 self._hosts.note_allowed(host)
-            if self._hosts.is_limited(host):
+            if self._hosts.is_limited(host) or any(is_learned(bucket.key) for bucket in passed.buckets):
                 adapting.append(self._bucket(call, host))
         queued = None
         for bucket in adapting:

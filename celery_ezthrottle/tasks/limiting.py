@@ -58,7 +58,7 @@ class LimitGate:
     def enter(self, call: Call, sleep: Sleep) -> Flow[StoredAnswer | Exception | None]:
         buckets = self._buckets(call)
         learns = self._learning.covers(buckets)
-        if learns and (learned := self._learning.bucket(call)) is not None:
+        if learns and (learned := self._learning.bucket(call, may_be_called=self._may_have_ticket)) is not None:
             buckets = (*buckets, learned)
         if not buckets:
             if learns:

@@ -52,6 +52,22 @@ def test_no_doomed_call_is_made_to_a_host_that_asks_to_wait(lab: Lab, path: str,
 
 
 @pytest.mark.slow
+def test_another_worker_uses_the_turn_of_a_task(lab: Lab, path: str, host: str) -> None:
+    """It has never seen that the host is limited."""
+    queue, prefix = "elsewhere", "{elsewhere}:"
+    environment = {"EZTHROTTLE_ROUTE": "workers", "EZTHROTTLE_KEY_PREFIX": prefix, "TEST_QUEUE": queue}
+    lab.upstream.plan(path, Answer(429, headers={"Retry-After": "2"}))
+    with lab.worker("sees", "-P", "threads", "-Q", queue, **environment):
+        result: Any = project.fetch.apply_async((f"{host}{path}",), queue=queue)
+        wait_until(lambda: result.state == "FORWARDED", "the limited call")
+        wait_until(lambda: lab.client.zcard(f"{prefix}l:q:~{host.split('/')[2]}") == 1, "the ticket")
+    with lab.worker("goes-on", "-P", "threads", "-Q", queue, **environment):
+        result.get(timeout=PATIENCE)
+    assert lab.client.keys(f"{prefix}l:t:*") == []
+    assert lab.upstream.by_worker(path) == 2
+
+
+@pytest.mark.slow
 def test_a_host_that_is_down_is_left_alone(lab: Lab, path: str, host: str) -> None:
     lab.upstream.plan(f"{path}/0", 500, Answer(hang_up=True), 503, 502, 504)
     first = send(project.fetch, f"{host}{path}/0")
