@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakSet
 
 from celery_ezthrottle._common.failpoints import reach
@@ -42,21 +43,12 @@ from .watches import is_watch, watch_of
 if TYPE_CHECKING:
     from celery import Celery
 
-__all__ = ["Continuations", "finish_work", "open_store"]
+__all__ = ["Continuations", "finish_work"]
+
+T = TypeVar("T")
 
 #: Longest wait for the jobs that are not submitted yet, in seconds, when a process ends.
 DRAIN = 5.0
-
-
-def open_store(settings: Settings) -> Store:
-    """A store with connections of its own, which are made when they are first used."""
-    return RedisStore.from_url(
-        settings.store,
-        prefix=settings.key_prefix,
-        max_unclaimed=settings.max_unclaimed,
-        max_unclaimed_bytes=settings.max_unclaimed_bytes,
-        **settings.store_options,
-    )
 
 
 #: Where an app keeps its continuations. Not in a table of ours: they know their app, and would keep it alive.
@@ -75,7 +67,9 @@ class Continuations:
 
     @cached_property
     def store(self) -> Store:
-        return open_store(self.settings)
+        settings = self.settings
+        bounds = {"max_unclaimed": settings.max_unclaimed, "max_unclaimed_bytes": settings.max_unclaimed_bytes}
+        return self._connected(RedisStore.from_url, **bounds)
 
     @cached_property
     def finish_batch(self) -> FinishBatch:
@@ -91,14 +85,16 @@ class Continuations:
 
     @cached_property
     def limiter(self) -> Limiter:
-        """Its keys are beside those of the store."""
-        settings = self.settings
-        return Limiter.from_url(settings.store, prefix=settings.key_prefix, **settings.store_options)
+        return self._connected(Limiter.from_url)
 
     @cached_property
     def calls_on_their_way(self) -> CallsOnTheirWay:
+        return self._connected(CallsOnTheirWay.from_url)
+
+    def _connected(self, from_url: Callable[..., T], **bounds: int) -> T:
+        """What keeps keys on the server of the store, by connections of its own."""
         settings = self.settings
-        return CallsOnTheirWay.from_url(settings.store, prefix=settings.key_prefix, **settings.store_options)
+        return from_url(settings.store, prefix=settings.key_prefix, **bounds, **settings.store_options)
 
     @cached_property
     def matching(self) -> LiveLimits:

@@ -43,6 +43,7 @@ from proj.report import charge_then_count
 from proj.threaded_tasks import fetch_all
 from proj.limited_tasks import balance
 from proj.limits import LIMITS
+from proj.rates import price
 from proj.music import all_at_once, one, one_after_another, with_progress
 from proj.batching import fetch_all as fetch_balances, report
 from proj.spotify import LIMITS as SPOTIFY, both, search, track
@@ -66,6 +67,7 @@ assert charge_then_count([4, 5]).get(timeout=30) == 2
 print(charge_all([1, 2, 3]).get(timeout=30), refund.delay(7).get(timeout=30), fetch.delay("/v1/list").get(timeout=30)["path"])
 assert len(fetch_all.delay(["/v1/one", "/v1/two"]).get(timeout=30)) == 2
 assert [found["n"] for found in fetch_at_once.delay(["/v1/three", "/v1/four", "/v1/five"]).get(timeout=30)] == [1, 2, 1]
+assert price.delay(3, "EUR").get(timeout=30) == 3
 assert one("miles").get(timeout=30) == 1
 assert sorted(all_at_once([1, 2]).get(timeout=30)) == [1, 1]
 assert one_after_another(["a", "b"]).get(timeout=30) > 0
@@ -154,7 +156,7 @@ def test_the_project_of_the_readme_runs(lab: Lab, path: str, tmp_path: Path) -> 
         celery.read_text().replace(
             '["proj.tasks"]',
             '["proj.tasks", "proj.more_tasks", "proj.threaded_tasks", "proj.limited_tasks", "proj.async_tasks", '
-            '"proj.fast_tasks", "proj.music", "proj.handed_over", "proj.invoicing", "proj.enriching"]',
+            '"proj.fast_tasks", "proj.music", "proj.rates", "proj.handed_over", "proj.invoicing", "proj.enriching"]',
         )
     )
     environment = {
