@@ -7,12 +7,11 @@ server.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 import redis
 
-from celery_ezthrottle.store.redis.acts import Acts
-from celery_ezthrottle.store.redis.connect import address, connect
+from celery_ezthrottle.store.redis.on_redis import OnRedis
 
 from .outcome import BatchStatus
 from .redis.scripts import ACTS, source
@@ -23,8 +22,8 @@ __all__ = ["BatchStore", "Claimed"]
 Claimed = tuple[int, bytes]
 
 
-class BatchStore:
-    """The batches of one app. Threads may share it, and it may be used after a fork.
+class BatchStore(OnRedis):
+    """The batches of one app.
 
     Each method is one round trip, raises StoreError when Redis did not do it, and is safe to repeat.
     """
@@ -36,23 +35,7 @@ class BatchStore:
             client: without ``decode_responses``.
             prefix: the prefix of every key, that of the store of suspended tasks.
         """
-        self._client, self._prefix = client, prefix
-        self._acts = Acts(client, prefix, ACTS, source)
-
-    @classmethod
-    def from_url(cls, url: str, *, prefix: str, **options: Any) -> BatchStore:
-        """A store with connections of its own.
-
-        Args:
-            url, options: of :func:`~celery_ezthrottle.store.redis.connect.connect`.
-        """
-        return cls(connect(url, **options), prefix=prefix)
-
-    def __repr__(self) -> str:
-        return f"BatchStore({address(self._client)}, prefix={self._prefix!r})"
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("A store holds connections and credentials: make one in each process, do not pickle it.")
+        super().__init__(client, prefix=prefix, acts=ACTS, source=source)
 
     def begin(self, name: str, batch: str, total: int, in_flight: int, *, lifetime: float, patience: float) -> bool:
         """Take a name for a batch that is stored next. False when a batch of that name has not ended.

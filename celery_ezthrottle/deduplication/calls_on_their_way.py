@@ -5,12 +5,9 @@ The keys, all under the prefix and ``d:``, are told in ``redis/prelude.lua``. Ev
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
-
 import redis
 
-from celery_ezthrottle.store.redis.acts import Acts
-from celery_ezthrottle.store.redis.connect import address, connect
+from celery_ezthrottle.store.redis.on_redis import OnRedis
 
 from .redis.scripts import ACTS, source
 
@@ -20,8 +17,8 @@ __all__ = ["CallsOnTheirWay"]
 KEPT = 10.0
 
 
-class CallsOnTheirWay:
-    """The calls of all processes. Threads may share it, and it may be used after a fork.
+class CallsOnTheirWay(OnRedis):
+    """The calls of all processes.
 
     Each method is one round trip, and raises StoreError when Redis did not do it. A call is known by its identity, see
     :mod:`.identity`.
@@ -34,23 +31,7 @@ class CallsOnTheirWay:
             client: without ``decode_responses``.
             prefix: the prefix of every key, that of the store of suspended tasks.
         """
-        self._client, self._prefix = client, prefix
-        self._acts = Acts(client, prefix, ACTS, source)
-
-    @classmethod
-    def from_url(cls, url: str, *, prefix: str, **options: Any) -> CallsOnTheirWay:
-        """With connections of its own.
-
-        Args:
-            url, options: of :func:`~celery_ezthrottle.store.redis.connect.connect`.
-        """
-        return cls(connect(url, **options), prefix=prefix)
-
-    def __repr__(self) -> str:
-        return f"CallsOnTheirWay({address(self._client)}, prefix={self._prefix!r})"
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("This holds connections and credentials: make one in each process, do not pickle it.")
+        super().__init__(client, prefix=prefix, acts=ACTS, source=source)
 
     def begin(self, identity: str, name: str, *, lease: float, instead_of: str = "") -> str:
         """A call begins. Returns the name of the call that leads: ``name``, or that of one that is on its way already.

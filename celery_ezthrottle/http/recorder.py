@@ -248,7 +248,7 @@ class Recorder(AnsweredCalls):
         return self._stopping(call, response)
 
     def _stopping(self, call: Call, response: Any) -> Any:
-        """Return ``response`` to ``call``, which tells the client that made the call not to try again where that is wanted."""
+        """Tell the client that made ``call`` not to try again by itself, where that is wanted. Returns ``response``."""
         if self._stops_retries is not None and not self._is_closed and self._stops_retries(call):
             call.stops = True
             call.library.stop_retries(response)

@@ -22,14 +22,12 @@ import json
 import random
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 import redis
 
-from celery_ezthrottle.errors import ConfigurationError
 from celery_ezthrottle.settings.limit import Window
-from celery_ezthrottle.store.redis.acts import Acts
-from celery_ezthrottle.store.redis.connect import address, connect
+from celery_ezthrottle.store.redis.on_redis import OnRedis
 
 from .bucket import Bucket
 from .changes import Changes
@@ -45,8 +43,8 @@ MOST_JITTER = 1.0  # seconds
 PAUSE = 30 * 24 * 3600.0  # seconds after which a pause that nobody has ended is forgotten
 
 
-class Limiter:
-    """Lets calls through as their buckets permit. Threads may share it, and it may be used after a fork.
+class Limiter(OnRedis):
+    """Lets calls through as their buckets permit.
 
     Each method is one round trip. None is repeated: when an answer is lost, the caller gets a StoreError, and a turn that was
     taken is not used.
@@ -62,31 +60,9 @@ class Limiter:
         Raises:
             ConfigurationError: the client decodes responses.
         """
-        if client.get_encoder().decode_responses:
-            raise ConfigurationError("The limiter reads bytes: give it a Redis client without decode_responses.")
-        self._client, self._prefix, self._owned = client, prefix, False
-        self._acts = Acts(client, prefix, ACTS, source)
+        super().__init__(client, prefix=prefix, acts=ACTS, source=source)
         #: What is changed of the limits at run time.
         self.changes = Changes(self._acts)
-
-    @classmethod
-    def from_url(cls, url: str, *, prefix: str, **options: Any) -> Limiter:
-        """A limiter with connections of its own.
-
-        Args:
-            url: redis://, rediss://, unix://, redis+socket:// or sentinel://, in the form of redis-py or Celery.
-            prefix: see ``__init__``.
-            options: of :func:`~celery_ezthrottle.store.redis.connect.connect`. The URL has precedence over them.
-        """
-        limiter = cls(connect(url, **options), prefix=prefix)
-        limiter._owned = True
-        return limiter
-
-    def __repr__(self) -> str:
-        return f"Limiter({address(self._client)}, prefix={self._prefix!r})"
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("A limiter holds connections and credentials: make one in each process, do not pickle it.")
 
     def acquire(
         self,
@@ -253,11 +229,6 @@ class Limiter:
             cooling_until=None if cooling_until < 0 else cooling_until / 1e6,
             paused=bool(paused),
         )
-
-    def close(self) -> None:
-        """Close the connections that the limiter has made itself."""
-        if self._owned:
-            self._client.close()
 
     def _encoded(self, buckets: Sequence[Bucket]) -> str:
         return encoded(tuple(buckets), self._prefix)

@@ -13,9 +13,9 @@ import pytest
 import requests
 from requests.auth import HTTPDigestAuth
 
-from celery_ezthrottle.deduplication.identity import identity
 from celery_ezthrottle.http import httpx_install, requests_adapter
 from celery_ezthrottle.http.recorder import Recorder, recording
+from tests.support.seen_identities import SeenIdentities, seen_identities
 from tests.support.upstream import Answer, Received, running
 
 HTTPX = pytest.mark.parametrize("library", [httpx, httpx2])
@@ -39,21 +39,12 @@ class Seen:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._seen: list[str | None] = []
-
-    def enter(self, call: Any, _: Any) -> Any:
-        self._seen.append(identity(call))
-        yield from ()
-
-    def leave(self, call: Any) -> None:
-        pass
 
     def of(self, make: Any) -> str | None:
         """The identity of the one call that ``make`` makes."""
-        self._seen.clear()
-        with recording(Recorder(max_response=10**6, max_journal=10**6, gates=(self,))):
+        with seen_identities() as identities:
             make()
-        (found,) = self._seen
+        (found,) = identities
         return found
 
     def get(self, **arguments: Any) -> str | None:
@@ -187,13 +178,10 @@ def test_the_request_is_not_changed(seen: Seen, library: Any) -> None:
     assert "Authorization" not in request.headers
 
 
-class ByClient(Seen):
+class ByClient(SeenIdentities):
     """Asks for the identity by the client's own authentication."""
-
-    def __init__(self) -> None:
-        super().__init__("")
 
     def enter(self, call: Any, _: Any) -> Any:
         del call.arguments["auth"]
-        assert identity(call) is not None
-        yield from ()
+        yield from super().enter(call, _)
+        assert self.identities[-1] is not None

@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from celery_ezthrottle.deduplication.identity import identity
 from celery_ezthrottle.http.install import install
-from celery_ezthrottle.http.recorder import Recorder, recording
+from tests.support.seen_identities import seen_identities
 from tests.support.upstream import Answer, running
 
 from .table import Sdk
@@ -28,28 +27,14 @@ READS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-class Seen:
-    """A gate that notes the identities of the calls that pass it."""
-
-    def __init__(self) -> None:
-        self.identities: list[str | None] = []
-
-    def enter(self, call: Any, _: Any) -> Any:
-        self.identities.append(identity(call))
-        yield from ()
-
-    def leave(self, call: Any) -> None:
-        pass
-
-
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # stripe leaves its connections open
 @pytest.mark.parametrize("package", READS)
 def test_a_call_of_two_clients_is_one(sdk: Sdk) -> None:
     install()
-    seen, read = Seen(), READS[sdk.package]
+    read = READS[sdk.package]
     with (
         running(lambda _: Answer(200, "{}", {"Content-Type": "application/json"})) as base,
-        recording(Recorder(max_response=10**6, max_journal=10**6, gates=(seen,))),
+        seen_identities() as identities,
     ):
         for client in (sdk.client(base), sdk.client(base)):
             for _ in range(2):
@@ -57,6 +42,6 @@ def test_a_call_of_two_clients_is_one(sdk: Sdk) -> None:
                     read(client)
     del client
     gc.collect()
-    assert len(seen.identities) == 4
-    assert len(set(seen.identities)) == 1
-    assert None not in seen.identities
+    assert len(identities) == 4
+    assert len(set(identities)) == 1
+    assert None not in identities

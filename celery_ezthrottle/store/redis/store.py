@@ -23,12 +23,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from hashlib import blake2b
-from typing import Any, NoReturn
+from typing import Any
 
 import redis
 from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
-from celery_ezthrottle.errors import ConfigurationError, StoreError
+from celery_ezthrottle.errors import StoreError
 from celery_ezthrottle.store.records import (
     Claim,
     Counts,
@@ -45,9 +45,9 @@ from celery_ezthrottle.store.records import (
 )
 from celery_ezthrottle.store.states import State
 
-from .acts import Acts
-from .connect import address, complaint, connect
+from .connect import complaint, connect
 from .durability import problems
+from .on_redis import OnRedis
 from .scripts import ACTS, source
 from .stored_form import claim_of, joined
 
@@ -57,8 +57,8 @@ MAX_UNCLAIMED = 10_000
 MAX_UNCLAIMED_BYTES = 64 * 2**20
 
 
-class RedisStore:
-    """A :class:`~celery_ezthrottle.store.protocol.Store`. Threads may share it, and it may be used after a fork.
+class RedisStore(OnRedis):
+    """A :class:`~celery_ezthrottle.store.protocol.Store`.
 
     Acts are not retried: when the answer to an act is lost, the caller gets a StoreError and must handle it.
     """
@@ -82,13 +82,10 @@ class RedisStore:
         Raises:
             ConfigurationError: the URL is invalid, or the client decodes responses.
         """
+        client = connect(client_or_url) if isinstance(client_or_url, str) else client_or_url
+        super().__init__(client, prefix=prefix, acts=ACTS, source=source)
         self._owned = isinstance(client_or_url, str)
-        self._client = connect(client_or_url) if isinstance(client_or_url, str) else client_or_url
-        self._prefix = prefix
         self._bounds = max_unclaimed, max_unclaimed_bytes
-        if self._client.get_encoder().decode_responses:
-            raise ConfigurationError("The store keeps bytes: give it a Redis client without decode_responses.")
-        self._acts = Acts(self._client, prefix, ACTS, source)
 
     @classmethod
     def from_url(
@@ -111,12 +108,6 @@ class RedisStore:
         store = cls(client, prefix=prefix, max_unclaimed=max_unclaimed, max_unclaimed_bytes=max_unclaimed_bytes)
         store._owned = True
         return store
-
-    def __repr__(self) -> str:
-        return f"RedisStore({address(self._client)}, prefix={self._prefix!r})"
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("A store holds connections and credentials: make one in each process, do not pickle it.")
 
     def suspend(self, parked: Suspension, limit: int) -> SuspendOutcome:
         values = {field.name: getattr(parked, field.name) for field in fields(Suspension)}
@@ -260,10 +251,6 @@ class RedisStore:
 
     def counts(self) -> Counts:
         return Counts(**dict(zip((field.name for field in fields(Counts)), map(int, self._act("counts")), strict=True)))
-
-    def close(self) -> None:
-        if self._owned:
-            self._client.close()
 
     def _act(self, act: str, *args: str | bytes | float) -> Any:
         """Run the script of an act. Each script gets the bounds as its last arguments."""
