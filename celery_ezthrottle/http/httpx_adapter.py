@@ -83,7 +83,8 @@ class Httpx:
         redirects = arguments.get("follow_redirects", client.follow_redirects)
         if not isinstance(redirects, bool):
             redirects = client.follow_redirects
-        return self.read_request(request), (f"{redirects}", f"{verify}", f"{connects.get('proxy')}")
+        way = (verify, connects.get("proxy"), connects.get("uds"))
+        return self.read_request(request), (f"{redirects}", *map(str, way))
 
     def _is_of_library(self, client: Any, request: Any) -> bool:
         transport = type(client._transport_for_url(request.url))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import socketserver
 import ssl
+import threading
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ from requests.auth import HTTPDigestAuth
 from celery_ezthrottle.http import httpx_install, requests_adapter
 from celery_ezthrottle.http.recorder import Recorder, recording
 from tests.support.seen_identities import SeenIdentities, seen_identities
-from tests.support.upstream import Answer, Received, running
+from tests.support.upstream import Answer, Handler, Received, running
 
 HTTPX = pytest.mark.parametrize("library", [httpx, httpx2])
 
@@ -65,6 +68,21 @@ class Seen:
 @pytest.fixture
 def seen(url: str) -> Seen:
     return Seen(url)
+
+
+@contextmanager
+def served(path: Path) -> Iterator[None]:
+    """A server on a Unix domain socket."""
+    made = {"respond": staticmethod(lambda _: Answer(200, "{}")), "disable_nagle_algorithm": False}  # it knows none
+    handler = type("BoundHandler", (Handler,), made)
+    with socketserver.ThreadingUnixStreamServer(str(path), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def all_differ(found: Iterable[str | None]) -> bool:
@@ -142,6 +160,18 @@ def test_where_credentials_stand_does_not_matter(seen: Seen, library: Any) -> No
     by_client = seen.get_by(library, {"auth": ("user", "password"), "follow_redirects": True})
     assert by_client == seen.get_by(library, {}, auth=("user", "password"), follow_redirects=True)
     assert by_client == seen.get_by(library, {}, auth=library.BasicAuth("user", "password"), follow_redirects=True)
+
+
+@HTTPX
+def test_sockets_with_one_url_are_different_servers(seen: Seen, library: Any, tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        for name in ("a", "b"):
+            stack.enter_context(served(tmp_path / name))
+        first, second, again = (
+            seen.get_by(library, {"transport": library.HTTPTransport(uds=str(tmp_path / name))}) for name in "aba"
+        )
+    assert all_differ([first, second, seen.get_by(library)])
+    assert first == again
 
 
 @HTTPX
